@@ -1,0 +1,58 @@
+# harouter: make demo and make test are all that a newcomer needs.
+
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.1
+VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+# What demo and test need beside Go: command and Debian package.
+TOOLS       = ip:iproute2 nft:nftables conntrack:conntrack sysctl:procps
+BENCH_TOOLS = keepalived:keepalived conntrackd:conntrackd iptables:iptables iperf3:iperf3
+
+export CGO_ENABLED = 0
+GO = go
+
+.PHONY: help build demo test check fuzz bench tools bench-tools root clean
+
+help:           ## show the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
+
+build:          ## build bin/harouter, one static binary
+	@$(GO) build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)' -o bin/harouter ./cmd/harouter
+
+demo: root tools build   ## two routers, two ISPs, and what happens when they fail (KEEP=1 leaves it standing)
+	@$(GO) run -buildvcs=false ./test/demo -binary bin/harouter $(if $(KEEP),-keep)
+
+test: root tools build   ## all tests, with real packets in network namespaces
+	$(GO) test -timeout 5m $$($(GO) list ./... | grep -v /test/integration)
+	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 9m -count 1 ./test/integration/...
+
+check:          ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "not in gofmt's form:"; gofmt -l .; exit 1; }
+	$(GO) vet -buildvcs=false ./...
+	$(GO) run $(STATICCHECK) ./...
+
+fuzz:           ## each fuzz test for 20 s
+	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
+		$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s $$p || exit 1; done; done
+
+bench: root tools bench-tools build   ## figures, beside keepalived in the same site
+	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) run -buildvcs=false ./test/bench
+
+root:
+	@test "$$(id -u)" = 0 || { echo "this needs root, for network namespaces: run it with sudo"; exit 1; }
+
+define install
+	@missing=""; for t in $(1); do PATH=$$PATH:/usr/sbin:/sbin command -v $${t%%:*} >/dev/null || missing="$$missing $${t##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+		command -v apt-get >/dev/null || { echo "please install:$$missing"; exit 1; }; \
+		echo "installing with apt:$$missing"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
+
+tools:
+	$(call install,$(TOOLS))
+
+bench-tools:
+	$(call install,$(BENCH_TOOLS))
+
+clean:          ## remove what was built
+	rm -rf bin

@@ -1,0 +1,90 @@
+package balancer
+
+import "net/netip"
+
+// Uplink is an ISP line as the file describes it.
+type Uplink struct {
+	Name    string
+	ID      int // 1…63: mark and table follow from it
+	Device  string
+	Gateway netip.Addr     // zero: found out, or none (point-to-point)
+	Virtual []netip.Prefix // addresses of the cluster there; none: the device's own are used
+	Weight  int            // 0…255
+	Tier    int            // 1…16, the lowest that is usable counts
+}
+
+// Lan is a network whose traffic is balanced.
+type Lan struct {
+	Name    string
+	Device  string
+	Virtual []netip.Prefix
+}
+
+// Policy says which uplinks get new flows, and how. The last one is "default".
+type Policy struct {
+	Name    string
+	Method  Method
+	Uplinks []string       // none: all, in the file's order
+	Weights map[string]int // instead of the uplinks' own
+}
+
+// Config is the file's part of a Plan.
+type Config struct {
+	Uplinks      []Uplink
+	Lans         []Lan
+	Policies     []Policy
+	MarkMask     uint32 // bits of the packet mark that are ours, one run
+	TableBase    int    // table of the node's own traffic; TableBase+id of each uplink
+	RulePriority int    // rules from here to +999
+	Nodes        []netip.Addr
+}
+
+// Input is what is known now and not in the file.
+type Input struct {
+	Usable   map[string]bool           // uplinks that get new flows, by the master's word
+	Verdicts map[string]Verdict        // the master's
+	Active   bool                      // this node is master
+	Own      map[string][]netip.Addr   // this node's permanent addresses, by uplink
+	OwnLan   map[string][]netip.Prefix // this node's permanent prefixes, by lan
+	Gateways map[string]netip.Addr     // found for uplinks without a configured one
+	Master   netip.Addr                // on a backup: the master's node address
+}
+
+// Mark is the value of the packet mark, within mask, that stands for an id.
+func Mark(id int, mask uint32) uint32 {
+	if mask == 0 {
+		return 0
+	}
+	for mask&1 == 0 {
+		mask >>= 1
+		id <<= 1
+	}
+	return uint32(id)
+}
+
+func (c *Config) mark(u Uplink) uint32 { return Mark(u.ID, c.MarkMask) }
+
+func (c *Config) table(u Uplink) int { return c.TableBase + u.ID }
+
+func (c *Config) gateway(u Uplink, in Input) netip.Addr {
+	if u.Gateway.IsValid() {
+		return u.Gateway
+	}
+	return in.Gateways[u.Name]
+}
+
+// members are a policy's uplinks in its own order.
+func (c *Config) members(p Policy) []Uplink {
+	if len(p.Uplinks) == 0 {
+		return c.Uplinks
+	}
+	var out []Uplink
+	for _, name := range p.Uplinks {
+		for _, u := range c.Uplinks {
+			if u.Name == name {
+				out = append(out, u)
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,214 @@
+package dataplane
+
+import (
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"harouter/balancer"
+)
+
+func u32(v uint32) []byte { return binaryutil.NativeEndian.PutUint32(v) }
+
+// ifname is a device name as the kernel compares it: 16 bytes.
+func ifname(name string) []byte {
+	b := make([]byte, unix.IFNAMSIZ)
+	copy(b, name)
+	return b
+}
+
+func op(not bool) expr.CmpOp {
+	if not {
+		return expr.CmpOpNeq
+	}
+	return expr.CmpOpEq
+}
+
+func ifaceKey(output bool) expr.MetaKey {
+	if output {
+		return expr.MetaKeyOIFNAME
+	}
+	return expr.MetaKeyIIFNAME
+}
+
+// masked is what both marks are compared and rewritten with.
+func masked(mask, xor uint32) expr.Any {
+	return &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: u32(mask), Xor: u32(xor)}
+}
+
+func l4proto(p byte) []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{p}},
+	}
+}
+
+func family4() []expr.Any {
+	return []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
+	}
+}
+
+func lookup(set string, not bool) expr.Any {
+	return &expr.Lookup{SourceRegister: 1, SetName: set, Invert: not}
+}
+
+// routeTypes are the kernel's RTN_* of the words that nft uses.
+var routeTypes = map[string]uint32{"local": unix.RTN_LOCAL, "broadcast": unix.RTN_BROADCAST, "multicast": unix.RTN_MULTICAST}
+
+var verdicts = map[string]expr.VerdictKind{
+	"accept": expr.VerdictAccept, "drop": expr.VerdictDrop, "return": expr.VerdictReturn,
+	"jump": expr.VerdictJump, "goto": expr.VerdictGoto,
+}
+
+func verdict(j balancer.Jump) *expr.Verdict {
+	return &expr.Verdict{Kind: verdicts[j.Kind], Chain: j.Chain}
+}
+
+// lower turns one statement into the kernel's expressions.
+func lower(s balancer.Stmt) ([]expr.Any, error) {
+	switch s := s.(type) {
+	case balancer.Family4:
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+			&expr.Cmp{Op: op(s.Not), Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
+		}, nil
+	case balancer.InSet:
+		return []expr.Any{&expr.Meta{Key: ifaceKey(s.Output), Register: 1}, lookup(s.Set, s.Not)}, nil
+	case balancer.Device:
+		return []expr.Any{
+			&expr.Meta{Key: ifaceKey(s.Output), Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(s.Name)},
+		}, nil
+	case balancer.AddrIn:
+		offset := uint32(12)
+		if s.Dst {
+			offset = 16
+		}
+		return append(family4(),
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
+			lookup(s.Set, false)), nil
+	case balancer.ProtoIn:
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, lookup(s.Set, s.Not)}, nil
+	case balancer.FibType:
+		return []expr.Any{
+			&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagSADDR: s.Source, FlagDADDR: !s.Source},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: u32(routeTypes[s.Type])},
+		}, nil
+	case balancer.State:
+		return []expr.Any{
+			&expr.Ct{Key: expr.CtKeySTATE, Register: 1}, masked(uint32(s.States), 0),
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: u32(0)},
+		}, nil
+	case balancer.CtMarked:
+		return []expr.Any{
+			&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, masked(s.Mask, 0),
+			&expr.Cmp{Op: op(!s.Not), Register: 1, Data: u32(0)},
+		}, nil
+	case balancer.MetaMarked:
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, masked(s.Mask, 0),
+			&expr.Cmp{Op: op(!s.Not), Register: 1, Data: u32(0)},
+		}, nil
+	case balancer.TCPFlags:
+		return append(l4proto(unix.IPPROTO_TCP),
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 13, Len: 1},
+			&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 1, Mask: []byte{s.Mask}, Xor: []byte{0}},
+			&expr.Cmp{Op: op(s.Not), Register: 1, Data: []byte{s.Value}}), nil
+	case balancer.EchoRequest:
+		return append(l4proto(unix.IPPROTO_ICMP),
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{8}}), nil
+	case balancer.Listener:
+		return []expr.Any{
+			&expr.Socket{Key: expr.SocketKeyMark, Register: 1}, masked(0, 0),
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: u32(0)},
+		}, nil
+	case balancer.VMap:
+		return append(selector(s), &expr.Lookup{SourceRegister: 1, SetName: s.Map, DestRegister: 0, IsDestRegSet: true}), nil
+	case balancer.SetCtMark:
+		return []expr.Any{
+			&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, masked(^s.Mask, s.Value),
+			&expr.Ct{Key: expr.CtKeyMARK, Register: 1, SourceRegister: true},
+		}, nil
+	case balancer.SetMetaMark:
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, masked(^s.Mask, s.Value),
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
+		}, nil
+	case balancer.Counter:
+		return []expr.Any{&expr.Counter{}}, nil
+	case balancer.SNAT:
+		return []expr.Any{
+			&expr.Immediate{Register: 1, Data: s.To.AsSlice()},
+			&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
+		}, nil
+	case balancer.Masquerade:
+		return []expr.Any{&expr.Masq{}}, nil
+	case balancer.Reset:
+		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}, nil
+	case balancer.Jump:
+		return []expr.Any{verdict(s)}, nil
+	}
+	return nil, fmt.Errorf("lower %v (%T): no such statement", s, s)
+}
+
+func selector(s balancer.VMap) []expr.Any {
+	switch s.By {
+	case balancer.ByInput, balancer.ByOutput:
+		return []expr.Any{&expr.Meta{Key: ifaceKey(s.By == balancer.ByOutput), Register: 1}}
+	case balancer.ByCtMark:
+		return []expr.Any{&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, masked(s.Mask, 0)}
+	case balancer.ByMetaMark:
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, masked(s.Mask, 0)}
+	case balancer.ByRandom:
+		return []expr.Any{&expr.Numgen{Register: 1, Modulus: balancer.SlotCount, Type: unix.NFT_NG_RANDOM}}
+	}
+	return nil
+}
+
+func lowerRule(r balancer.Rule) ([]expr.Any, error) {
+	var out []expr.Any
+	for _, s := range r {
+		e, err := lower(s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, e...)
+	}
+	return out, nil
+}
+
+// keyTypes are nft's types of our keys; numbers that come out of a mark or of
+// numgen are in the machine's byte order.
+func keyType(k balancer.KeyType) (nftables.SetDatatype, binaryutil.ByteOrder) {
+	switch k {
+	case balancer.KeyIfname:
+		return nftables.TypeIFName, binaryutil.NativeEndian
+	case balancer.KeyAddr4:
+		return nftables.TypeIPAddr, nil
+	case balancer.KeyMark, balancer.KeySlot:
+		return nftables.TypeMark, binaryutil.NativeEndian
+	case balancer.KeyProto:
+		return nftables.TypeNFProto, nil
+	}
+	return nftables.TypeInvalid, nil
+}
+
+func key(k balancer.KeyType, e balancer.Element) []byte {
+	switch k {
+	case balancer.KeyIfname:
+		return ifname(e.Ifname)
+	case balancer.KeyAddr4:
+		return e.Addr.AsSlice()
+	case balancer.KeyMark, balancer.KeySlot:
+		return u32(e.Mark)
+	case balancer.KeyProto:
+		return []byte{unix.NFPROTO_IPV4}
+	}
+	return nil
+}

@@ -1,0 +1,167 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"harouter/balancer"
+)
+
+// applyRoutes makes the routes with our protocol number agree. A route whose
+// device is missing or down is left out and told.
+func (k *Kernel) applyRoutes(p balancer.Plan) error {
+	have, err := k.ourRoutes()
+	if err != nil {
+		return err
+	}
+	var failed error
+	want := map[string]bool{}
+	for _, r := range p.Routes {
+		route, err := k.kernelRoute(r)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("route %v: %w", r, err))
+			if route == nil {
+				continue
+			}
+		}
+		place := routePlace(*route)
+		want[place] = true
+		if old, ok := have[place]; ok && routeWay(old) == routeWay(*route) {
+			continue
+		}
+		if err := k.routes.RouteReplace(route); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("set the route %v: %w", r, err))
+		}
+	}
+	for place, route := range have {
+		if want[place] {
+			continue
+		}
+		if err := k.routes.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
+			failed = errors.Join(failed, fmt.Errorf("remove a route of table %d: %w", route.Table, err))
+		}
+	}
+	return failed
+}
+
+func (k *Kernel) ourRoutes() (map[string]netlink.Route, error) {
+	all, err := k.routes.RouteListFiltered(netlink.FAMILY_V4,
+		&netlink.Route{Protocol: balancer.Protocol}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return nil, fmt.Errorf("read the routes: %w", err)
+	}
+	out := map[string]netlink.Route{}
+	for _, r := range all {
+		out[routePlace(r)] = r
+	}
+	return out, nil
+}
+
+// kernelRoute resolves the devices. It returns nil if no hop is left, and an
+// error that names what is missing.
+func (k *Kernel) kernelRoute(r balancer.Route) (*netlink.Route, error) {
+	route := &netlink.Route{
+		Table: r.Table, Protocol: balancer.Protocol, Priority: r.Metric, Family: netlink.FAMILY_V4,
+		Dst:  &net.IPNet{IP: r.To.Addr().AsSlice(), Mask: net.CIDRMask(r.To.Bits(), 32)},
+		Type: unix.RTN_UNICAST,
+	}
+	if r.Unreachable {
+		route.Type = unix.RTN_UNREACHABLE
+		return route, nil
+	}
+	var failed error
+	var hops []*netlink.NexthopInfo
+	for _, h := range r.Hops {
+		index, err := k.hopDevice(h)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		n := &netlink.NexthopInfo{LinkIndex: index, Hops: max(h.Weight, 1) - 1}
+		if h.Gateway.IsValid() {
+			n.Gw, n.Flags = h.Gateway.AsSlice(), int(netlink.FLAG_ONLINK)
+		}
+		hops = append(hops, n)
+	}
+	switch len(hops) {
+	case 0:
+		return nil, failed
+	case 1:
+		route.LinkIndex, route.Gw, route.Flags = hops[0].LinkIndex, hops[0].Gw, hops[0].Flags
+		if route.Gw == nil {
+			route.Scope = netlink.SCOPE_LINK
+		}
+	default:
+		route.MultiPath = hops
+	}
+	return route, failed
+}
+
+// hopDevice is the index of a hop's device; a hop that names none (the master's
+// address) goes where the main table leads directly.
+func (k *Kernel) hopDevice(h balancer.Hop) (int, error) {
+	if h.Device == "" {
+		ways, err := k.routes.RouteGetWithOptions(h.Gateway.AsSlice(), &netlink.RouteGetOptions{})
+		if err != nil || len(ways) == 0 || ways[0].Gw != nil {
+			return 0, fmt.Errorf("%v is not on a network of this node", h.Gateway)
+		}
+		return ways[0].LinkIndex, nil
+	}
+	l, err := k.routes.LinkByName(h.Device)
+	if err != nil {
+		return 0, fmt.Errorf("the device %s is missing", h.Device)
+	}
+	if l.Attrs().Flags&net.FlagUp == 0 {
+		return 0, fmt.Errorf("the device %s is down", h.Device)
+	}
+	return l.Attrs().Index, nil
+}
+
+// routePlace is what there can be one of.
+func routePlace(r netlink.Route) string {
+	return fmt.Sprint(r.Table, " ", destination(r), " ", r.Priority)
+}
+
+func destination(r netlink.Route) netip.Prefix {
+	if r.Dst == nil {
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	a, _ := netip.AddrFromSlice(r.Dst.IP)
+	bits, _ := r.Dst.Mask.Size()
+	return netip.PrefixFrom(a.Unmap(), bits)
+}
+
+// routeWay is where it leads.
+func routeWay(r netlink.Route) string {
+	hops := r.MultiPath
+	if len(hops) == 0 {
+		hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}
+	}
+	var words []string
+	for _, h := range hops {
+		words = append(words, fmt.Sprint(h.LinkIndex, " ", h.Gw, " ", h.Hops))
+	}
+	slices.Sort(words)
+	return fmt.Sprint(r.Type, " ", r.Src, " ", strings.Join(words, ","))
+}
+
+func (k *Kernel) removeRoutes() error {
+	have, err := k.ourRoutes()
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, r := range have {
+		if err := k.routes.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
+			failed = errors.Join(failed, fmt.Errorf("remove a route of table %d: %w", r.Table, err))
+		}
+	}
+	return failed
+}

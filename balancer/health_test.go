@@ -1,0 +1,247 @@
+package balancer
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// feed drives h with one letter per event, a second apart, and returns one
+// letter per verdict. Events: g good, b bad, a only ARP and answered, n only
+// ARP and silent, - carrier lost, + carrier back. Verdicts: ? unknown, U up,
+// d degraded, D down. It fails when `changed` does not tell the truth.
+func feed(t *testing.T, h *Health, now *time.Time, events string) string {
+	t.Helper()
+	var got strings.Builder
+	for i, e := range events {
+		*now = now.Add(time.Second)
+		before := h.Verdict()
+		var changed bool
+		switch e {
+		case 'g':
+			changed = h.Round(Round{At: *now, Good: true, RTT: 10 * time.Millisecond})
+		case 'b':
+			changed = h.Round(Round{At: *now, Reason: "no answer"})
+		case 'a':
+			changed = h.Round(Round{At: *now, Good: true, OnlyARP: true, RTT: time.Millisecond})
+		case 'n':
+			changed = h.Round(Round{At: *now, OnlyARP: true, Reason: "gateway is silent"})
+		case '-':
+			changed = h.Link(false, *now)
+		case '+':
+			changed = h.Link(true, *now)
+		}
+		if changed != (before != h.Verdict()) {
+			t.Errorf("event %d (%c): changed = %v, from %v to %v", i, e, changed, before, h.Verdict())
+		}
+		if changed && !h.Since().Equal(*now) {
+			t.Errorf("event %d (%c): since %v, want %v", i, e, h.Since(), *now)
+		}
+		got.WriteByte("?UdD"[h.Verdict()])
+	}
+	return got.String()
+}
+
+func TestHealthSequences(t *testing.T) {
+	for _, c := range []struct{ name, events, want string }{
+		{"first good round says up", "g", "U"},
+		{"first verdict after a bad round", "bg", "?U"},
+		{"fall bad rounds say down", "bbb", "??D"},
+		{"down is left after rise", "bbbggggg", "??DDDDDU"},
+		{"a bad round starts rise anew", "bbbggggbggggg", "??DDDDDDDDDDU"},
+		{"a good round starts fall anew", "gbbgbbgbbb", "UUUUUUUUUD"},
+		{"carrier loss is down at once", "g-", "UD"},
+		{"carrier back is not up", "g-+ggggg", "UDDDDDDU"},
+		{"carrier back, answers too few", "g-+ggggbggggg", "UDDDDDDDDDDDU"},
+		{"carrier flaps", "g-+gg-+gggg-+ggggg", "UDDDDDDDDDDDDDDDDU"},
+		{"late answers without carrier", "g-gggggggg+gggg", "UDDDDDDDDDDDDDD"},
+		{"bad rounds without carrier do not count", "g-bbbbb+ggggg", "UDDDDDDDDDDDU"},
+		{"no carrier from the start", "-+ggggg", "DDDDDDU"},
+		{"carrier told again", "+g+g--++ggggg", "?UUUDDDDDDDDU"},
+		{"ARP answers never say up", "aaaaaaaa", "????????"},
+		{"ARP silence is down", "nnn", "??D"},
+		{"after ARP the first probe answers", "aaag", "???U"},
+		{"address lost: unknown at once", "ga", "U?"},
+		{"address back: up at once", "gaaag", "U???U"},
+		{"address lost, then silence", "gann", "U???"},
+		{"address lost, then silence, fall", "gannn", "U???D"},
+		{"silence counts on over the kinds", "gbna", "UUU?"},
+		{"silence over the kinds, fall", "gbnb", "UUUD"},
+		{"down to unknown takes rise", "bbbaaaaa", "??DDDDD?"},
+		{"down to unknown, a silent round between", "bbbaaaanaaaaa", "??DDDDDDDDDD?"},
+		{"from unknown that was down up takes rise", "bbbaaaaaggggg", "??DDDDD?????U"},
+		{"answers of both kinds", "bbbaagggggg", "??DDDDDDDUU"},
+		{"good rounds do not make unknown", "bbbggggaggggg", "??DDDDD?????U"},
+		{"unknown, carrier lost and back", "a-+aaaaaggggg", "?DDDDDD?????U"},
+		{"down on both", "nnnbbb-+bbb", "??DDDDDDDDD"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			now := time.Unix(1000, 0)
+			h := NewHealth(ProbeConfig{Fall: 3, Rise: 5})
+			if diff := cmp.Diff(c.want, feed(t, h, &now, c.events)); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", c.events, diff)
+			}
+		})
+	}
+}
+
+func TestHealthWithoutNumbers(t *testing.T) {
+	now := time.Unix(1000, 0)
+	if got := feed(t, NewHealth(ProbeConfig{}), &now, "gbgb"); got != "UDUD" {
+		t.Errorf("fall and rise 0: %s, want UDUD", got)
+	}
+}
+
+func TestHealthConfigureKeepsTheVerdict(t *testing.T) {
+	now := time.Unix(1000, 0)
+	h := NewHealth(ProbeConfig{Fall: 3, Rise: 5})
+	got := feed(t, h, &now, "gbb")
+	h.Configure(ProbeConfig{Fall: 5, Rise: 2})
+	got += feed(t, h, &now, "bbbgg")
+	if want := "UUU" + "UUDDU"; got != want {
+		t.Errorf("verdicts %s, want %s", got, want)
+	}
+}
+
+func TestHealthReasons(t *testing.T) {
+	now := time.Unix(1000, 0)
+	h := NewHealth(ProbeConfig{Fall: 2, Rise: 2})
+	for _, c := range []struct{ events, want string }{
+		{"b", ""},
+		{"g", ""},
+		{"bb", "no answer"},
+		{"n", "gateway is silent"},
+		{"-", "no carrier"},
+		{"b", "no carrier"},
+		{"+", "carrier is back, not answered yet"},
+		{"g", "carrier is back, not answered yet"},
+		{"g", ""},
+		{"a", "this node has no address to probe the targets from; the gateway answers"},
+	} {
+		feed(t, h, &now, c.events)
+		if h.Reason() != c.want {
+			t.Errorf("after %s: reason %q, want %q", c.events, h.Reason(), c.want)
+		}
+	}
+}
+
+func TestHealthLoss(t *testing.T) {
+	now := time.Unix(1000, 0)
+	h := NewHealth(ProbeConfig{Fall: 3, Rise: 5})
+	if _, known := h.Loss(); known {
+		t.Error("a loss is known before any round")
+	}
+	for _, c := range []struct {
+		events string
+		want   float64
+	}{
+		{"ggggggggb", 1.0 / 9},
+		{strings.Repeat("g", 200), 0},
+		{strings.Repeat("gggb", 100), 0.25},
+		{"gbbb", 1}, // Down: only the streak that made it so counts
+		{"ggg", 0.5},
+		{"gg", 0}, // Up: the outage is forgotten
+		{"b", 1.0 / 6},
+	} {
+		feed(t, h, &now, c.events)
+		if got, known := h.Loss(); !known || got != c.want {
+			t.Errorf("after %s: loss %v, %v, want %v", c.events, got, known, c.want)
+		}
+	}
+	if feed(t, h, &now, "-"); h.Verdict() != Down {
+		t.Fatal("not down")
+	}
+	if _, known := h.Loss(); known {
+		t.Error("a loss is known without carrier")
+	}
+}
+
+func TestHealthRTT(t *testing.T) {
+	h := NewHealth(ProbeConfig{Fall: 2, Rise: 2})
+	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+	for i, c := range []struct {
+		round       Round
+		rtt, jitter time.Duration
+	}{
+		{Round{}, 0, 0},
+		{Round{Good: true, RTT: ms(80)}, ms(80), 0},
+		{Round{Good: true, RTT: ms(160)}, ms(90), ms(5)},
+		{Round{Good: true}, ms(90), ms(5)}, // answered, how fast is not known
+		{Round{}, ms(90), ms(5)},
+		{Round{}, 0, 0}, // down
+		{Round{Good: true, RTT: ms(8)}, 0, 0},
+		{Round{Good: true, RTT: ms(16)}, ms(9), ms(8) / 16},
+		{Round{Good: true, RTT: ms(1), OnlyARP: true}, ms(1), 0}, // another measure
+		{Round{Good: true, RTT: ms(20)}, ms(20), 0},
+	} {
+		h.Round(c.round)
+		if h.RTT() != c.rtt || h.Jitter() != c.jitter {
+			t.Errorf("step %d: rtt %v jitter %v, want %v %v", i, h.RTT(), h.Jitter(), c.rtt, c.jitter)
+		}
+	}
+}
+
+func TestHealthDegraded(t *testing.T) {
+	now := time.Unix(1000, 0)
+	rounds := func(h *Health, n int, rtt ...time.Duration) Verdict {
+		for i := range n {
+			now = now.Add(time.Second)
+			h.Round(Round{At: now, Good: true, RTT: rtt[i%len(rtt)]})
+		}
+		return h.Verdict()
+	}
+	t.Run("loss", func(t *testing.T) {
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5, Loss: Limit[float64]{Degraded: 0.10, Clear: 0.05}})
+		got := feed(t, h, &now, "gbgggggggggg") // 1 of 12: too few to judge
+		got += feed(t, h, &now, strings.Repeat("gggggggggggb", 3))
+		if strings.ContainsAny(got, "dD") {
+			t.Fatalf("judged too early or too hard: %s", got)
+		}
+		// The 5th of 50 lost rounds makes 10 %.
+		if got = feed(t, h, &now, "gbgb"); got != "Uddd" {
+			t.Fatalf("verdicts %s", got)
+		}
+		if h.Reason() != "loss is over its threshold" {
+			t.Errorf("reason %q", h.Reason())
+		}
+		// It clears when the first of the 6 falls out of the hundred.
+		want := strings.Repeat("d", 49) + strings.Repeat("U", 51)
+		if got = feed(t, h, &now, strings.Repeat("g", 100)); got != want {
+			t.Fatalf("verdicts %s", got)
+		}
+		if feed(t, h, &now, "bbb"+"ggggg"); h.Verdict() != Up {
+			t.Errorf("after an outage: %v, want up", h.Verdict())
+		}
+	})
+	t.Run("latency", func(t *testing.T) {
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5,
+			Latency: Limit[time.Duration]{Degraded: 300 * time.Millisecond, Clear: 200 * time.Millisecond}})
+		for _, c := range []struct {
+			rtt  int
+			want Verdict
+		}{{100, Up}, {280, Up}, {320, Degraded}, {250, Degraded}, {150, Up}, {250, Up}} {
+			if got := rounds(h, 100, time.Duration(c.rtt)*time.Millisecond); got != c.want {
+				t.Errorf("at %d ms: %v, want %v", c.rtt, got, c.want)
+			}
+		}
+	})
+	t.Run("jitter", func(t *testing.T) {
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5,
+			Jitter: Limit[time.Duration]{Degraded: 30 * time.Millisecond, Clear: 10 * time.Millisecond}})
+		if got := rounds(h, 100, 50*time.Millisecond, 100*time.Millisecond); got != Degraded {
+			t.Errorf("50 ms to and fro: %v", got)
+		}
+		if got := rounds(h, 200, 70*time.Millisecond, 75*time.Millisecond); got != Up {
+			t.Errorf("5 ms to and fro: %v", got)
+		}
+	})
+	t.Run("degraded still falls", func(t *testing.T) {
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 2, Loss: Limit[float64]{Degraded: 0.10, Clear: 0.05}})
+		got := feed(t, h, &now, strings.Repeat("gb", 15)+"bb")
+		if !strings.HasSuffix(got, "ddD") {
+			t.Errorf("verdicts %s", got)
+		}
+	})
+}

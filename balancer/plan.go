@@ -1,0 +1,309 @@
+package balancer
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Plan is the complete kernel state that a node should have: twice applied is
+// once applied.
+type Plan struct {
+	Sysctls []Sysctl
+	Rules   []IPRule
+	Routes  []Route
+	Table   Table
+	Active  bool
+
+	TableBase, RulePriority int // the ranges that are ours
+
+	Shares map[string]map[string]float64 // by policy, by uplink: 0…1 of the slots
+}
+
+// Sysctl is one setting; Key has slashes ("net/ipv4/ip_forward"). Keep is left
+// as it is at a clean-up.
+type Sysctl struct {
+	Key, Value string
+	Keep       bool
+}
+
+// IPRule is one rule of the routing policy database.
+type IPRule struct {
+	Priority   int
+	From       netip.Addr // zero: any
+	Mark, Mask uint32     // 0: any
+	Local      bool       // only the node's own traffic (iif lo)
+	Table      int
+	Specific   bool // no default route of that table (suppress_prefixlength 0)
+}
+
+// Route is one route. Routes never name a source address, and reach their
+// gateway without looking at addresses (onlink), so that no address that comes
+// or goes changes one.
+type Route struct {
+	Table       int
+	To          netip.Prefix // /0: default
+	Hops        []Hop
+	Unreachable bool
+	Metric      int
+}
+
+// Hop is a way out of a route; several share by Weight.
+type Hop struct {
+	Device  string
+	Gateway netip.Addr // zero: the destination is on the link
+	Weight  int
+}
+
+// Well-known numbers.
+const (
+	mainTable  = 254
+	floor      = 4278198272 // metric of the unreachable default under each uplink's routes
+	maxUplinks = 63
+)
+
+var any4 = netip.MustParsePrefix("0.0.0.0/0")
+
+// Offsets from RulePriority.
+const (
+	ruleSpecific = 0
+	ruleMarks    = 0 // + id, 1…63
+	ruleOwn      = 100
+	ruleVirtual  = 400
+	rulePool     = 900
+)
+
+// Build makes the plan; it is an error if the configuration contradicts
+// itself in a way that the file's check lets pass.
+func Build(c Config, in Input) (Plan, error) {
+	if err := c.check(); err != nil {
+		return Plan{}, err
+	}
+	p := Plan{Active: in.Active, TableBase: c.TableBase, RulePriority: c.RulePriority, Shares: map[string]map[string]float64{}}
+	slots := make([][SlotCount]int, len(c.Policies))
+	for i, policy := range c.Policies {
+		slots[i] = c.slots(policy, in)
+		p.Shares[policy.Name] = c.shares(slots[i])
+	}
+	p.Table = c.nft(in, slots)
+	p.Sysctls = c.sysctls()
+	p.Rules = c.rules(in)
+	p.Routes = c.routes(in, slots)
+	return p, nil
+}
+
+func (c *Config) check() error {
+	ids := map[int]string{}
+	for _, u := range c.Uplinks {
+		if u.ID < 1 || u.ID > maxUplinks {
+			return fmt.Errorf("plan uplink %s: id %d, want 1 to %d", u.Name, u.ID, maxUplinks)
+		}
+		if m := c.mark(u); m&^c.MarkMask != 0 || m == 0 {
+			return fmt.Errorf("plan uplink %s: id %d does not fit into the mark mask %#x", u.Name, u.ID, c.MarkMask)
+		}
+		if other, ok := ids[u.ID]; ok {
+			return fmt.Errorf("plan uplinks %s and %s: both have id %d", other, u.Name, u.ID)
+		}
+		ids[u.ID] = u.Name
+	}
+	return nil
+}
+
+func (c *Config) sysctls() []Sysctl {
+	out := []Sysctl{{Key: "net/ipv4/ip_forward", Value: "1", Keep: true}}
+	var devices []string
+	for _, l := range c.Lans {
+		devices = append(devices, l.Device)
+	}
+	for _, u := range c.Uplinks {
+		devices = append(devices, u.Device)
+	}
+	slices.Sort(devices)
+	for _, d := range slices.Compact(devices) {
+		for _, kv := range [][2]string{
+			{"arp_ignore", "1"},          // answer only for addresses of that device
+			{"arp_announce", "2"},        // and ask only in their name
+			{"promote_secondaries", "1"}, // a virtual address takes no other along
+			{"rp_filter", "0"},           // the way back is chosen by mark
+			{"send_redirects", "0"},      // hosts stay with the virtual address
+		} {
+			out = append(out, Sysctl{Key: "net/ipv4/conf/" + d + "/" + kv[0], Value: kv[1]})
+		}
+	}
+	return out
+}
+
+func (c *Config) rules(in Input) []IPRule {
+	out := []IPRule{{Priority: c.RulePriority + ruleSpecific, Table: mainTable, Specific: true}}
+	own, virtual := ruleOwn, ruleVirtual
+	for _, u := range c.Uplinks {
+		out = append(out, IPRule{Priority: c.RulePriority + ruleMarks + u.ID, Mark: c.mark(u), Mask: c.MarkMask, Table: c.table(u)})
+		for _, a := range in.Own[u.Name] {
+			out = append(out, IPRule{Priority: c.RulePriority + own, From: a, Table: c.table(u)})
+			own++
+		}
+		for _, p := range u.Virtual {
+			out = append(out, IPRule{Priority: c.RulePriority + virtual, From: p.Addr(), Table: c.table(u)})
+			virtual++
+		}
+	}
+	if len(c.Uplinks) > 0 {
+		out = append(out, IPRule{Priority: c.RulePriority + rulePool, Local: true, Table: c.TableBase})
+	}
+	slices.SortFunc(out, func(a, b IPRule) int { return cmp.Compare(a.Priority, b.Priority) })
+	return out
+}
+
+func (c *Config) routes(in Input, slots [][SlotCount]int) []Route {
+	var out []Route
+	for _, l := range c.Lans {
+		for _, p := range l.Virtual {
+			covered := slices.ContainsFunc(in.OwnLan[l.Name], func(o netip.Prefix) bool {
+				return o.Bits() <= p.Bits() && o.Masked().Contains(p.Addr())
+			})
+			if !covered {
+				out = append(out, Route{Table: mainTable, To: p.Masked(), Hops: []Hop{{Device: l.Device}}})
+			}
+		}
+	}
+	for _, u := range c.Uplinks {
+		t := c.table(u)
+		for _, p := range u.Virtual {
+			out = append(out, Route{Table: t, To: p.Masked(), Hops: []Hop{{Device: u.Device}}})
+		}
+		if gw := c.gateway(u, in); gw.IsValid() {
+			out = append(out, Route{Table: t, To: any4, Hops: []Hop{{Device: u.Device, Gateway: gw}}})
+		}
+		out = append(out, Route{Table: t, To: any4, Unreachable: true, Metric: floor})
+	}
+	if hops := c.pool(in, slots); len(hops) > 0 {
+		out = append(out, Route{Table: c.TableBase, To: any4, Hops: hops})
+	}
+	slices.SortFunc(out, func(a, b Route) int {
+		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.To.String(), b.To.String()))
+	})
+	return slices.CompactFunc(out, func(a, b Route) bool { return a.Table == b.Table && a.Metric == b.Metric && a.To == b.To })
+}
+
+// pool is the way of the node's own traffic: the uplinks that have slots, each
+// as many as its weight; on a backup only those where it has an own address,
+// and if there is none, through the master.
+func (c *Config) pool(in Input, slots [][SlotCount]int) []Hop {
+	var hops []Hop
+	if len(slots) > 0 {
+		last := slots[len(slots)-1]
+		for _, u := range c.Uplinks {
+			n := 0
+			for _, id := range last {
+				if id == u.ID {
+					n++
+				}
+			}
+			gw := c.gateway(u, in)
+			if n > 0 && gw.IsValid() && (in.Active && len(u.Virtual) > 0 || len(in.Own[u.Name]) > 0) {
+				hops = append(hops, Hop{Device: u.Device, Gateway: gw, Weight: n})
+			}
+		}
+	}
+	if len(hops) > 0 || in.Active {
+		return hops
+	}
+	for _, u := range c.Uplinks { // a healthy uplink of its own beats the detour
+		if gw := c.gateway(u, in); in.Usable[u.Name] && gw.IsValid() && len(in.Own[u.Name]) > 0 {
+			return []Hop{{Device: u.Device, Gateway: gw, Weight: 1}}
+		}
+	}
+	for _, l := range c.Lans {
+		for _, p := range l.Virtual {
+			for _, o := range in.OwnLan[l.Name] {
+				if o.Masked().Contains(p.Addr()) {
+					return []Hop{{Device: l.Device, Gateway: p.Addr(), Weight: 1}}
+				}
+			}
+		}
+	}
+	if in.Master.IsValid() {
+		return []Hop{{Gateway: in.Master, Weight: 1}}
+	}
+	return nil
+}
+
+// String is the plan as a shell script that gives this state on a machine that
+// has none of it.
+func (p Plan) String() string {
+	var b strings.Builder
+	b.WriteString("#!/bin/sh\nset -e\n")
+	for _, s := range p.Sysctls {
+		value := s.Value
+		if strings.HasSuffix(s.Key, "/rp_filter") { // all=1 would make it strict
+			value = `$([ "$(cat /proc/sys/net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo ` + value + ")"
+		}
+		fmt.Fprintf(&b, "echo %s > /proc/sys/%s\n", value, s.Key)
+	}
+	for _, r := range p.Routes {
+		fmt.Fprintf(&b, "ip route add %v\n", r)
+	}
+	for _, r := range p.Rules {
+		fmt.Fprintf(&b, "ip rule add %v\n", r)
+	}
+	fmt.Fprintf(&b, "nft -f - <<'EOF'\n%sEOF\n", p.Table)
+	return b.String()
+}
+
+// Protocol is the routing protocol number that our rules and routes carry.
+const Protocol = 200
+
+func (r IPRule) String() string {
+	words := []string{fmt.Sprintf("priority %d", r.Priority)}
+	if r.From.IsValid() {
+		words = append(words, "from "+r.From.String())
+	}
+	if r.Mask != 0 {
+		words = append(words, fmt.Sprintf("fwmark %#x/%#x", r.Mark, r.Mask))
+	}
+	if r.Local {
+		words = append(words, "iif lo")
+	}
+	words = append(words, fmt.Sprintf("lookup %d", r.Table))
+	if r.Specific {
+		words = append(words, "suppress_prefixlength 0")
+	}
+	return strings.Join(append(words, fmt.Sprintf("protocol %d", Protocol)), " ")
+}
+
+func (r Route) String() string {
+	to := r.To.String()
+	if r.To.Bits() == 0 {
+		to = "default"
+	}
+	var words []string
+	if r.Unreachable {
+		words = append(words, "unreachable", to)
+	} else {
+		words = append(words, to)
+	}
+	words = append(words, fmt.Sprintf("table %d protocol %d", r.Table, Protocol))
+	if r.Metric != 0 {
+		words = append(words, fmt.Sprintf("metric %d", r.Metric))
+	}
+	if len(r.Hops) == 1 {
+		words = append(words, r.Hops[0].String())
+	} else {
+		for _, h := range r.Hops {
+			words = append(words, fmt.Sprintf("nexthop %v weight %d", h, h.Weight))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+func (h Hop) String() string {
+	switch {
+	case !h.Gateway.IsValid():
+		return "dev " + h.Device + " scope link"
+	case h.Device == "":
+		return "via " + h.Gateway.String()
+	}
+	return "via " + h.Gateway.String() + " dev " + h.Device + " onlink"
+}

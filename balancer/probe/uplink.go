@@ -1,0 +1,286 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"harouter/balancer"
+)
+
+const (
+	// backlog is how many rounds may wait for a slow receiver, beyond those
+	// that overlap anyway.
+	backlog = 12
+	// A deadline that is noticed overslept too late means that this process
+	// did not run (stopped, a frozen machine). Answers may lie unread in the
+	// sockets; they get drain to be read before they count as missing.
+	overslept = 25 * time.Millisecond
+	drain     = 50 * time.Millisecond
+)
+
+// answer is what one pinged target did.
+type answer struct {
+	round *round
+	who   int
+	rtt   time.Duration
+	err   error
+}
+
+// uplink runs the rounds of one uplink; all but source, gateway and kick
+// belongs to the goroutine of run.
+type uplink struct {
+	Uplink
+	log             *slog.Logger
+	source, gateway atomic.Pointer[netip.Addr]
+	kick            chan struct{}
+
+	pings   sync.WaitGroup
+	answers chan answer
+	heard   chan netip.Addr
+	socket  *arpSocket // nil until it is needed
+	open    []*round   // not over yet, in the order of their deadlines
+	queue   []*round   // not handed on yet, in the order of their beginning
+	jammed  bool
+}
+
+func newUplink(c Uplink, log *slog.Logger) *uplink {
+	if c.Interval <= 0 {
+		c.Interval = time.Second
+	}
+	if c.Timeout <= 0 {
+		c.Timeout = 800 * time.Millisecond
+	}
+	u := &uplink{
+		Uplink: c, log: log,
+		kick:    make(chan struct{}, 1),
+		answers: make(chan answer),
+		heard:   make(chan netip.Addr),
+	}
+	u.source.Store(&netip.Addr{})
+	u.gateway.Store(&c.Gateway)
+	return u
+}
+
+// run probes until ctx ends and hands the rounds on; it returns when all that
+// it started has ended.
+func (u *uplink) run(ctx context.Context, rounds chan<- balancer.Round) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		u.hangUp()
+		u.pings.Wait()
+	}()
+	next := time.Now()
+	var last time.Time
+	begin, deadline := time.NewTimer(0), time.NewTimer(0)
+	defer begin.Stop()
+	defer deadline.Stop()
+
+	for {
+		var out chan<- balancer.Round
+		var head balancer.Round
+		if len(u.queue) > 0 && u.queue[0].decided {
+			out, head = rounds, u.queue[0].result
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case out <- head:
+			u.queue = u.queue[1:]
+		case a := <-u.answers:
+			u.take(a)
+		case who := <-u.heard:
+			u.hear(who)
+		case <-deadline.C:
+			u.expire()
+		case <-u.kick:
+			if soon := latest(time.Now(), last.Add(u.Interval/10)); soon.Before(next) {
+				next = soon
+			}
+		case <-begin.C:
+			now := time.Now()
+			if now.Before(next) {
+				break
+			}
+			u.begin(ctx, now)
+			last, next = now, next.Add(u.Interval)
+			if next.Before(now) {
+				// Rounds that were slept through are not made up for.
+				next = now.Add(u.Interval)
+			}
+		}
+		begin.Reset(time.Until(next))
+		if len(u.open) > 0 {
+			deadline.Reset(time.Until(u.open[0].deadline))
+		}
+	}
+}
+
+// begin starts a round: every target is asked, or the gateway.
+func (u *uplink) begin(ctx context.Context, now time.Time) {
+	if full := len(u.queue) >= backlog+int(u.Timeout/u.Interval); full != u.jammed {
+		u.jammed = full
+		if full {
+			u.log.Warn("rounds are not taken, probing pauses", "waiting", len(u.queue))
+		}
+	}
+	if u.jammed {
+		return
+	}
+	source := *u.source.Load()
+	noSource := !source.IsValid() || source.IsUnspecified()
+	r := &round{
+		began: now, timeout: u.Timeout, deadline: now.Add(u.Timeout), quorum: 1,
+		result: balancer.Round{Uplink: u.Name, OnlyARP: noSource && len(u.Targets) > 0},
+		cancel: func() {},
+	}
+	u.queue = append(u.queue, r)
+	dev, err := lookDevice(u.Device)
+	switch {
+	case err != nil:
+		r.refuse(err.Error())
+	case len(u.Targets) == 0:
+		if err := u.ask(r, dev, source); err != nil {
+			r.refuse(err.Error())
+		}
+	case noSource:
+		if err := u.ask(r, dev, source); err != nil {
+			r.refuse(fmt.Sprintf("no own address to probe from; %v", err))
+		}
+	default:
+		u.hangUp()
+		u.ping(ctx, r, source)
+	}
+	if !r.over() {
+		u.open = append(u.open, r)
+	}
+}
+
+// ping starts one ping per target.
+func (u *uplink) ping(ctx context.Context, r *round, source netip.Addr) {
+	ctx, r.cancel = context.WithCancel(ctx)
+	r.quorum = min(max(u.Quorum, 1), len(u.Targets))
+	for _, t := range u.Targets {
+		who := r.ask(t.Address.String())
+		tell := func(a answer) {
+			select {
+			case u.answers <- a:
+			case <-ctx.Done():
+			}
+		}
+		u.pings.Go(func() {
+			err := ping(ctx, source, t.Address, u.Mark, func(rtt time.Duration) {
+				tell(answer{round: r, who: who, rtt: rtt})
+			})
+			if err != nil {
+				tell(answer{round: r, who: who, err: err})
+			}
+		})
+	}
+}
+
+// ask asks the gateway by ARP, with own as the sender where that is possible.
+func (u *uplink) ask(r *round, dev device, own netip.Addr) error {
+	gateway := *u.gateway.Load()
+	switch {
+	case !gateway.IsValid():
+		return fmt.Errorf("no gateway of %s is known to ask", u.Name)
+	case !gateway.Is4():
+		return fmt.Errorf("gateway %v has no IPv4 address to ask for", gateway)
+	case !dev.speaksARP():
+		return fmt.Errorf("%s does not speak ARP: the probe needs targets", u.Device)
+	}
+	if u.socket != nil && !u.socket.usable(dev.index()) {
+		u.hangUp()
+	}
+	if u.socket == nil {
+		var err error
+		if u.socket, err = openARP(dev, u.heard); err != nil {
+			return err
+		}
+	}
+	if err := u.socket.ask(dev.hw(), dev.sender(own, gateway), gateway); err != nil {
+		return fmt.Errorf("ask for %v on %s: %w", gateway, u.Device, err)
+	}
+	r.gateway = gateway
+	r.ask(fmt.Sprintf("gateway %v", gateway))
+	return nil
+}
+
+// take takes in what a target did.
+func (u *uplink) take(a answer) {
+	if a.err != nil {
+		a.round.failed(a.who, a.err.Error())
+	} else {
+		a.round.answered(a.who, a.rtt)
+	}
+	u.sweep()
+}
+
+// hear takes in an ARP reply. It does not tell which request it answers, so it
+// counts for every round that asked for that address: the gateway lives.
+func (u *uplink) hear(who netip.Addr) {
+	for _, r := range u.open {
+		if r.gateway == who {
+			r.answered(0, time.Since(r.began))
+		}
+	}
+	u.sweep()
+}
+
+// expire ends the rounds whose time is up; if it comes too late for that
+// itself, they get one more moment.
+func (u *uplink) expire() {
+	for quiet := false; !quiet; {
+		select {
+		case a := <-u.answers:
+			u.take(a)
+		case who := <-u.heard:
+			u.hear(who)
+		default:
+			quiet = true
+		}
+	}
+	now := time.Now()
+	late := len(u.open) > 0 && now.Sub(u.open[0].deadline) > overslept
+	for _, r := range u.open {
+		if late && !r.extended {
+			r.extended, r.deadline = true, latest(r.deadline, now.Add(drain))
+		}
+		if !r.deadline.After(now) {
+			r.expire()
+		}
+	}
+	u.sweep()
+}
+
+// sweep lets go of the rounds that are over.
+func (u *uplink) sweep() {
+	u.open = slices.DeleteFunc(u.open, func(r *round) bool {
+		if r.over() {
+			r.cancel()
+		}
+		return r.over()
+	})
+}
+
+// hangUp closes the ARP socket.
+func (u *uplink) hangUp() {
+	if u.socket != nil {
+		u.socket.close()
+		u.socket = nil
+	}
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

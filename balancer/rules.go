@@ -1,0 +1,176 @@
+package balancer
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Names within our table that balancer/dataplane changes by themselves.
+const (
+	SetActive = "active" // switch: has an element while this node takes new flows
+	SetGrace  = "grace"  // timed: while it has one, TCP in mid-stream is dropped
+)
+
+// Hook priorities: connection tracking is at -200, the admin's filter at 0,
+// destination NAT at -100, source NAT at 100.
+const (
+	prioMark   = -150
+	prioFilter = -10
+	prioSNAT   = 100
+)
+
+// nft builds the nft table. A comment at each chain says what it is for.
+func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
+	mask := c.MarkMask
+	jump := func(chain string) Jump { return Jump{Kind: "goto", Chain: chain} }
+	ret := Jump{Kind: "return"}
+	drop := Jump{Kind: "drop"}
+	others := Family4{Not: true} // other families are not ours yet
+
+	lanIf := Set{Name: "lan_if", Key: KeyIfname}
+	for _, l := range c.Lans {
+		lanIf.Elements = append(lanIf.Elements, Element{Ifname: l.Device})
+	}
+	wanIf := Set{Name: "wan_if", Key: KeyIfname}
+	nodes := Set{Name: "nodes", Key: KeyAddr4}
+	for _, a := range c.Nodes {
+		if a.Is4() {
+			nodes.Elements = append(nodes.Elements, Element{Addr: a})
+		}
+	}
+	virtual := Set{Name: "virtual", Key: KeyAddr4}
+	active := Set{Name: SetActive, Key: KeyProto}
+	if in.Active {
+		active.Elements = []Element{{}}
+	}
+	grace := Set{Name: SetGrace, Key: KeyProto, Timeout: true, Volatile: true}
+	wanIn := Set{Name: "wan_in", Key: KeyIfname, Verdicts: true}
+	wanOut := Set{Name: "wan_out", Key: KeyIfname, Verdicts: true}
+	restore := Set{Name: "restore", Key: KeyMark, Verdicts: true}
+	nat := Set{Name: "nat", Key: KeyMark, Verdicts: true}
+	var perUplink []Chain
+	for _, u := range c.Uplinks {
+		id := c.mark(u)
+		wanIf.Elements = append(wanIf.Elements, Element{Ifname: u.Device})
+		wanIn.Elements = append(wanIn.Elements, Element{Ifname: u.Device, Verdict: jump("in_" + u.Name)})
+		wanOut.Elements = append(wanOut.Elements, Element{Ifname: u.Device, Verdict: jump("own_" + u.Name)})
+		restore.Elements = append(restore.Elements, Element{Mark: id, Verdict: jump("mark_" + u.Name)})
+		nat.Elements = append(nat.Elements, Element{Mark: id, Verdict: jump("nat_" + u.Name)})
+		translate := Rule{Device{Output: true, Name: u.Device}, Masquerade{}}
+		if len(u.Virtual) > 0 {
+			translate = Rule{Device{Output: true, Name: u.Device}, SNAT{To: u.Virtual[0].Addr()}}
+		}
+		for _, p := range u.Virtual {
+			virtual.Elements = append(virtual.Elements, Element{Addr: p.Addr()})
+		}
+		perUplink = append(perUplink,
+			// What comes in on the uplink is answered through it.
+			Chain{Name: "in_" + u.Name, Rules: []Rule{{State{CtNew}, CtMarked{Mask: mask, Not: true}, SetCtMark{mask, id}}}},
+			// A new flow is given to it.
+			Chain{Name: "up_" + u.Name, Rules: []Rule{{Counter{}, SetCtMark{mask, id}, SetMetaMark{mask, id}}}},
+			// A flow that is on it stays on it.
+			Chain{Name: "mark_" + u.Name, Rules: []Rule{{SetMetaMark{mask, id}}}},
+			// The node's own flow went that way: remember.
+			Chain{Name: "own_" + u.Name, Rules: []Rule{{SetCtMark{mask, id}}}},
+			Chain{Name: "nat_" + u.Name, Rules: []Rule{translate}},
+		)
+	}
+	sets := []Set{lanIf, wanIf, nodes, virtual, active, grace, wanIn, wanOut, restore, nat}
+	var classify []Rule
+	for i, p := range c.Policies {
+		m := Set{Name: "slots_" + p.Name, Key: KeySlot, Verdicts: true}
+		for slot, id := range slots[i] {
+			for _, u := range c.Uplinks {
+				if u.ID == id {
+					m.Elements = append(m.Elements, Element{Mark: uint32(slot), Verdict: jump("up_" + u.Name)})
+				}
+			}
+		}
+		sets = append(sets, m)
+		classify = append(classify, Rule{VMap{By: ByRandom, Map: m.Name}})
+	}
+	classify = append(classify, Rule{Counter{}}) // nothing was picked
+
+	chains := append([]Chain{
+		// Marks, before routing.
+		{Name: "pre", Type: "filter", Hook: "prerouting", Priority: prioMark, Rules: []Rule{
+			{others, ret},
+			{VMap{By: ByInput, Map: "wan_in"}},
+			{InSet{Set: "lan_if"}, jump("lan")},
+			{AddrIn{Set: "nodes"}, jump("lan")}, // a backup without an own way out
+		}},
+		{Name: "lan", Rules: []Rule{
+			{FibType{Type: "local"}, ret},
+			{FibType{Type: "broadcast"}, ret},
+			{FibType{Type: "multicast"}, ret},
+			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
+			{State{CtNew}, jump("classify")},
+		}},
+		{Name: "classify", Rules: classify},
+		// The node's own packets: those that carry a mark chose by themselves
+		// (probes); others follow the flow that they belong to.
+		{Name: "out", Type: "route", Hook: "output", Priority: prioMark, Rules: []Rule{
+			{others, ret},
+			{MetaMarked{Mask: mask}, ret},
+			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
+			{State{CtNew}, VMap{By: ByOutput, Map: "wan_out"}},
+		}},
+		// Towards uplinks: nothing without an entry but what begins here.
+		{Name: "forwarded", Type: "filter", Hook: "forward", Priority: prioFilter, Rules: []Rule{
+			{others, ret},
+			{InSet{Output: true, Set: "wan_if"}, jump("to_wan")},
+			// A more specific route of the main table led elsewhere: not ours.
+			{InSet{Set: "lan_if"}, State{CtNew}, CtMarked{Mask: mask}, SetCtMark{mask, 0}},
+		}},
+		{Name: "to_wan", Rules: []Rule{
+			{InSet{Set: "lan_if"}, State{CtInvalid}, Counter{}, drop},
+			{MetaMarked{Mask: mask, Not: true}, ret},
+			{State{CtNew}, TCPFlags{Mask: flagFIN | flagSYN | flagRST | flagACK, Value: flagSYN, Not: true}, jump("midstream")},
+			{State{CtNew}, ProtoIn{Not: true, Set: SetActive}, Counter{}, drop},
+		}},
+		// TCP whose entry is not here: after a takeover it may still come; later
+		// the host learns that its connection is gone, the uplink never sees it.
+		{Name: "midstream", Rules: []Rule{
+			{ProtoIn{Set: SetGrace}, Counter{}, drop},
+			{ProtoIn{Not: true, Set: SetActive}, Counter{}, drop},
+			{TCPFlags{Mask: flagRST, Value: flagRST}, drop},
+			{InSet{Set: "lan_if"}, Counter{}, Reset{}},
+			{drop},
+		}},
+		// From uplinks to virtual addresses: an answer "closed" would end a
+		// flow whose entry the other node has.
+		{Name: "in", Type: "filter", Hook: "input", Priority: prioFilter, Rules: []Rule{
+			{others, ret},
+			{InSet{Not: true, Set: "wan_if"}, ret},
+			{AddrIn{Dst: true, Set: "virtual"}, jump("to_virtual")},
+		}},
+		{Name: "to_virtual", Rules: []Rule{
+			{State{CtEstablished | CtRelated}, ret},
+			{EchoRequest{}, ret},
+			{Listener{}, ret},
+			{Counter{}, drop},
+		}},
+		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: []Rule{
+			{others, ret},
+			{FibType{Source: true, Type: "local"}, ret},
+			{VMap{By: ByMetaMark, Mask: mask, Map: "nat"}},
+		}},
+	}, perUplink...)
+	for i := range sets {
+		sets[i].tidy()
+	}
+	return Table{Sets: sets, Chains: chains}
+}
+
+// tidy sorts the elements and drops doubles: two lans may share a device.
+func (s *Set) tidy() {
+	slices.SortFunc(s.Elements, Element.compare)
+	s.Elements = slices.CompactFunc(s.Elements, func(a, b Element) bool { return a.compare(b) == 0 })
+}
+
+func (e Element) compare(o Element) int {
+	addr := func(a netip.Addr) string { return fmt.Sprintf("%032x", a.AsSlice()) }
+	return cmp.Or(cmp.Compare(e.Ifname, o.Ifname), cmp.Compare(e.Mark, o.Mark), cmp.Compare(addr(e.Addr), addr(o.Addr)))
+}

@@ -1,0 +1,218 @@
+package balancer
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// TableName is the one nft table, of family inet, that is ours.
+const TableName = "harouter"
+
+// Table is the nft table as data. What each statement means is written in nft's
+// own syntax by its String; balancer/dataplane lowers the same values to the
+// kernel's expressions.
+type Table struct {
+	Sets   []Set
+	Chains []Chain
+}
+
+// KeyType is the type of a set's keys.
+type KeyType uint8
+
+const (
+	KeyIfname KeyType = iota // device name
+	KeyAddr4                 // IPv4 address
+	KeyMark                  // packet mark or connection mark
+	KeyProto                 // nfproto
+	KeySlot                  // slot number, as numgen gives it
+)
+
+var keyTypeNames = [...]string{KeyIfname: "ifname", KeyAddr4: "ipv4_addr", KeyMark: "mark", KeyProto: "nf_proto", KeySlot: "slot"}
+
+func (k KeyType) String() string { return keyTypeNames[k] }
+
+// Set is a named set, or with Verdicts a named verdict map.
+type Set struct {
+	Name     string
+	Key      KeyType
+	Verdicts bool
+	Timeout  bool // elements may carry a time-out
+	Volatile bool // elements come and go by themselves: not compared
+	Elements []Element
+}
+
+// Element is a key, and in a verdict map what to do with it.
+type Element struct {
+	Ifname  string
+	Addr    netip.Addr
+	Mark    uint32
+	Verdict Jump
+}
+
+// keyText is the element's key as nft writes it.
+func (e Element) keyText(k KeyType) string {
+	switch k {
+	case KeyIfname:
+		return fmt.Sprintf("%q", e.Ifname)
+	case KeyAddr4:
+		return e.Addr.String()
+	case KeyMark:
+		return fmt.Sprintf("%#x", e.Mark)
+	case KeySlot:
+		return fmt.Sprint(e.Mark)
+	case KeyProto:
+		return "ipv4"
+	}
+	return "?"
+}
+
+// Chain is a base chain if Hook is set, else one that others jump to.
+type Chain struct {
+	Name     string
+	Type     string // filter, nat, route
+	Hook     string // prerouting, input, forward, output, postrouting
+	Priority int
+	Rules    []Rule
+}
+
+// Rule is a list of statements that are carried out as long as they match.
+type Rule []Stmt
+
+func (r Rule) String() string {
+	words := make([]string, len(r))
+	for i, s := range r {
+		words[i] = s.String()
+	}
+	return strings.Join(words, " ")
+}
+
+// Stmt is one statement of a rule: one of the types below.
+type Stmt interface {
+	fmt.Stringer
+	stmt()
+}
+
+// Selector is what a verdict map is asked with.
+type Selector uint8
+
+const (
+	ByInput    Selector = iota // iifname
+	ByOutput                   // oifname
+	ByCtMark                   // ct mark & mask
+	ByMetaMark                 // meta mark & mask
+	ByRandom                   // numgen random mod 256
+)
+
+// CtState is a set of connection states; the values are the kernel's
+// (NF_CT_STATE_*_BIT in nf_conntrack_common.h).
+type CtState uint32
+
+const (
+	CtInvalid     CtState = 1
+	CtEstablished CtState = 2
+	CtRelated     CtState = 4
+	CtNew         CtState = 8
+)
+
+// TCP flag bits (RFC 9293 §3.1).
+const (
+	flagFIN = 0x01
+	flagSYN = 0x02
+	flagRST = 0x04
+	flagACK = 0x10
+)
+
+type (
+	// Family4 matches IPv4; Not: anything else.
+	Family4 struct{ Not bool }
+	// InSet looks a device name up in a set.
+	InSet struct {
+		Output bool
+		Not    bool
+		Set    string
+	}
+	// Device matches one device name.
+	Device struct {
+		Output bool
+		Name   string
+	}
+	// AddrIn looks an address up in a set.
+	AddrIn struct {
+		Dst bool
+		Set string
+	}
+	// ProtoIn looks nfproto up in a set, which makes the set a switch.
+	ProtoIn struct {
+		Not bool
+		Set string
+	}
+	// FibType matches the kind of route to an address: local, broadcast, multicast.
+	FibType struct {
+		Source bool
+		Type   string
+	}
+	// State matches connection states.
+	State struct{ States CtState }
+	// CtMarked and MetaMarked match connections and packets that carry a mark
+	// of ours; Not: none.
+	CtMarked struct {
+		Mask uint32
+		Not  bool
+	}
+	MetaMarked struct {
+		Mask uint32
+		Not  bool
+	}
+	// TCPFlags matches TCP segments whose flags within Mask are (not) Value.
+	TCPFlags struct {
+		Mask, Value uint8
+		Not         bool
+	}
+	// EchoRequest matches ICMP echo requests.
+	EchoRequest struct{}
+	// Listener matches packets that a local socket would take.
+	Listener struct{}
+	// VMap asks a verdict map.
+	VMap struct {
+		By   Selector
+		Mask uint32
+		Map  string
+	}
+	// SetCtMark and SetMetaMark write a mark and keep the bits outside the mask.
+	SetCtMark   struct{ Mask, Value uint32 }
+	SetMetaMark struct{ Mask, Value uint32 }
+	// Counter counts packets and bytes.
+	Counter struct{}
+	// SNAT rewrites the source address; Masquerade takes the device's.
+	SNAT       struct{ To netip.Addr }
+	Masquerade struct{}
+	// Reset answers a TCP segment with RST.
+	Reset struct{}
+	// Jump ends or leaves the chain: accept, drop, return, jump, goto.
+	Jump struct {
+		Kind  string
+		Chain string
+	}
+)
+
+func (Family4) stmt()     {}
+func (InSet) stmt()       {}
+func (Device) stmt()      {}
+func (AddrIn) stmt()      {}
+func (ProtoIn) stmt()     {}
+func (FibType) stmt()     {}
+func (State) stmt()       {}
+func (CtMarked) stmt()    {}
+func (MetaMarked) stmt()  {}
+func (TCPFlags) stmt()    {}
+func (EchoRequest) stmt() {}
+func (Listener) stmt()    {}
+func (VMap) stmt()        {}
+func (SetCtMark) stmt()   {}
+func (SetMetaMark) stmt() {}
+func (Counter) stmt()     {}
+func (SNAT) stmt()        {}
+func (Masquerade) stmt()  {}
+func (Reset) stmt()       {}
+func (Jump) stmt()        {}

@@ -1,0 +1,163 @@
+package balancer
+
+import (
+	"fmt"
+	"strings"
+)
+
+func side(output bool) string {
+	if output {
+		return "oifname"
+	}
+	return "iifname"
+}
+
+func not(n bool) string {
+	if n {
+		return "!= "
+	}
+	return ""
+}
+
+func (s Family4) String() string { return "meta nfproto " + not(s.Not) + "ipv4" }
+func (s InSet) String() string   { return side(s.Output) + " " + not(s.Not) + "@" + s.Set }
+func (s Device) String() string  { return fmt.Sprintf("%s %q", side(s.Output), s.Name) }
+func (s ProtoIn) String() string { return "meta nfproto " + not(s.Not) + "@" + s.Set }
+
+func (s AddrIn) String() string {
+	if s.Dst {
+		return "ip daddr @" + s.Set
+	}
+	return "ip saddr @" + s.Set
+}
+
+func (s FibType) String() string {
+	if s.Source {
+		return "fib saddr type " + s.Type
+	}
+	return "fib daddr type " + s.Type
+}
+
+func (s State) String() string {
+	var names []string
+	for _, n := range []struct {
+		bit  CtState
+		name string
+	}{{CtInvalid, "invalid"}, {CtEstablished, "established"}, {CtRelated, "related"}, {CtNew, "new"}} {
+		if s.States&n.bit != 0 {
+			names = append(names, n.name)
+		}
+	}
+	return "ct state " + strings.Join(names, ",")
+}
+
+func zero(not bool) string {
+	if not {
+		return "=="
+	}
+	return "!="
+}
+
+func (s CtMarked) String() string { return fmt.Sprintf("ct mark & %#08x %s 0", s.Mask, zero(s.Not)) }
+func (s MetaMarked) String() string {
+	return fmt.Sprintf("meta mark & %#08x %s 0", s.Mask, zero(s.Not))
+}
+
+func (s TCPFlags) String() string {
+	op := "=="
+	if s.Not {
+		op = "!="
+	}
+	return fmt.Sprintf("tcp flags & (%s) %s %s", tcpFlags(s.Mask), op, tcpFlags(s.Value))
+}
+
+func tcpFlags(b uint8) string {
+	var names []string
+	for _, n := range []struct {
+		bit  uint8
+		name string
+	}{{flagFIN, "fin"}, {flagSYN, "syn"}, {flagRST, "rst"}, {flagACK, "ack"}} {
+		if b&n.bit != 0 {
+			names = append(names, n.name)
+		}
+	}
+	return strings.Join(names, " | ")
+}
+
+func (EchoRequest) String() string { return "icmp type echo-request" }
+
+// Listener reads a property of the socket and accepts any value: without a
+// socket the rule does not match.
+func (Listener) String() string { return "socket mark & 0x0 == 0x0" }
+
+func (s VMap) String() string {
+	key := ""
+	switch s.By {
+	case ByInput:
+		key = "iifname"
+	case ByOutput:
+		key = "oifname"
+	case ByCtMark:
+		key = fmt.Sprintf("ct mark & %#08x", s.Mask)
+	case ByMetaMark:
+		key = fmt.Sprintf("meta mark & %#08x", s.Mask)
+	case ByRandom:
+		key = fmt.Sprintf("numgen random mod %d", SlotCount)
+	}
+	return key + " vmap @" + s.Map
+}
+
+func (s SetCtMark) String() string {
+	return fmt.Sprintf("ct mark set ct mark & %#08x | %#08x", ^s.Mask, s.Value)
+}
+func (s SetMetaMark) String() string {
+	return fmt.Sprintf("meta mark set meta mark & %#08x | %#08x", ^s.Mask, s.Value)
+}
+func (Counter) String() string    { return "counter" }
+func (s SNAT) String() string     { return "snat ip to " + s.To.String() }
+func (Masquerade) String() string { return "masquerade" }
+func (Reset) String() string      { return "reject with tcp reset" }
+func (s Jump) String() string     { return strings.TrimSpace(s.Kind + " " + s.Chain) }
+
+// String is the table in the form that nft -f reads.
+func (t Table) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "table inet %s {\n", TableName)
+	for _, s := range t.Sets {
+		kind, typ := "set", "type "+s.Key.String()
+		if s.Key == KeySlot { // has no type name in nft's language
+			typ = fmt.Sprintf("typeof numgen random mod %d", SlotCount)
+		}
+		if s.Verdicts {
+			kind, typ = "map", typ+" : verdict"
+		}
+		fmt.Fprintf(&b, "\t%s %s {\n\t\t%s\n", kind, s.Name, typ)
+		if s.Timeout {
+			b.WriteString("\t\tflags timeout\n")
+		}
+		if len(s.Elements) > 0 {
+			var words []string
+			for _, e := range s.Elements {
+				w := e.keyText(s.Key)
+				if s.Verdicts {
+					w += " : " + e.Verdict.String()
+				}
+				words = append(words, w)
+			}
+			fmt.Fprintf(&b, "\t\telements = { %s }\n", strings.Join(words, ", "))
+		}
+		b.WriteString("\t}\n")
+	}
+	for _, c := range t.Chains {
+		fmt.Fprintf(&b, "\tchain %s {\n", c.Name)
+		if c.Hook != "" {
+			fmt.Fprintf(&b, "\t\ttype %s hook %s priority %d; policy accept;\n", c.Type, c.Hook, c.Priority)
+		}
+		for _, r := range c.Rules {
+			fmt.Fprintf(&b, "\t\t%v\n", r)
+		}
+		b.WriteString("\t}\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}

@@ -1,0 +1,35 @@
+package kernel
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"strconv"
+)
+
+const tableDir = "/proc/sys/net/netfilter/"
+
+// TableUse returns how many flows the connection table holds and how many it
+// can hold. An error most likely means that connection tracking is not loaded
+// (yet), so that there is no table.
+func TableUse() (count, limit int, err error) {
+	if count, err = number(tableDir + "nf_conntrack_count"); err != nil {
+		return 0, 0, err
+	}
+	if limit, err = number(tableDir + "nf_conntrack_max"); err != nil {
+		return 0, 0, err
+	}
+	return count, limit, nil
+}
+
+func number(file string) (int, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0, fmt.Errorf("read the use of the connection table: %w", err)
+	}
+	n, err := strconv.Atoi(string(bytes.TrimSpace(b)))
+	if err != nil {
+		return 0, fmt.Errorf("read the use of the connection table in %s: %w", file, err)
+	}
+	return n, nil
+}

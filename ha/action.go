@@ -1,0 +1,97 @@
+package ha
+
+import (
+	"net/netip"
+	"time"
+
+	"harouter/balancer"
+)
+
+// Action is an output of the Machine: one of the types below. Actions are
+// started in the order in which they are returned; those that touch addresses
+// or the takeover switch are also finished in that order.
+type Action interface{ haAction() }
+
+type (
+	// Advertise on every path at once and then each Interval.
+	Advertise struct {
+		Priority uint8
+		Interval time.Duration
+	}
+	// Silence stops the repetition.
+	Silence struct{}
+	// Farewell sends priority 0 once on every path.
+	Farewell struct{}
+	// Activate sets the takeover switch of the kernel's rules; Grace begins
+	// the three seconds in which TCP in mid-stream is dropped.
+	Activate struct{ Active, Grace bool }
+	// AddAddresses puts all virtual addresses on and announces them; answered
+	// by Switched.
+	AddAddresses struct{ Seq uint64 }
+	// RemoveAddresses takes them away; answered by Switched.
+	RemoveAddresses struct{ Seq uint64 }
+	// Announce repeats the announcement of what is held.
+	Announce struct{}
+	// ApplyPlan makes the kernel agree with Plan; answered by Applied. Only the
+	// newest counts if several wait.
+	ApplyPlan struct {
+		Seq  uint64
+		Plan balancer.Plan
+	}
+	// DeleteFlows ends all flows of an uplink.
+	DeleteFlows struct{ Uplink string }
+	// Source tells the prober from where, and to which gateway, to probe.
+	Source struct {
+		Uplink  string
+		Address netip.Addr // zero: no own address
+		Gateway netip.Addr // zero: not known
+		Now     bool       // probe at once
+	}
+	// Publish tells the other nodes this node's state.
+	Publish struct{ State PeerState }
+	// Send is a direct message to one node.
+	Send struct {
+		To      string
+		Message Message
+	}
+	// Remember keeps the other nodes' addresses for the next start.
+	Remember struct{ Addresses map[string][]netip.Addr }
+	// Guard tells the guard what to do should this process die.
+	Guard struct {
+		Holding   bool
+		PeerAlive bool
+		Senders   []netip.Addr
+	}
+	// Answer ends an operator's command.
+	Answer struct {
+		ID    uint64
+		Error string // "" done
+	}
+	// Record is a line of the event log.
+	Record struct {
+		Kind, Subject, From, To, Reason string
+	}
+	// Exit ends the daemon.
+	Exit struct {
+		Keep  bool // addresses stay: the guard goes on listening
+		Clean bool // everything of ours is to be removed
+	}
+)
+
+func (Advertise) haAction()       {}
+func (Silence) haAction()         {}
+func (Farewell) haAction()        {}
+func (Activate) haAction()        {}
+func (AddAddresses) haAction()    {}
+func (RemoveAddresses) haAction() {}
+func (Announce) haAction()        {}
+func (ApplyPlan) haAction()       {}
+func (DeleteFlows) haAction()     {}
+func (Source) haAction()          {}
+func (Publish) haAction()         {}
+func (Send) haAction()            {}
+func (Remember) haAction()        {}
+func (Guard) haAction()           {}
+func (Answer) haAction()          {}
+func (Record) haAction()          {}
+func (Exit) haAction()            {}

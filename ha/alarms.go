@@ -1,0 +1,137 @@
+package ha
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"harouter/vrrp"
+)
+
+// Codes of alarms (DESIGN.md §4).
+const (
+	AlarmNoUplink      = "no_uplink"
+	AlarmConfigDiffers = "config_differs"
+	AlarmBadKey        = "bad_key"
+	AlarmBadAdvert     = "bad_advert"
+	AlarmForeignVRRP   = "foreign_vrrp"
+	AlarmVersionMix    = "version_mix"
+	AlarmOneWitness    = "one_witness"
+)
+
+type alarmKey struct{ code, subject string }
+
+type alarm struct {
+	since time.Time
+	text  string
+	until time.Time // zero: as long as the cause stands
+}
+
+// raise sets an alarm; one that stands keeps its time.
+func (m *Machine) raise(code, subject, text string, until time.Time, now time.Time) {
+	k := alarmKey{code, subject}
+	if a := m.alarms[k]; a != nil {
+		a.text, a.until = text, until
+		return
+	}
+	m.alarms[k] = &alarm{since: now, text: text, until: until}
+	m.record("alarm", code+" "+subject, "", "on", text)
+}
+
+func (m *Machine) clear(code, subject string) {
+	k := alarmKey{code, subject}
+	if a := m.alarms[k]; a != nil {
+		delete(m.alarms, k)
+		m.record("alarm", code+" "+subject, "on", "off", a.text)
+	}
+}
+
+// hold raises or clears an alarm whose cause can be seen at any time.
+func (m *Machine) holdAlarm(on bool, code, subject, text string, now time.Time) {
+	if on {
+		m.raise(code, subject, text, time.Time{}, now)
+	} else {
+		m.clear(code, subject)
+	}
+}
+
+// onDropped counts what a socket refused and raises an alarm where a person
+// should look.
+func (m *Machine) onDropped(d Dropped, now time.Time) {
+	counts := m.drops[d.Part]
+	if counts == nil {
+		return
+	}
+	counts[d.Reason]++
+	until := now.Add(alarmHold)
+	from := "somebody"
+	if d.Source.IsValid() {
+		from = d.Source.String()
+	}
+	switch {
+	case d.Part == "gossip" && d.Reason == "key":
+		m.raise(AlarmBadKey, "gossip", "a node with another cluster key talks to this one: compare /etc/harouter/cluster.key on all nodes", until, now)
+	case d.Part == "vrrp" && d.Reason == string(vrrp.DropSender):
+		m.raise(AlarmForeignVRRP, from, fmt.Sprintf("%s sends adverts with our VRID %d and is not one of the nodes: choose another vrrp.id, or name it under vrrp.foreign", from, m.cfg.VRID), until, now)
+	case d.Part == "vrrp" && d.Reason == string(vrrp.DropVersion):
+		m.raise(AlarmVersionMix, from, fmt.Sprintf("%s speaks another VRRP version than %d: set the same version on both", from, m.cfg.VRRPVersion), until, now)
+	case d.Part == "vrrp":
+		m.raise(AlarmBadAdvert, from, fmt.Sprintf("%s sends adverts that are refused (%s)", from, d.Reason), until, now)
+	}
+}
+
+// settleAlarms looks at the causes that stand.
+func (m *Machine) settleAlarms(now time.Time) {
+	for k, a := range m.alarms {
+		if !a.until.IsZero() && now.After(a.until) {
+			m.clear(k.code, k.subject)
+		}
+	}
+	if n := len(m.cfg.Balancer.Uplinks); n > 0 {
+		dead := 0
+		for _, v := range m.verdicts {
+			if !v.Usable() && v.String() != "unknown" {
+				dead++
+			}
+		}
+		m.holdAlarm(dead == n, AlarmNoUplink, "all", "no uplink works; routing stays as it was", now)
+	}
+	var differ []string
+	for _, n := range m.cfg.Nodes {
+		if p := m.peers[n.Name]; p != nil && p.alive(now) && p.told && p.state.Hash != m.cfg.Hash {
+			differ = append(differ, fmt.Sprintf("%s has %s", p.Name, short(p.state.Hash)))
+		}
+	}
+	m.holdAlarm(len(differ) > 0, AlarmConfigDiffers, "configuration",
+		fmt.Sprintf("%s has %s, %s: copy one file to all nodes", m.cfg.Node, short(m.cfg.Hash), strings.Join(differ, ", ")), now)
+	if len(m.cfg.Nodes) > 1 {
+		lan := m.lanOf(m.address())
+		m.holdAlarm(lan != "", AlarmOneWitness, lan, "the nodes' address lies on this lan: when it fails, adverts and gossip fail together; a direct cable is better", now)
+	}
+}
+
+func (m *Machine) address() netip.Addr {
+	n, _ := m.cfg.node(m.cfg.Node)
+	return n.Address
+}
+
+func (m *Machine) lanOf(a netip.Addr) string {
+	for _, l := range m.cfg.Balancer.Lans {
+		if slices.ContainsFunc(l.Virtual, func(p netip.Prefix) bool { return p.Masked().Contains(a) }) {
+			return l.Name
+		}
+		if slices.ContainsFunc(m.links[l.Device].Addresses, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return l.Name
+		}
+	}
+	return ""
+}
+
+func short(hash string) string {
+	if len(hash) > 12 {
+		return hash[:12]
+	}
+	return hash
+}

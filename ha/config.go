@@ -1,0 +1,81 @@
+package ha
+
+import (
+	"net/netip"
+	"time"
+
+	"harouter/balancer"
+)
+
+// Node is one router of the cluster as the file names it.
+type Node struct {
+	Name     string
+	Address  netip.Addr // first address: gossip, unicast adverts, breaks ties
+	Priority uint8      // configured, 1…254
+}
+
+// Config is what the machine needs to know; it never sees the file.
+type Config struct {
+	Cluster string
+	Node    string // own name, one of Nodes
+	Version string // of this program
+	Hash    string // of the file's bytes
+	Nodes   []Node // in the file's order
+
+	VRID         uint8
+	VRRPVersion  uint8
+	Advertise    time.Duration // A
+	Preempt      bool
+	PreemptDelay time.Duration
+	Foreign      []netip.Addr // routers that take part and are not harouter
+
+	Balancer balancer.Config
+	Probes   map[string]balancer.ProbeConfig // by uplink
+	Targets  map[string]bool                 // uplinks that have probe targets
+	// LinkLocal are addresses that we set where a device has no own one; they
+	// lead nowhere and are never a probe's source.
+	LinkLocal []netip.Addr
+	// Known are addresses that the other nodes told in an earlier life.
+	Known map[string][]netip.Addr
+}
+
+// Lease is H of DESIGN.md §5: how long adverts repeat, and how long the guard
+// waits, without a word of the deciding loop.
+func Lease(advertise time.Duration) time.Duration {
+	return max(advertise*5/2, 150*time.Millisecond)
+}
+
+// sleepLimit is how long this process may not run before its role is doubtful:
+// from then on another node may have taken over, or the guard acted.
+func sleepLimit(advertise time.Duration) time.Duration {
+	return max(advertise*5/2, 50*time.Millisecond)
+}
+
+const (
+	aliveFor      = 1500 * time.Millisecond // a node not heard on any path for this long is not alive
+	publishEvery  = time.Second             // measured values are told this often, changes at once
+	handoffLimit  = time.Second             // a hand-over that takes longer is off
+	forwardLimit  = 8 * time.Second         // a command given on another node
+	lingerFor     = time.Second             // after a hand-over the old master goes on taking new flows
+	sweepAfter    = time.Second             // second deletion of a dead uplink's flows
+	claimPatience = 3                       // unanswered claims before a node insists
+	alarmHold     = 8 * time.Second         // an alarm that counts events lasts this long after the last
+)
+
+func (c *Config) node(name string) (Node, bool) {
+	for _, n := range c.Nodes {
+		if n.Name == name {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
+
+func (c *Config) uplink(name string) (balancer.Uplink, bool) {
+	for _, u := range c.Balancer.Uplinks {
+		if u.Name == name {
+			return u, true
+		}
+	}
+	return balancer.Uplink{}, false
+}

@@ -1,0 +1,306 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// facts are what the decoder noted, with its place, for comparing things that
+// stand apart from each other.
+type facts struct {
+	owned    []claim // addresses that must be distinct: of nodes, virtual, of foreign routers
+	far      []claim // addresses that must be none of ours: gateways, targets
+	nets     []subnet
+	links    []linkFact
+	devices  []override
+	gateways []gatewayFact
+	ids      []idFact
+	policies map[string]*value
+	weight   *value // of the last uplink
+	mask     *value // balance.mark_mask
+}
+
+const foreignRouter = "a foreign router"
+
+type claim struct {
+	addr netip.Addr
+	who  string
+	v    *value
+}
+
+type subnet struct {
+	prefix netip.Prefix
+	link   string
+	v      *value
+}
+
+type linkFact struct {
+	name, kind, dev string
+	named, device   *value
+}
+
+type override struct {
+	node, path   string
+	link, device *value
+}
+
+type gatewayFact struct {
+	addr    netip.Addr
+	uplink  string
+	virtual []netip.Prefix
+	v       *value
+}
+
+type idFact struct {
+	id      int
+	uplink  string
+	written bool
+	v       *value
+}
+
+func (f *facts) own(a netip.Addr, who string, v *value) {
+	f.owned = append(f.owned, claim{a, who, v})
+}
+
+// byPlace orders as the file does, so that the later of two is the one blamed.
+func byPlace(a, b *value) int {
+	return cmp.Or(a.line-b.line, a.col-b.col)
+}
+
+func (d *decoder) check(c *Config) {
+	d.checkNames()
+	d.checkDevices(c)
+	d.checkAddresses()
+	d.checkNetworks()
+	d.checkGateways()
+	d.checkNodes(c)
+	d.checkIDs(c)
+	d.checkWeights(c)
+	if len(c.Nodes) > 0 && len(d.facts.links) == 0 {
+		d.warn(&value{line: 1, col: 1}, "there are neither lans nor uplinks: the nodes only watch each other")
+	}
+}
+
+// checkNames: lans and uplinks share one set of names (nodes.N.devices).
+func (d *decoder) checkNames() {
+	first := map[string]linkFact{}
+	for _, l := range d.facts.links {
+		if was, ok := first[l.name]; ok && l.name != "" {
+			d.fail(l.named, "%ss: the name %s is that of a %s in line %d too; allowed: a different name for each lan and uplink",
+				l.kind, l.name, was.kind, was.named.line)
+			continue
+		}
+		first[l.name] = l
+	}
+	delete(first, "")
+	names := slices.Sorted(maps.Keys(first))
+	for _, o := range d.facts.devices {
+		if _, ok := first[o.link.text]; !ok {
+			d.fail(o.link, "%s: there is no lan or uplink %s%s; allowed: %s", o.path, quote(o.link.text), didYouMean(o.link.text, names), join(names))
+		}
+	}
+}
+
+// checkDevices: one device carries one link, on each node. Two on one device
+// could not be told apart by where a packet comes in.
+func (d *decoder) checkDevices(c *Config) {
+	type use struct {
+		link, dev string
+		v         *value
+	}
+	overrides := map[[2]string]*value{}
+	for _, o := range d.facts.devices {
+		overrides[[2]string{o.node, o.link.text}] = o.device
+	}
+	blamed := map[*value]bool{}
+	for _, n := range c.Nodes {
+		first := map[string]use{}
+		for _, l := range d.facts.links {
+			u := use{l.name, l.dev, l.device}
+			if v := overrides[[2]string{n.Name, l.name}]; v != nil {
+				u.dev, u.v = v.text, v
+			}
+			was, taken := first[u.dev]
+			switch {
+			case u.dev == "" || u.v == nil:
+				continue
+			case !taken:
+				first[u.dev] = u
+				continue
+			case byPlace(was.v, u.v) > 0:
+				was, u = u, was
+			}
+			if !blamed[u.v] {
+				blamed[u.v] = true
+				d.fail(u.v, "device %s carries %s on node %s already (line %d); allowed: one lan or uplink on each device, all its addresses in one list",
+					u.dev, was.link, n.Name, was.v.line)
+			}
+		}
+	}
+}
+
+func (d *decoder) checkAddresses() {
+	slices.SortStableFunc(d.facts.owned, func(a, b claim) int { return byPlace(a.v, b.v) })
+	first := map[netip.Addr]claim{}
+	for _, cl := range d.facts.owned {
+		if was, ok := first[cl.addr]; ok {
+			d.fail(cl.v, "%s stands twice: %s in line %d, %s here; allowed: each address once", cl.addr, was.who, was.v.line, cl.who)
+			continue
+		}
+		first[cl.addr] = cl
+	}
+	for _, g := range d.facts.gateways {
+		d.facts.far = append(d.facts.far, claim{g.addr, g.uplink + ".gateway", g.v})
+	}
+	for _, cl := range d.facts.far {
+		if was, ok := first[cl.addr]; ok && was.who != foreignRouter {
+			d.fail(cl.v, "%s: %s is %s (line %d); allowed: an address that is not ours", cl.who, cl.addr, was.who, was.v.line)
+		}
+	}
+}
+
+// checkNetworks finds overlaps: networks nest or are apart, so that in the order
+// of first address and length each one's nearest enclosing is on the stack.
+func (d *decoder) checkNetworks() {
+	var nets []subnet
+	seen := map[string]bool{}
+	for _, n := range d.facts.nets {
+		key := fmt.Sprint(n.link, n.prefix.Masked())
+		if !seen[key] {
+			seen[key] = true
+			nets = append(nets, subnet{n.prefix.Masked(), n.link, n.v})
+		}
+	}
+	slices.SortStableFunc(nets, func(a, b subnet) int {
+		return cmp.Or(a.prefix.Addr().Compare(b.prefix.Addr()), a.prefix.Bits()-b.prefix.Bits(), byPlace(a.v, b.v))
+	})
+	var open []subnet
+	for _, n := range nets {
+		for len(open) > 0 && !open[len(open)-1].prefix.Overlaps(n.prefix) {
+			open = open[:len(open)-1]
+		}
+		if len(open) > 0 {
+			d.overlap(open[len(open)-1], n)
+		}
+		open = append(open, n)
+	}
+}
+
+func (d *decoder) overlap(a, b subnet) {
+	if a.link == b.link && b.prefix.IsSingleIP() {
+		return
+	}
+	if byPlace(a.v, b.v) > 0 {
+		a, b = b, a
+	}
+	allowed := "networks that do not overlap"
+	switch {
+	case a.link == b.link:
+		allowed = "the same length for all addresses of one network, or /32"
+	case strings.HasPrefix(a.link, "uplinks.") && strings.HasPrefix(b.link, "uplinks."):
+		allowed += " (two lines in one network: write their addresses with /32)"
+	}
+	d.fail(b.v, "%s: network %s overlaps %s of %s in line %d; allowed: %s", b.link, b.prefix, a.prefix, a.link, a.v.line, allowed)
+}
+
+func (d *decoder) checkGateways() {
+	for _, g := range d.facts.gateways {
+		inside, real := false, false
+		for _, p := range g.virtual {
+			inside = inside || p.Contains(g.addr)
+			real = real || !p.IsSingleIP()
+		}
+		if real && !inside {
+			d.warn(g.v, "%s: gateway %s lies in no network of its virtual_addresses", g.uplink, g.addr)
+		}
+		for _, n := range d.facts.nets {
+			if n.link != g.uplink && n.prefix.Contains(g.addr) && !n.prefix.IsSingleIP() {
+				d.warn(g.v, "%s: gateway %s lies in the network of %s (line %d)", g.uplink, g.addr, n.link, n.v.line)
+				break
+			}
+		}
+	}
+}
+
+// checkNodes: an address on a lan is no path of its own.
+func (d *decoder) checkNodes(c *Config) {
+	if len(c.Nodes) < 2 {
+		return
+	}
+	for _, cl := range d.facts.owned {
+		if !strings.HasPrefix(cl.who, "node ") {
+			continue
+		}
+		if cl.addr.IsLoopback() {
+			d.fail(cl.v, "%s: %s is reached by no other node; allowed: an address that the others reach", cl.who, cl.addr)
+		}
+		for _, n := range d.facts.nets {
+			if n.prefix.Contains(cl.addr) {
+				d.warn(cl.v, "%s: %s lies in the network of %s: when that fails the nodes lose each other there too, so there is one witness less", cl.who, cl.addr, n.link)
+				break
+			}
+		}
+	}
+}
+
+func (d *decoder) checkIDs(c *Config) {
+	ids := slices.Clone(d.facts.ids)
+	// Written ones have the better claim.
+	slices.SortStableFunc(ids, func(a, b idFact) int {
+		switch {
+		case a.written == b.written:
+			return 0
+		case a.written:
+			return -1
+		}
+		return 1
+	})
+	first := map[int]idFact{}
+	for _, f := range ids {
+		was, taken := first[f.id]
+		switch {
+		case !taken:
+			first[f.id] = f
+		case f.written:
+			d.fail(f.v, "%s: id %d is that of %s too (line %d); allowed: a different id from 1 to %d for each", f.uplink, f.id, was.uplink, was.v.line, maxID)
+		default:
+			d.fail(f.v, "%s: its id would be %d, from its place in the file, but %s has that id (line %d); allowed: a different id; write one from 1 to %d", f.uplink, f.id, was.uplink, was.v.line, maxID)
+		}
+	}
+	for _, f := range ids {
+		if f.id > c.Balance.MarkMask.Max() && d.facts.mask != nil {
+			d.fail(d.facts.mask, "balance.mark_mask: %s holds ids up to %d, but %s has id %d; allowed: a mask of more bits, such as 0x3f00",
+				c.Balance.MarkMask, c.Balance.MarkMask.Max(), f.uplink, f.id)
+			break
+		}
+	}
+}
+
+// checkWeights: something must be left for new flows.
+func (d *decoder) checkWeights(c *Config) {
+	for _, p := range c.Policies {
+		sum, used := 0, 0
+		for _, u := range c.Uplinks {
+			if len(p.Uplinks) > 0 && !contains(p.Uplinks, u.Name) {
+				continue
+			}
+			w, own := p.Weights[u.Name]
+			if !own {
+				w = u.Weight
+			}
+			sum, used = sum+w, used+1
+		}
+		if used == 0 || sum > 0 {
+			continue
+		}
+		if at := d.facts.policies[p.Name]; len(p.Uplinks) > 0 || len(p.Weights) > 0 {
+			d.fail(at, "policies.%s: the weights of all its uplinks are 0; allowed: 1 to 255 for at least one of them", p.Name)
+		} else if p.Name == DefaultPolicy {
+			d.fail(d.facts.weight, "uplinks: the weights of all of them are 0; allowed: 1 to 255 for at least one")
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package config
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+var byValue = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
+
+// TestDefaults says each default once more, in the words of DESIGN.md §3.
+func TestDefaults(t *testing.T) {
+	icmp := Probe{
+		Targets: []Target{{Address: netip.MustParseAddr("198.51.100.1"), Method: "icmp"}},
+		Method:  "icmp", Interval: time.Second, Timeout: 800 * time.Millisecond, Fall: 3, Rise: 5, Quorum: 1,
+	}
+	want := &Config{
+		Cluster: "home",
+		Nodes: []Node{
+			{Name: "r1", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Priority: 100},
+			{Name: "r2", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, Priority: 100},
+		},
+		VRRP: VRRP{
+			ID: 51, Version: 3, Advertise: 100 * time.Millisecond, Preempt: true, PreemptDelay: 10 * time.Second,
+			Checksum: "pseudo", Accept: true,
+			Check: Check{Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3},
+		},
+		Lans: []Lan{{Name: "office", Device: "lan0", Virtual: []netip.Prefix{netip.MustParsePrefix("192.168.77.1/24")}, VRID: 51}},
+		Uplinks: []Uplink{
+			{Name: "a", ID: 1, Device: "w1", Gateway: Gateway{Kind: "auto"}, Virtual: []netip.Prefix{netip.MustParsePrefix("203.0.113.10/25")},
+				Weight: 1, Tier: 1, Probe: icmp, VRID: 51},
+			{Name: "b", ID: 2, Device: "w2", Gateway: Gateway{Kind: "auto"}, Virtual: []netip.Prefix{netip.MustParsePrefix("203.0.113.140/25")},
+				Weight: 1, Tier: 1, Probe: icmp, VRID: 51},
+		},
+		Policies: []Policy{{
+			Name: "default", Method: "weighted",
+			Persistence:   Persistence{By: "source-destination", Timeout: 10 * time.Minute},
+			Overflow:      Overflow{Enter: 90, Leave: 75, Hold: 5 * time.Second},
+			LatencyMargin: LatencyMargin{Percent: 10, Time: 5 * time.Millisecond, Rounds: 3},
+			Race:          "learn", WhenNone: "next", OnRecovery: "keep",
+		}},
+		Balance:  Balance{MarkMask: 0x3f00, TableBase: 7000, RulePriority: 7000, FlapHold: 10 * time.Second, ResetClients: true},
+		Firewall: Firewall{Enabled: true, Log: true, Antispoof: true, MSS: "clamp"},
+		ConntrackSync: ConntrackSync{Enabled: true, Timeout: time.Minute,
+			Protocols: []string{"tcp", "udp", "icmp", "sctp", "gre"}},
+		Hooks: Hooks{Directory: "hooks", Timeout: 30 * time.Second},
+		Ports: Ports{Gossip: 7946, Sync: 7947},
+		Log:   Log{Level: "info"},
+	}
+	short := mustParse(t, site(nil))
+	want.Hash = short.Hash
+	if diff := cmp.Diff(want, short, byValue); diff != "" {
+		t.Errorf("defaults:\n%s", diff)
+	}
+	long := mustParse(t, string(read(t, "testdata/defaults.yaml")))
+	want.Hash = long.Hash
+	if diff := cmp.Diff(want, long, byValue); diff != "" {
+		t.Errorf("the same, written out:\n%s", diff)
+	}
+	if short.Hash == long.Hash || len(long.Hash) != 64 {
+		t.Errorf("hashes %q and %q", short.Hash, long.Hash)
+	}
+}
+
+// TestValues: what is set arrives.
+func TestValues(t *testing.T) {
+	c := mustParse(t, `
+cluster: "2024"
+nodes:
+  r1.example.org: {address: 192.0.2.1, priority: 254, devices: {office: br-lan.7, b: enp3s0}}
+  r2: {address: 169.254.7.2}
+vrrp: {id: 255, advertise: 40.95s, preempt: false, preempt_delay: 1m30s, checksum: plain, unicast_only: true, foreign: [10.9.9.9]}
+lans: [{name: office, device: lan0, virtual_addresses: [192.168.77.1/24, 192.168.77.2/24, 192.168.77.3/32, 10.0.0.1/31]}]
+uplinks:
+  - {name: a, id: 63, device: w1, gateway: 203.0.113.1, virtual_addresses: [203.0.113.10/25], weight: 255, tier: 16,
+     probe: {targets: [198.51.100.1, {address: 198.51.100.2}], interval: 10ms, timeout: 1ms, fall: 1, rise: 1, quorum: 2}}
+  - {name: b, device: w2, gateway: auto, virtual_addresses: [203.0.113.140/25], weight: 0, probe: {targets: [198.51.100.2]}}
+policies: [{name: default, method: priority, uplinks: [b, a], weights: {b: 7}}]
+balance: {mark_mask: 16128, table_base: 189, rule_priority: 31766}
+conntrack_sync: {enabled: false}
+ports: {gossip: 1, sync: 65535}
+log: {level: warn, parts: {vrrp: debug}}
+`)
+	got := []any{
+		c.Cluster, c.Nodes[0].Name, c.Nodes[0].Priority, c.Nodes[1].Addresses[0].String(),
+		c.VRRP.ID, c.VRRP.Advertise, c.VRRP.Preempt, c.VRRP.PreemptDelay, c.VRRP.Checksum, c.VRRP.UnicastOnly, c.VRRP.Foreign[0].String(),
+		c.Lans[0].VRID, len(c.Lans[0].Virtual),
+		c.Uplinks[0].ID, c.Uplinks[0].Gateway, c.Uplinks[0].Weight, c.Uplinks[0].Tier, len(c.Uplinks[0].Probe.Targets), c.Uplinks[0].Probe.Quorum,
+		c.Uplinks[0].Probe.Timeout, c.Uplinks[1].ID, c.Uplinks[1].Weight,
+		c.Policies[0].Method, c.Policies[0].Uplinks, c.Policies[0].Weights,
+		c.Balance.MarkMask, c.Balance.MarkMask.Max(), c.Balance.TableBase, c.ConntrackSync.Enabled, c.Ports, c.Log,
+		c.Device("r1.example.org", "office"), c.Device("r1.example.org", "b"), c.Device("r1.example.org", "a"), c.Device("r2", "office"), c.Device("r2", "none"),
+	}
+	want := []any{
+		"2024", "r1.example.org", uint8(254), "169.254.7.2",
+		uint8(255), 40950 * time.Millisecond, false, 90 * time.Second, ChecksumPlain, true, "10.9.9.9",
+		uint8(255), 4,
+		63, Gateway{GatewayStatic, netip.MustParseAddr("203.0.113.1")}, 255, 16, 2, 2,
+		time.Millisecond, 2, 0,
+		MethodPriority, []string{"b", "a"}, map[string]int{"b": 7},
+		Mask(0x3f00), 63, 189, false, Ports{1, 65535}, Log{"warn", map[string]Level{"vrrp": "debug"}},
+		"br-lan.7", "enp3s0", "w1", "lan0", "",
+	}
+	if diff := cmp.Diff(want, got, byValue); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestSmallSites: what the contract calls legal.
+func TestSmallSites(t *testing.T) {
+	none := "there are neither lans nor uplinks: the nodes only watch each other"
+	for name, test := range map[string]struct {
+		change map[string]string
+		warn   []string
+	}{
+		"one node":                   {map[string]string{"nodes": "{r1: {address: 127.0.0.1}}"}, nil},
+		"no lan":                     {map[string]string{"lans": "-"}, nil},
+		"empty lans":                 {map[string]string{"lans": ""}, nil},
+		"no uplink":                  {map[string]string{"uplinks": "-"}, nil},
+		"default policy, no uplinks": {map[string]string{"uplinks": "[]", "policies": "[{name: default}]"}, nil},
+		"nothing but nodes":          {map[string]string{"uplinks": "-", "lans": "-"}, []string{"warning: " + none}},
+		"two lines in one network": {map[string]string{"uplinks": "[{name: a, device: w1, gateway: 203.0.113.1, virtual_addresses: [203.0.113.10/32], probe: {targets: [198.51.100.1]}}, " +
+			"{name: b, device: w2, gateway: 203.0.113.1, virtual_addresses: [203.0.113.11/32], probe: {targets: [198.51.100.1]}}]"}, nil},
+	} {
+		c, ps := Parse("test.yaml", []byte(site(test.change)))
+		if c == nil {
+			t.Errorf("%s: %v", name, ps)
+			continue
+		}
+		if diff := cmp.Diff(test.warn, texts(ps)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if n := len(c.Policies); n != 1 || c.Policies[0].Name != DefaultPolicy {
+			t.Errorf("%s: policies %v", name, c.Policies)
+		}
+	}
+}

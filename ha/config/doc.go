@@ -1,0 +1,21 @@
+// Package config turns harouter.yaml and the key file into typed settings.
+//
+// It owns the format of both files: all keys and their defaults (DESIGN.md §3),
+// every rule that can be judged from the file alone, and the wording of each
+// problem with its line, column and excerpt. It is the only package that knows
+// YAML, and hands out plain structs of netip and time values.
+//
+// It imports no other package of ours: cmd converts these settings into each
+// package's own Config. It looks at no device, address or clock of the machine;
+// what `check` says about missing devices is said by its caller.
+//
+// How to read it: config.go and its siblings have the whole format as types,
+// defaults.go every default. source.go and tree.go take bytes to a tree of
+// values (tree.go alone imports the YAML library), decode.go and values.go are
+// the small language in which the read_*.go files, one for each part of the
+// file, read that tree. check.go compares things that stand apart. key.go is
+// the key file.
+//
+// A key that is known but not built yet is read with field.later, which refuses
+// anything but its default. Building it means to delete that call.
+package config

@@ -1,0 +1,99 @@
+package config
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestNotBuilt lists what this version refuses. Who builds a key deletes its
+// line here and its call of later.
+func TestNotBuilt(t *testing.T) {
+	policy := func(text string) string { return "[{name: default, " + text + "}]" }
+	for _, test := range []struct{ key, text, what, mend string }{
+		{"vrrp", "{version: 2}", "vrrp.version: 2", " or set it to 3"},
+		{"vrrp", "{authentication: secret}", "vrrp.authentication: secret", ""},
+		{"vrrp", "{accept: false}", "vrrp.accept: false", " or set it to true"},
+		{"vrrp", "{check: {command: [/bin/true]}}", "vrrp.check.command", ""},
+		{"vrrp", "{check: {interval: 5s}}", "vrrp.check.interval: 5s", " or set it to 2s"},
+		{"vrrp", "{check: {timeout: 5s}}", "vrrp.check.timeout: 5s", " or set it to 1s"},
+		{"vrrp", "{check: {rise: 5}}", "vrrp.check.rise: 5", " or set it to 2"},
+		{"vrrp", "{check: {fall: 5}}", "vrrp.check.fall: 5", " or set it to 3"},
+		{"lans", "[{name: x, device: d, virtual_addresses: [10.0.0.1/8], vrid: 52}]", "lans.x.vrid: 52", " or set it to 51"},
+		{"lans", "[{name: x, device: d, virtual_addresses: [10.0.0.1/8], virtual_mac: true}]", "lans.x.virtual_mac: true", " or set it to false"},
+		{"uplinks", up(", vrid: 52"), "uplinks.a.vrid: 52", " or set it to 51"},
+		{"uplinks", up(", virtual_mac: true"), "uplinks.a.virtual_mac: true", " or set it to false"},
+		{"uplinks", up(", gateway: dhcp"), "uplinks.a.gateway: dhcp", " or set it to auto"},
+		{"uplinks", up(", gateway: ppp"), "uplinks.a.gateway: ppp", " or set it to auto"},
+		{"uplinks", up(", speed: {down: 2.5gbit}"), "uplinks.a.speed.down: 2.5gbit", ""},
+		{"uplinks", up(", speed: {up: 512kbit}"), "uplinks.a.speed.up: 512kbit", ""},
+		{"uplinks", up(", metered: true"), "uplinks.a.metered: true", " or set it to false"},
+		{"uplinks", probe("{targets: [198.51.100.1], method: tcp}"), "uplinks.a.probe.method: tcp", " or set it to icmp"},
+		{"uplinks", probe("{targets: [{address: 198.51.100.1, method: http}]}"), "uplinks.a.probe.targets.method: http", " or set it to icmp"},
+		{"uplinks", probe("{targets: [{address: 198.51.100.1, port: 53}]}"), "uplinks.a.probe.targets.port: 53", ""},
+		{"uplinks", probe("{targets: [{address: 198.51.100.1, url: http://x/}]}"), "uplinks.a.probe.targets.url: http://x/", ""},
+		{"uplinks", probe("{targets: [{address: 198.51.100.1, name: example.org}]}"), "uplinks.a.probe.targets.name: example.org", ""},
+		{"uplinks", probe("{targets: [198.51.100.1], loss: {degraded: 10%}}"), "uplinks.a.probe.loss.degraded: 10%", ""},
+		{"uplinks", probe("{targets: [198.51.100.1], loss: {clear: 0.5%}}"), "uplinks.a.probe.loss.clear: 0.5%", ""},
+		{"uplinks", probe("{targets: [198.51.100.1], latency: {degraded: 300ms}}"), "uplinks.a.probe.latency.degraded: 300ms", ""},
+		{"uplinks", probe("{targets: [198.51.100.1], jitter: {clear: 30ms}}"), "uplinks.a.probe.jitter.clear: 30ms", ""},
+		{"policies", policy("match: {lan: office}"), "policies.default.match.lan: office", ""},
+		{"policies", policy("match: {source: [10.0.0.0/8, {not: 10.1.0.0/16}]}"), "policies.default.match.source", ""},
+		{"policies", policy("match: {destination: \"@nets\"}"), "policies.default.match.destination: @nets", ""},
+		{"policies", policy("match: {protocol: tcp}"), "policies.default.match.protocol: tcp", ""},
+		{"policies", policy("match: {source_ports: 1000-2000}"), "policies.default.match.source_ports: 1000-2000", ""},
+		{"policies", policy("match: {destination_ports: [25]}"), "policies.default.match.destination_ports", ""},
+		{"policies", policy("match: {dscp: 46}"), "policies.default.match.dscp: 46", ""},
+		{"policies", policy("match: {mac: [00:11:22:33:44:55]}"), "policies.default.match.mac", ""},
+		{"policies", policy("match: {time: \"08:00-18:00\"}"), "policies.default.match.time: 08:00-18:00", ""},
+		{"policies", policy("match: {router: true}"), "policies.default.match.router: true", " or set it to false"},
+		{"policies", policy("method: overflow"), "policies.default.method: overflow", " or set it to weighted"},
+		{"policies", policy("method: fastest-response"), "policies.default.method: fastest-response", " or set it to weighted"},
+		{"policies", policy("bypass: true"), "policies.default.bypass: true", " or set it to false"},
+		{"policies", policy("persistence: {by: source}"), "policies.default.persistence.by: source", " or set it to source-destination"},
+		{"policies", policy("persistence: {learned: true}"), "policies.default.persistence.learned: true", " or set it to false"},
+		{"policies", policy("persistence: {timeout: 1h}"), "policies.default.persistence.timeout: 1h", " or set it to 10m"},
+		{"policies", policy("overflow: {enter: 80%}"), "policies.default.overflow.enter: 80%", " or set it to 90%"},
+		{"policies", policy("overflow: {leave: 80%}"), "policies.default.overflow.leave: 80%", " or set it to 75%"},
+		{"policies", policy("overflow: {hold: 1s}"), "policies.default.overflow.hold: 1s", " or set it to 5s"},
+		{"policies", policy("latency_margin: {percent: 20}"), "policies.default.latency_margin.percent: 20", " or set it to 10"},
+		{"policies", policy("latency_margin: {time: 1ms}"), "policies.default.latency_margin.time: 1ms", " or set it to 5ms"},
+		{"policies", policy("latency_margin: {rounds: 1}"), "policies.default.latency_margin.rounds: 1", " or set it to 3"},
+		{"policies", policy("race: hold"), "policies.default.race: hold", " or set it to learn"},
+		{"policies", policy("when_none: drop"), "policies.default.when_none: drop", " or set it to next"},
+		{"policies", policy("on_recovery: move"), "policies.default.on_recovery: move", " or set it to keep"},
+		{"balance", "{flap_hold: 1m}", "balance.flap_hold: 1m", " or set it to 10s"},
+		{"balance", "{reset_clients: false}", "balance.reset_clients: false", " or set it to true"},
+		{"firewall", "{enabled: false}", "firewall.enabled: false", " or set it to true"},
+		{"firewall", "{allow: [{from: wan, protocol: tcp, ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}]}", "firewall.allow", ""},
+		{"firewall", "{forward: [{port: 443, to: \"192.168.77.20:8443\"}]}", "firewall.forward", ""},
+		{"firewall", "{groups: [[office, \":uplinks\"]]}", "firewall.groups", ""},
+		{"firewall", "{icmp_limit: 10/s}", "firewall.icmp_limit: 10/s", ""},
+		{"firewall", "{syn_limit: 10/s}", "firewall.syn_limit: 10/s", ""},
+		{"firewall", "{log: false}", "firewall.log: false", " or set it to true"},
+		{"firewall", "{antispoof: false}", "firewall.antispoof: false", " or set it to true"},
+		{"firewall", "{mss: off}", "firewall.mss: off", " or set it to clamp"},
+		{"routes", "[{to: 10.8.0.0/16, device: tun0, gateway: 10.9.0.1, source: 10.9.0.2, masquerade: true}]", "routes", ""},
+		{"conntrack_sync", "{timeout: 30s}", "conntrack_sync.timeout: 30s", " or set it to 1m"},
+		{"conntrack_sync", "{preempt_unsynced: true}", "conntrack_sync.preempt_unsynced: true", " or set it to false"},
+		{"conntrack_sync", "{ignore: [10.0.0.0/8]}", "conntrack_sync.ignore", ""},
+		{"conntrack_sync", "{protocols: [tcp]}", "conntrack_sync.protocols", " or set it to [tcp, udp, icmp, sctp, gre]"},
+		{"conntrack_sync", "{table_size: 262144}", "conntrack_sync.table_size: 262144", ""},
+		{"services", "[dnsmasq]", "services", ""},
+		{"hooks", "{directory: scripts}", "hooks.directory: scripts", " or set it to hooks"},
+		{"hooks", "{timeout: 1m}", "hooks.timeout: 1m", " or set it to 30s"},
+		{"mail", "{to: [admin@example.org]}", "mail.to", ""},
+		{"mail", "{from: a@example.org}", "mail.from: a@example.org", ""},
+		{"mail", "{smtp: \"mx:25\"}", "mail.smtp: mx:25", ""},
+		{"mail", "{username: u}", "mail.username: u", ""},
+		{"mail", "{password_file: f}", "mail.password_file: f", ""},
+		{"webhook", "{url: \"https://x/\"}", "webhook.url: https://x/", ""},
+		{"webhook", "{headers: {X-Token: y}}", "webhook.headers", ""},
+	} {
+		_, ps := Parse("test.yaml", []byte(site(map[string]string{test.key: test.text})))
+		want := []string{test.what + " is not built yet in this version; remove it" + test.mend}
+		if diff := cmp.Diff(want, texts(ps)); diff != "" {
+			t.Errorf("%s: %s\n%s", test.key, test.text, diff)
+		}
+	}
+}

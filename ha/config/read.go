@@ -1,0 +1,89 @@
+package config
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// Load reads the file at path. A file that cannot be read is a problem like any
+// other, without a position.
+func Load(path string) (*Config, Problems) {
+	data, err := readAll(path)
+	if err != nil {
+		if inner, ok := errors.AsType[*fs.PathError](err); ok {
+			err = inner.Err
+		}
+		return nil, Problems{{File: path, Text: "read the configuration: " + err.Error()}}
+	}
+	return Parse(path, data)
+}
+
+func readAll(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxSize+1))
+}
+
+// Parse reads the bytes of a file; name is only for messages. With an error
+// among the problems there is no Config; warnings come with one.
+func Parse(name string, data []byte) (*Config, Problems) {
+	src, problems := newSource(name, data)
+	if len(problems) > 0 {
+		return nil, problems.sorted()
+	}
+	root, problems := parseTree(src)
+	if len(problems) > 0 {
+		return nil, problems.sorted()
+	}
+	d := &decoder{src: src}
+	c := d.file(root)
+	problems = d.problems.sorted()
+	if problems.Err() != nil {
+		return nil, problems
+	}
+	sum := sha256.Sum256(data)
+	c.Hash = hex.EncodeToString(sum[:])
+	return c, problems
+}
+
+const smallest = "at least cluster: and nodes: (see deploy/samples/minimal.yaml)"
+
+func (d *decoder) file(root *value) *Config {
+	c := defaults()
+	at := &value{line: 1, col: 1}
+	switch {
+	case root == nil || root.kind == null:
+		d.fail(at, "the file is empty; allowed: %s", smallest)
+		return c
+	case root.kind != mapping:
+		d.fail(root, "%s stands here, which is no configuration; allowed: %s", root.kind, smallest)
+		return c
+	}
+	t := d.table(root, at, top)
+	take(t, "cluster", &c.Cluster, name(maxName)).required("the name of the cluster, such as home")
+	d.vrrp(t.sub("vrrp"), &c.VRRP)
+	c.Nodes = d.nodes(t)
+	c.Lans = d.lans(t, c.VRRP)
+	c.Uplinks = d.uplinks(t, c.VRRP)
+	c.Policies = d.policies(t, c.Uplinks)
+	d.balance(t.sub("balance"), &c.Balance)
+	d.firewall(t.sub("firewall"), &c.Firewall)
+	d.routes(t, &c.Routes)
+	d.conntrackSync(t.sub("conntrack_sync"), &c.ConntrackSync)
+	take(t, "services", &c.Services, listOf(text(64))).later()
+	d.hooks(t.sub("hooks"), &c.Hooks)
+	d.mail(t.sub("mail"), &c.Mail)
+	d.webhook(t.sub("webhook"), &c.Webhook)
+	d.ports(t.sub("ports"), &c.Ports)
+	d.log(t.sub("log"), &c.Log)
+	t.close()
+	d.check(c)
+	return c
+}

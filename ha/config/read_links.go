@@ -1,0 +1,151 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+const (
+	maxVirtual = 255 // what the one byte of an advert can count (RFC 9568 §5.2.5)
+	maxID      = 63  // of uplinks
+)
+
+func (d *decoder) lans(t *table, v VRRP) (lans []Lan) {
+	t.rows("lans", func(row *table, place int) {
+		l := defaultLan(v)
+		d.link(row, "lan", &l.Name, &l.Device)
+		if f := d.virtual(row, &l.Virtual).required("a list such as [192.168.77.1/24]"); f.empty() {
+			d.fail(f.at(), "%s: none stands here; allowed: 1 to %d addresses", f.path(), maxVirtual)
+		}
+		take(row, "vrid", &l.VRID, number[uint8](1, 255)).later()
+		take(row, "virtual_mac", &l.VirtualMAC, boolean).later()
+		lans = append(lans, l)
+	})
+	return lans
+}
+
+func (d *decoder) uplinks(t *table, v VRRP) (uplinks []Uplink) {
+	t.rows("uplinks", func(row *table, place int) {
+		u := defaultUplink(v, place)
+		named := d.link(row, "uplink", &u.Name, &u.Device)
+		d.id(row, named, &u)
+		gate := take(row, "gateway", &u.Gateway, gateway)
+		gate.changed = gate.changed && u.Gateway.Kind != GatewayStatic
+		gate.later()
+		list := d.virtual(row, &u.Virtual)
+		weight := take(row, "weight", &u.Weight, number(0, 255))
+		take(row, "tier", &u.Tier, number(1, 16))
+		d.speed(row.sub("speed"), &u)
+		take(row, "metered", &u.Metered, boolean).later()
+		take(row, "vrid", &u.VRID, number[uint8](1, 255)).later()
+		take(row, "virtual_mac", &u.VirtualMAC, boolean).later()
+		d.probe(row.sub("probe"), &u.Probe)
+		if u.Gateway.Kind == GatewayStatic {
+			d.facts.gateways = append(d.facts.gateways, gatewayFact{u.Gateway.Address, row.path, u.Virtual, gate.v})
+		}
+		if list.v == nil || list.empty() {
+			d.warn(named, "%s has no virtual_addresses: the device's own address is used, so flows over it cannot survive a takeover", row.path)
+		}
+		if d.facts.weight = weight.v; weight.v == nil {
+			d.facts.weight = named
+		}
+		uplinks = append(uplinks, u)
+	})
+	return uplinks
+}
+
+// link reads what lans and uplinks have in common; named is where it stands.
+func (d *decoder) link(row *table, kind string, linkName, dev *string) (named *value) {
+	named = row.at
+	if f := take(row, "name", linkName, name(maxName)).required("a name such as office or cable"); f.ok {
+		row.path, named = kind+"s."+*linkName, f.v
+	}
+	f := take(row, "device", dev, device).required("the name of a network device, such as eth0")
+	d.facts.links = append(d.facts.links, linkFact{name: *linkName, kind: kind, named: named, device: f.v, dev: *dev})
+	return named
+}
+
+func (d *decoder) virtual(row *table, all *[]netip.Prefix) field {
+	f := each(row, "virtual_addresses", virtual, func(v *value, p netip.Prefix) {
+		*all = append(*all, p)
+		d.facts.own(p.Addr(), "a virtual address of "+row.path, v)
+		d.facts.nets = append(d.facts.nets, subnet{p, row.path, v})
+	})
+	if f.v != nil && len(f.v.items) > maxVirtual {
+		d.fail(f.v.items[maxVirtual], "%s: %d addresses; allowed: at most %d", f.path(), len(f.v.items), maxVirtual)
+	}
+	return f
+}
+
+func (d *decoder) id(row *table, named *value, u *Uplink) {
+	f := take(row, "id", &u.ID, number(1, maxID))
+	if f.v == nil && u.ID > maxID {
+		d.fail(named, "%s is one uplink too many; allowed: %d", row.path, maxID)
+		return
+	}
+	at := named
+	if f.v != nil {
+		at = f.v
+	}
+	if f.v == nil || f.ok {
+		d.facts.ids = append(d.facts.ids, idFact{u.ID, row.path, f.ok, at})
+	}
+}
+
+func gateway(v *value) (Gateway, error) {
+	const allowed = "an IPv4 address, or auto"
+	s, err := written(v, allowed)
+	if err != nil {
+		return Gateway{}, err
+	}
+	switch kind := GatewayKind(s); kind {
+	case GatewayAuto, GatewayDHCP, GatewayPPP:
+		return Gateway{Kind: kind}, nil
+	}
+	a, err := host(v)
+	if err == nil && a.IsLoopback() {
+		err = fmt.Errorf("%s is this machine itself; allowed: %s", a, allowed)
+	}
+	return Gateway{Kind: GatewayStatic, Address: a}, err
+}
+
+func (d *decoder) speed(t *table, u *Uplink) {
+	defer t.close()
+	take(t, "down", &u.Down, bitRate).later()
+	take(t, "up", &u.Up, bitRate).later()
+}
+
+func (d *decoder) probe(t *table, p *Probe) {
+	defer t.close()
+	methods := oneOf(ProbeICMP, ProbeTCP, ProbeDNS, ProbeHTTP, ProbeARP)
+	method := take(t, "method", &p.Method, methods)
+	method.changed = method.changed && p.Method != ProbeARP
+	method.later()
+	targets := d.targets(t, p)
+	take(t, "interval", &p.Interval, duration(10*time.Millisecond, time.Hour, 1))
+	take(t, "timeout", &p.Timeout, duration(time.Millisecond, time.Minute, 1))
+	take(t, "fall", &p.Fall, number(1, 1000))
+	take(t, "rise", &p.Rise, number(1, 1000))
+	quorum := take(t, "quorum", &p.Quorum, number(1, 255))
+	if n := max(len(p.Targets), 1); quorum.ok && targets.ok && p.Quorum > n {
+		d.fail(quorum.v, "%s: %d answers of %d targets; allowed: 1 to %d", quorum.path(), p.Quorum, len(p.Targets), n)
+	}
+	threshold(d, t.sub("loss"), &p.Loss, percent)
+	threshold(d, t.sub("latency"), &p.Latency, duration(time.Millisecond, time.Minute, 1))
+	threshold(d, t.sub("jitter"), &p.Jitter, duration(time.Millisecond, time.Minute, 1))
+
+	switch {
+	case t.broken || !targets.ok:
+	case p.Method == ProbeARP && len(p.Targets) > 0:
+		d.fail(targets.key, "%s: method arp asks the gateway, no targets; allowed: targets with method icmp, or method arp without targets", t.path)
+	case len(p.Targets) == 0:
+		d.warn(method.at(), "%s has no targets: only ARP to the gateway is asked, so a fault behind the gateway goes unseen", t.path)
+	}
+}
+
+func threshold[T Percent | time.Duration](d *decoder, t *table, th *Threshold[T], parse func(*value) (T, error)) {
+	defer t.close()
+	take(t, "degraded", &th.Degraded, parse).later()
+	take(t, "clear", &th.Clear, parse).later()
+}

@@ -1,0 +1,126 @@
+package config
+
+import "time"
+
+func (d *decoder) policies(t *table, uplinks []Uplink) []Policy {
+	var all []Policy
+	first := map[string]*value{}
+	t.rows("policies", func(row *table, _ int) {
+		p, at := d.policy(row, uplinks)
+		if was := first[p.Name]; was != nil && p.Name != "" {
+			d.fail(at, "policies: the name %s stands twice (first in line %d); allowed: once", p.Name, was.line)
+		} else if first[DefaultPolicy] != nil {
+			d.fail(at, "%s stands behind the policy default, which takes everything; allowed: default as the last one", row.path)
+		}
+		if first[p.Name] == nil {
+			first[p.Name] = at
+		}
+		all = append(all, p)
+	})
+	if first[DefaultPolicy] == nil {
+		all = append(all, defaultPolicy(DefaultPolicy))
+	}
+	d.facts.policies = first
+	return all
+}
+
+func (d *decoder) policy(row *table, uplinks []Uplink) (p Policy, at *value) {
+	p, at = defaultPolicy(""), row.at
+	if f := take(row, "name", &p.Name, name(maxName)).required("a name; default for the one that stands last"); f.ok {
+		row.path, at = "policies."+p.Name, f.v
+		if p.Name != DefaultPolicy {
+			d.fail(f.v, "%s: a policy besides default is not built yet in this version; remove it", row.path)
+		}
+	}
+	// One word for the whole of it is enough.
+	d.quiet = p.Name != DefaultPolicy
+	defer func() { d.quiet = false }()
+
+	d.match(row.sub("match"), &p.Match)
+	method := take(row, "method", &p.Method, oneOf(MethodWeighted, MethodPriority, MethodOverflow, MethodPersistence,
+		MethodLeastUsed, MethodLowestLatency, MethodEnforced, MethodFastestResponse))
+	method.changed = method.changed && p.Method != MethodPriority
+	method.later()
+	if p.Method == MethodEnforced {
+		p.WhenNone = NoneDrop
+	}
+	d.policyUplinks(row, &p, uplinks)
+	take(row, "bypass", &p.Bypass, boolean).later()
+	d.persistence(row.sub("persistence"), &p.Persistence)
+	d.overflow(row.sub("overflow"), &p.Overflow)
+	d.margin(row.sub("latency_margin"), &p.LatencyMargin)
+	take(row, "race", &p.Race, oneOf(RaceLearn, RaceHold)).later()
+	take(row, "when_none", &p.WhenNone, oneOf(NoneNext, NoneDrop, NoneAny)).later()
+	take(row, "on_recovery", &p.OnRecovery, oneOf(RecoveryKeep, RecoveryMove)).later()
+	return p, at
+}
+
+// policyUplinks reads uplinks and weights; each must be an uplink of the file.
+func (d *decoder) policyUplinks(row *table, p *Policy, uplinks []Uplink) {
+	var names []string
+	for _, u := range uplinks {
+		if u.Name != "" {
+			names = append(names, u.Name)
+		}
+	}
+	known := func(v *value, path string) bool {
+		ok := contains(names, v.text)
+		if !ok {
+			d.fail(v, "%s: there is no uplink %s%s; allowed: %s", path, quote(v.text), didYouMean(v.text, names), join(names))
+		}
+		return ok
+	}
+	used := names
+	first := map[string]bool{}
+	f := each(row, "uplinks", text(maxName), func(v *value, u string) {
+		if known(v, join2(row.path, "uplinks")) && first[u] {
+			d.fail(v, "%s.uplinks: %s stands twice; allowed: once", row.path, u)
+		}
+		first[u] = true
+		p.Uplinks = append(p.Uplinks, u)
+	})
+	if f.v != nil {
+		used = p.Uplinks
+	}
+	if f.empty() {
+		d.fail(f.at(), "%s: none stands here; allowed: names of uplinks, or leave the key out for all", f.path())
+	}
+	weights := row.sub("weights")
+	for _, e := range weights.all() {
+		path := join2(weights.path, e.key.text)
+		w, err := number(0, 255)(e.value)
+		switch {
+		case err != nil:
+			d.refuse(e.value, path, err)
+		case !known(e.key, weights.path):
+		case !contains(used, e.key.text):
+			d.fail(e.key, "%s: this policy does not use it; allowed: %s", path, join(used))
+		default:
+			if p.Weights == nil {
+				p.Weights = map[string]int{}
+			}
+			p.Weights[e.key.text] = w
+		}
+	}
+}
+
+func (d *decoder) persistence(t *table, p *Persistence) {
+	defer t.close()
+	take(t, "by", &p.By, oneOf(BySourceDestination, BySource, ByDestination)).later()
+	take(t, "learned", &p.Learned, boolean).later()
+	take(t, "timeout", &p.Timeout, duration(time.Second, 24*time.Hour, 1)).later()
+}
+
+func (d *decoder) overflow(t *table, o *Overflow) {
+	defer t.close()
+	take(t, "enter", &o.Enter, percent).later()
+	take(t, "leave", &o.Leave, percent).later()
+	take(t, "hold", &o.Hold, duration(0, time.Hour, 1)).later()
+}
+
+func (d *decoder) margin(t *table, m *LatencyMargin) {
+	defer t.close()
+	take(t, "percent", &m.Percent, number(0, 1000)).later()
+	take(t, "time", &m.Time, duration(0, time.Minute, 1)).later()
+	take(t, "rounds", &m.Rounds, number(1, 1000)).later()
+}

@@ -1,0 +1,149 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+func (d *decoder) firewall(t *table, c *Firewall) {
+	defer t.close()
+	if f := take(t, "enabled", &c.Enabled, boolean).later(); f.ok && c.Enabled {
+		d.warn(f.v, "%s: true is the default, but this version builds no firewall yet", f.path())
+	}
+	t.rows("allow", func(row *table, _ int) {
+		var a Allow
+		take(row, "from", &a.From, name(maxName))
+		take(row, "protocol", &a.Protocol, text(16))
+		take(row, "ports", &a.Ports, oneOrMore(ports))
+		take(row, "source", &a.Source, oneOrMore(network))
+		take(row, "limit", &a.Limit, text(32))
+		c.Allow = append(c.Allow, a)
+	}).later()
+	t.rows("forward", func(row *table, _ int) {
+		var w Forward
+		take(row, "port", &w.Port, ports).required("a port such as 443")
+		take(row, "to", &w.To, text(64)).required("a host, or host:port")
+		take(row, "protocol", &w.Protocol, text(16))
+		take(row, "uplinks", &w.Uplinks, listOf(name(maxName)))
+		take(row, "source", &w.Source, oneOrMore(network))
+		take(row, "hairpin", &w.Hairpin, boolean)
+		take(row, "limit", &w.Limit, text(32))
+		c.Forward = append(c.Forward, w)
+	}).later()
+	take(t, "groups", &c.Groups, listOf(listOf(text(maxName+1)))).later()
+	take(t, "icmp_limit", &c.ICMPLimit, text(32)).later()
+	take(t, "syn_limit", &c.SYNLimit, text(32)).later()
+	take(t, "log", &c.Log, boolean).later()
+	take(t, "antispoof", &c.Antispoof, boolean).later()
+	take(t, "mss", &c.MSS, oneOf(MSSClamp, MSSOff)).later()
+}
+
+func (d *decoder) routes(t *table, all *[]Route) {
+	t.rows("routes", func(row *table, _ int) {
+		var r Route
+		take(row, "to", &r.To, network).required("a network such as 10.0.0.0/8")
+		take(row, "device", &r.Device, device)
+		take(row, "gateway", &r.Gateway, anyAddress)
+		take(row, "source", &r.Source, anyAddress)
+		take(row, "masquerade", &r.Masquerade, boolean)
+		*all = append(*all, r)
+	}).later()
+}
+
+// anyAddress is an address of either family.
+func anyAddress(v *value) (netip.Addr, error) {
+	p, err := network(v)
+	return p.Addr(), err
+}
+
+func (d *decoder) conntrackSync(t *table, c *ConntrackSync) {
+	defer t.close()
+	if f := take(t, "enabled", &c.Enabled, boolean); f.ok && c.Enabled {
+		d.warn(f.v, "%s: true is the default, but this version copies no flows yet", f.path())
+	}
+	take(t, "timeout", &c.Timeout, duration(time.Second, time.Hour, 1)).later()
+	take(t, "preempt_unsynced", &c.PreemptUnsynced, boolean).later()
+	take(t, "ignore", &c.Ignore, listOf(network)).later()
+	take(t, "protocols", &c.Protocols, listOf(oneOf("tcp", "udp", "icmp", "sctp", "gre"))).later()
+	take(t, "table_size", &c.TableSize, number(1, 1<<30)).later()
+}
+
+func (d *decoder) hooks(t *table, c *Hooks) {
+	defer t.close()
+	take(t, "directory", &c.Directory, text(1024)).later()
+	take(t, "timeout", &c.Timeout, duration(time.Millisecond, time.Hour, 1)).later()
+}
+
+func (d *decoder) mail(t *table, c *Mail) {
+	defer t.close()
+	take(t, "to", &c.To, oneOrMore(text(254))).later()
+	take(t, "from", &c.From, text(254)).later()
+	take(t, "smtp", &c.SMTP, text(254)).later()
+	take(t, "username", &c.Username, text(254)).later()
+	take(t, "password_file", &c.PasswordFile, text(1024)).later()
+}
+
+func (d *decoder) webhook(t *table, c *Webhook) {
+	defer t.close()
+	take(t, "url", &c.URL, text(2048)).later()
+	f := t.field("headers")
+	headers := d.table(f.v, t.at, f.path())
+	for _, e := range headers.all() {
+		v, err := text(2048)(e.value)
+		if err != nil {
+			d.refuse(e.value, join2(headers.path, e.key.text), err)
+			continue
+		}
+		if c.Headers == nil {
+			c.Headers = map[string]string{}
+		}
+		c.Headers[e.key.text] = v
+	}
+	f.changed = len(headers.entries) > 0
+	f.later()
+}
+
+func (d *decoder) balance(t *table, c *Balance) {
+	defer t.close()
+	maskField := take(t, "mark_mask", &c.MarkMask, mask)
+	base := take(t, "table_base", &c.TableBase, number(1, 1<<31-1-maxID))
+	if f := base; f.ok && c.TableBase+maxID >= 253 && c.TableBase <= 255 {
+		d.fail(f.v, "%s: tables %d to %d would touch the kernel's own 253, 254 and 255; allowed: 1 to 189, or from 256",
+			f.path(), c.TableBase, c.TableBase+maxID)
+	}
+	// Behind local (0), before main (32766), with all of our thousand.
+	take(t, "rule_priority", &c.RulePriority, number(1, 31766))
+	take(t, "flap_hold", &c.FlapHold, duration(0, time.Hour, 1)).later()
+	take(t, "reset_clients", &c.ResetClients, boolean).later()
+	d.facts.mask = maskField.v
+}
+
+func (d *decoder) ports(t *table, c *Ports) {
+	defer t.close()
+	gossip := take(t, "gossip", &c.Gossip, number[uint16](1, 65535))
+	sync := take(t, "sync", &c.Sync, number[uint16](1, 65535))
+	if c.Gossip == c.Sync {
+		f := sync
+		if f.v == nil {
+			f = gossip
+		}
+		d.fail(f.at(), "ports: gossip and sync are both %d; allowed: two different ports", c.Sync)
+	}
+}
+
+func (d *decoder) log(t *table, c *Log) {
+	defer t.close()
+	level := oneOf(LevelDebug, LevelInfo, LevelWarn, LevelError)
+	take(t, "level", &c.Level, level)
+	parts := t.sub("parts")
+	for _, part := range LogParts {
+		l := c.Level
+		if f := take(parts, part, &l, level); f.ok {
+			if c.Parts == nil {
+				c.Parts = map[string]Level{}
+			}
+			c.Parts[part] = l
+		}
+	}
+	parts.close()
+}

@@ -1,0 +1,33 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+func (d *decoder) vrrp(t *table, c *VRRP) {
+	defer t.close()
+	take(t, "id", &c.ID, number[uint8](1, 255))
+	take(t, "version", &c.Version, number[uint8](2, 3)).later()
+	take(t, "advertise", &c.Advertise, duration(10*time.Millisecond, 40950*time.Millisecond, 10*time.Millisecond))
+	take(t, "preempt", &c.Preempt, boolean)
+	take(t, "preempt_delay", &c.PreemptDelay, duration(0, 24*time.Hour, 1))
+	take(t, "checksum", &c.Checksum, oneOf(ChecksumPseudo, ChecksumPlain))
+	take(t, "authentication", &c.Authentication, text(8)).later()
+	take(t, "unicast_only", &c.UnicastOnly, boolean)
+	take(t, "accept", &c.Accept, boolean).later()
+	each(t, "foreign", host, func(v *value, a netip.Addr) {
+		c.Foreign = append(c.Foreign, a)
+		d.facts.own(a, foreignRouter, v)
+	})
+	d.command(t.sub("check"), &c.Check)
+}
+
+func (d *decoder) command(t *table, c *Check) {
+	defer t.close()
+	take(t, "command", &c.Command, listOf(text(4096))).later()
+	take(t, "interval", &c.Interval, duration(10*time.Millisecond, time.Hour, 1)).later()
+	take(t, "timeout", &c.Timeout, duration(time.Millisecond, time.Minute, 1)).later()
+	take(t, "rise", &c.Rise, number(1, 1000)).later()
+	take(t, "fall", &c.Fall, number(1, 1000)).later()
+}

@@ -1,0 +1,205 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// many is a list of n addresses in 10.0.0.0/8.
+func many(n int) string {
+	var all []string
+	for i := range n {
+		all = append(all, fmt.Sprintf("10.0.%d.%d/8", i/200, i%200+1))
+	}
+	return "[" + strings.Join(all, ", ") + "]"
+}
+
+// up and lan are one-line lists with a good first part.
+func up(rest string) string {
+	return "[{name: a, device: w1, virtual_addresses: [203.0.113.10/25], probe: {targets: [198.51.100.1]}" + rest + "}]"
+}
+
+func lan(addresses string) string {
+	return "[{name: office, device: lan0, virtual_addresses: " + addresses + "}]"
+}
+
+func probe(text string) string {
+	return "[{name: a, device: w1, virtual_addresses: [203.0.113.10/25], probe: " + text + "}]"
+}
+
+// TestRules: each rule of the file, with the whole text of what is said.
+func TestRules(t *testing.T) {
+	const (
+		nameAllowed   = "1 to 32 characters of a-z 0-9 . _ - with a letter or digit first"
+		deviceAllowed = "1 to 15 characters of A-Z a-z 0-9 . _ - + @"
+		virtualAdr    = "an IPv4 address with its prefix length, such as 192.168.77.1/24"
+		machine       = "the IPv4 address of one machine, such as 192.0.2.1"
+		ipv6          = "IPv6 is not built yet in this version; allowed: an IPv4 address"
+	)
+	for _, test := range []struct {
+		key, text string
+		want      []string
+	}{
+		// names, required keys, shapes
+		{"cluster", "-", []string{"the file: the key cluster is missing; allowed: the name of the cluster, such as home"}},
+		{"cluster", "", []string{"cluster: has no value; write one, or remove the key"}},
+		{"cluster", "[a]", []string{"cluster: a list stands here; allowed: " + nameAllowed}},
+		{"cluster", "Home", []string{`cluster: "Home" cannot be a name; allowed: ` + nameAllowed}},
+		{"cluster", strings.Repeat("x", 33), []string{`cluster: "` + strings.Repeat("x", 33) + `" cannot be a name; allowed: ` + nameAllowed}},
+		{"nodes", "-", []string{"the file: the key nodes is missing; allowed: one entry for each router, such as r1: {address: 192.0.2.1}"}},
+		{"nodes", "{}", []string{"nodes: none stands here; allowed: one entry for each router, such as r1: {address: 192.0.2.1}"}},
+		{"nodes", "[r1]", []string{"nodes: a list stands here; allowed: a map such as {key: value}"}},
+		{"nodes", "{r1: 192.0.2.1}", []string{"nodes.r1: one value stands here; allowed: a map such as {key: value}"}},
+		{"nodes", "{r1: }", []string{"nodes.r1: the key address is missing; allowed: an IP address of this node that the others reach, such as 192.0.2.1"}},
+		{"nodes", "{-r: {address: 192.0.2.1}}", []string{`nodes: "-r" cannot be a name; allowed: 1 to 63 characters of a-z 0-9 . _ - with a letter or digit first`}},
+		{"lans", "{office: {}}", []string{"lans: a map stands here; allowed: a list such as [{name: a}, {name: b}]"}},
+		{"lans", "[{}]", []string{"lans[1]: the key name is missing; allowed: a name such as office or cable",
+			"lans[1]: the key device is missing; allowed: the name of a network device, such as eth0",
+			"lans[1]: the key virtual_addresses is missing; allowed: a list such as [192.168.77.1/24]"}},
+		{"colour", "blue", []string{`the file: unknown key "colour"; allowed: cluster, vrrp, nodes, lans, uplinks, policies, balance, firewall, routes, conntrack_sync, services, hooks, mail, webhook, ports, log`}},
+		{"conntrack-sync", "{}", []string{`the file: unknown key "conntrack-sync" (did you mean conntrack_sync?); allowed: cluster, vrrp, nodes, lans, uplinks, policies, balance, firewall, routes, conntrack_sync, services, hooks, mail, webhook, ports, log`}},
+		{"ports", "{gossip: 1, gossip: 2}", []string{`ports: the key "gossip" stands twice (first in line 6); allowed: once`}},
+
+		// nodes
+		{"nodes", "{r1: {address: 192.0.2.1, priority: 0}}", []string{"nodes.r1.priority: 0 is out of range; allowed: 1 to 254"}},
+		{"nodes", "{r1: {address: 192.0.2.1, priority: 255}}", []string{"nodes.r1.priority: 255 is out of range; allowed: 1 to 254"}},
+		{"nodes", "{r1: {address: 192.0.2.1, priority: 0100}}", []string{`nodes.r1.priority: "0100" is no whole number; allowed: 1 to 254`}},
+		{"nodes", "{r1: {address: 192.0.2.1/24}}", []string{"nodes.r1.address: 192.0.2.1/24 has a prefix length; allowed: an address alone, 192.0.2.1"}},
+		{"nodes", "{r1: {address: r1.example.org}}", []string{`nodes.r1.address: "r1.example.org" is no IP address; allowed: an IPv4 address such as 192.0.2.1`}},
+		{"nodes", "{r1: {address: \"fd00::1\"}}", []string{"nodes.r1.address: " + ipv6}},
+		{"nodes", "{r1: {address: 224.0.0.18}}", []string{"nodes.r1.address: 224.0.0.18 is a multicast address; allowed: " + machine}},
+		{"nodes", "{r1: {address: 0.0.0.0}}", []string{"nodes.r1.address: 0.0.0.0 is no address of a machine; allowed: " + machine}},
+		{"nodes", "{r1: {addresses: []}}", []string{"nodes.r1.addresses: no address stands here; allowed: one IP address"}},
+		{"nodes", "{r1: {addresses: [192.0.2.1, 192.0.2.2]}}", []string{"nodes.r1.addresses: a second path is not built yet in this version; remove all but the first address"}},
+		{"nodes", "{r1: {address: 192.0.2.1, addresses: [192.0.2.2]}}", []string{"nodes.r1: address and addresses both stand here; allowed: one of them"}},
+		{"nodes", "{r1: {address: 192.0.2.1}, r2: {address: 192.0.2.1}}", []string{"192.0.2.1 stands twice: node r1 in line 2, node r2 here; allowed: each address once"}},
+		{"nodes", "{r1: {address: 192.168.77.1}}", []string{"192.168.77.1 stands twice: node r1 in line 2, a virtual address of lans.office here; allowed: each address once"}},
+		{"nodes", "{r1: {address: 127.0.0.1}, r2: {address: 192.0.2.1}}", []string{"node r1: 127.0.0.1 is reached by no other node; allowed: an address that the others reach"}},
+		{"nodes", "{r1: {address: 192.168.77.9}, r2: {address: 203.0.113.9}}", []string{
+			"warning: node r1: 192.168.77.9 lies in the network of lans.office: when that fails the nodes lose each other there too, so there is one witness less",
+			"warning: node r2: 203.0.113.9 lies in the network of uplinks.a: when that fails the nodes lose each other there too, so there is one witness less"}},
+		{"nodes", "{r1: {address: 192.0.2.1, devices: {cable: x}}}", []string{`nodes.r1.devices.cable: there is no lan or uplink "cable"; allowed: a, b, office`}},
+		{"nodes", "{r1: {address: 192.0.2.1, devices: {ofice: x}}}", []string{`nodes.r1.devices.ofice: there is no lan or uplink "ofice" (did you mean office?); allowed: a, b, office`}},
+		{"nodes", "{r1: {address: 192.0.2.1, devices: {a: eth/0}}}", []string{`nodes.r1.devices.a: "eth/0" cannot be the name of a device; allowed: ` + deviceAllowed}},
+		{"nodes", "{r1: {address: 192.0.2.1, devices: {a: w2}}}", []string{"device w2 carries a on node r1 already (line 2); allowed: one lan or uplink on each device, all its addresses in one list"}},
+
+		// vrrp
+		{"vrrp", "{id: 0}", []string{"vrrp.id: 0 is out of range; allowed: 1 to 255"}},
+		{"vrrp", "{id: 99999999999999999999}", []string{"vrrp.id: 99999999999999999999 is out of range; allowed: 1 to 255"}},
+		{"vrrp", "{id: \"51\"}", []string{`vrrp.id: "51" is a text in quotes; allowed: a whole number from 1 to 255, without quotes`}},
+		{"vrrp", "{version: 4}", []string{"vrrp.version: 4 is out of range; allowed: 2 to 3"}},
+		{"vrrp", "{advertise: 15ms}", []string{"vrrp.advertise: 15ms is not in steps of 10ms; allowed: 10ms to 40.95s in steps of 10ms"}},
+		{"vrrp", "{advertise: 0ms}", []string{"vrrp.advertise: 0ms is out of range; allowed: 10ms to 40.95s in steps of 10ms"}},
+		{"vrrp", "{advertise: 40.96s}", []string{"vrrp.advertise: 40.96s is out of range; allowed: 10ms to 40.95s in steps of 10ms"}},
+		{"vrrp", "{advertise: 1}", []string{"vrrp.advertise: 1 lacks its unit (ms, s, m, h); allowed: 10ms to 40.95s in steps of 10ms"}},
+		{"vrrp", "{advertise: fast}", []string{`vrrp.advertise: "fast" is no time such as 100ms, 2s or 10m; allowed: 10ms to 40.95s in steps of 10ms`}},
+		{"vrrp", "{preempt_delay: -1s}", []string{"vrrp.preempt_delay: -1s is out of range; allowed: 0s to 24h"}},
+		{"vrrp", "{preempt: yes}", []string{`vrrp.preempt: "yes" is not understood here; allowed: true or false`}},
+		{"vrrp", "{checksum: psuedo}", []string{`vrrp.checksum: "psuedo" is not known here (did you mean pseudo?); allowed: pseudo, plain`}},
+		{"vrrp", "{foreign: 10.0.0.1}", []string{"vrrp.foreign: one value stands here; allowed: a list such as [a, b]"}},
+		{"vrrp", "{foreign: [192.0.2.1]}", []string{"192.0.2.1 stands twice: node r1 in line 2, a foreign router here; allowed: each address once"}},
+
+		// lans
+		{"lans", lan("[]"), []string{"lans.office.virtual_addresses: none stands here; allowed: 1 to 255 addresses"}},
+		{"lans", lan("[192.168.77.1]"), []string{"lans.office.virtual_addresses: 192.168.77.1 lacks its prefix length; allowed: 192.168.77.1/24 or the like"}},
+		{"lans", lan("[192.168.77.0/24]"), []string{"lans.office.virtual_addresses: 192.168.77.0/24 is the network itself; allowed: the address of a machine in it"}},
+		{"lans", lan("[192.168.77.255/24]"), []string{"lans.office.virtual_addresses: 192.168.77.255/24 is the broadcast address of its network; allowed: the address of a machine in it"}},
+		{"lans", lan("[192.168.77.300/24]"), []string{`lans.office.virtual_addresses: "192.168.77.300/24" is no address with a prefix length; allowed: ` + virtualAdr}},
+		{"lans", lan("[127.0.0.2/8]"), []string{"lans.office.virtual_addresses: 127.0.0.2/8 cannot be shared (127.0.0.0/8 and 169.254.0.0/16 stay on one machine); allowed: " + virtualAdr}},
+		{"lans", lan("[10.0.0.1/7]"), []string{"lans.office.virtual_addresses: 10.0.0.1/7: a prefix length of 7; allowed: 8 to 32"}},
+		{"lans", lan("[fd00::1/64, 2001:db8::5/64]"), []string{"lans.office.virtual_addresses: " + ipv6, "lans.office.virtual_addresses: " + ipv6}},
+		{"lans", lan(many(256)), []string{"lans.office.virtual_addresses: 256 addresses; allowed: at most 255"}},
+		{"lans", lan(many(255)), nil},
+		{"lans", lan("[192.168.77.1/24, 192.168.77.1/24]"), []string{"192.168.77.1 stands twice: a virtual address of lans.office in line 4, a virtual address of lans.office here; allowed: each address once"}},
+		{"lans", lan("[192.168.77.1/24, 192.168.77.129/25]"), []string{"lans.office: network 192.168.77.128/25 overlaps 192.168.77.0/24 of lans.office in line 4; allowed: the same length for all addresses of one network, or /32"}},
+		{"lans", lan("[203.0.113.100/24]"), []string{
+			"uplinks.a: network 203.0.113.0/25 overlaps 203.0.113.0/24 of lans.office in line 4; allowed: networks that do not overlap",
+			"uplinks.b: network 203.0.113.128/25 overlaps 203.0.113.0/24 of lans.office in line 4; allowed: networks that do not overlap"}},
+		{"lans", "[{name: x, device: lan0, virtual_addresses: [10.1.0.1/16]}, {name: y, device: lan1, virtual_addresses: [10.1.2.1/24]}]", []string{
+			"lans.y: network 10.1.2.0/24 overlaps 10.1.0.0/16 of lans.x in line 4; allowed: networks that do not overlap"}},
+		{"lans", "[{name: x, device: lan0, virtual_addresses: [10.1.0.1/16]}, {name: x, device: lan0, virtual_addresses: [10.2.2.1/24]}]", []string{
+			"lans: the name x is that of a lan in line 4 too; allowed: a different name for each lan and uplink",
+			"device lan0 carries x on node r1 already (line 4); allowed: one lan or uplink on each device, all its addresses in one list"}},
+		{"lans", "[{name: a, device: lan0, virtual_addresses: [10.1.0.1/16]}]", []string{"uplinks: the name a is that of a lan in line 4 too; allowed: a different name for each lan and uplink"}},
+		{"lans", "[{name: x, device: interface-number-1, virtual_addresses: [10.1.0.1/16]}]", []string{`lans.x.device: "interface-number-1" cannot be the name of a device; allowed: ` + deviceAllowed}},
+
+		// uplinks
+		{"uplinks", up(", id: 0"), []string{"uplinks.a.id: 0 is out of range; allowed: 1 to 63"}},
+		{"uplinks", up(", id: 64"), []string{"uplinks.a.id: 64 is out of range; allowed: 1 to 63"}},
+		{"uplinks", up(", weight: 256"), []string{"uplinks.a.weight: 256 is out of range; allowed: 0 to 255"}},
+		{"uplinks", up(", weight: -1"), []string{"uplinks.a.weight: -1 is out of range; allowed: 0 to 255"}},
+		{"uplinks", up(", weight: 0"), []string{"uplinks: the weights of all of them are 0; allowed: 1 to 255 for at least one"}},
+		{"uplinks", up(", tier: 0"), []string{"uplinks.a.tier: 0 is out of range; allowed: 1 to 16"}},
+		{"uplinks", up(", gateway: automatic"), []string{`uplinks.a.gateway: "automatic" is no IP address; allowed: an IPv4 address such as 192.0.2.1`}},
+		{"uplinks", up(", gateway: 127.0.0.1"), []string{"uplinks.a.gateway: 127.0.0.1 is this machine itself; allowed: an IPv4 address, or auto"}},
+		{"uplinks", up(", gateway: 203.0.113.10"), []string{"uplinks.a.gateway: 203.0.113.10 is a virtual address of uplinks.a (line 5); allowed: an address that is not ours"}},
+		{"uplinks", up(", gateway: 192.0.2.2"), []string{"uplinks.a.gateway: 192.0.2.2 is node r2 (line 2); allowed: an address that is not ours", "warning: uplinks.a: gateway 192.0.2.2 lies in no network of its virtual_addresses"}},
+		{"uplinks", up(", gateway: 203.0.113.200"), []string{"warning: uplinks.a: gateway 203.0.113.200 lies in no network of its virtual_addresses"}},
+		{"uplinks", "[{name: a, device: w1, gateway: 192.168.77.5, virtual_addresses: [203.0.113.10/32], probe: {targets: [198.51.100.1]}}]", []string{"warning: uplinks.a: gateway 192.168.77.5 lies in the network of lans.office (line 4)"}},
+		{"uplinks", "[{name: a, device: w1, gateway: 203.0.113.1, probe: {targets: [198.51.100.1]}}]", []string{"warning: uplinks.a has no virtual_addresses: the device's own address is used, so flows over it cannot survive a takeover"}},
+		{"uplinks", "[{name: a, device: w1, virtual_addresses: [203.0.113.10/25]}]", []string{"warning: uplinks.a.probe has no targets: only ARP to the gateway is asked, so a fault behind the gateway goes unseen"}},
+		{"uplinks", "[{name: a, id: 2, device: w1, virtual_addresses: [203.0.113.10/25], probe: {targets: [198.51.100.1]}}, {name: b, device: w2, virtual_addresses: [203.0.113.140/25], probe: {targets: [198.51.100.1]}}]", []string{
+			"uplinks.b: its id would be 2, from its place in the file, but uplinks.a has that id (line 5); allowed: a different id; write one from 1 to 63"}},
+		{"uplinks", "[{name: a, id: 7, device: w1, virtual_addresses: [203.0.113.10/25], probe: {targets: [198.51.100.1]}}, {name: b, id: 7, device: w2, virtual_addresses: [203.0.113.140/25], probe: {targets: [198.51.100.1]}}]", []string{
+			"uplinks.b: id 7 is that of uplinks.a too (line 5); allowed: a different id from 1 to 63 for each"}},
+		{"uplinks", "[{name: a, device: w1, virtual_addresses: [203.0.113.10/24], probe: {targets: [198.51.100.1]}}, {name: b, device: w2, virtual_addresses: [203.0.113.11/24], probe: {targets: [198.51.100.1]}}]", []string{
+			"uplinks.b: network 203.0.113.0/24 overlaps 203.0.113.0/24 of uplinks.a in line 5; allowed: networks that do not overlap (two lines in one network: write their addresses with /32)"}},
+
+		// probes
+		{"uplinks", probe("{targets: []}"), []string{"warning: uplinks.a.probe has no targets: only ARP to the gateway is asked, so a fault behind the gateway goes unseen"}},
+		{"uplinks", probe("{method: arp}"), []string{"warning: uplinks.a.probe has no targets: only ARP to the gateway is asked, so a fault behind the gateway goes unseen"}},
+		{"uplinks", probe("{method: arp, targets: [198.51.100.1]}"), []string{"uplinks.a.probe: method arp asks the gateway, no targets; allowed: targets with method icmp, or method arp without targets"}},
+		{"uplinks", probe("{targets: 198.51.100.1}"), []string{"uplinks.a.probe.targets: one value stands here; allowed: a list such as [198.51.100.1, 198.51.100.2]"}},
+		{"uplinks", probe("{targets: [dns.google]}"), []string{`uplinks.a.probe.targets: "dns.google" is no IP address; allowed: an IPv4 address such as 192.0.2.1`}},
+		{"uplinks", probe("{targets: [{method: icmp}]}"), []string{"uplinks.a.probe.targets: the key address is missing; allowed: an IPv4 address such as 198.51.100.1"}},
+		{"uplinks", probe("{targets: [198.51.100.1, 198.51.100.1]}"), []string{"uplinks.a.probe.targets: 198.51.100.1 stands twice (first in line 5); allowed: once"}},
+		{"uplinks", probe("{targets: [192.168.77.1]}"), []string{"uplinks.a.probe.targets: 192.168.77.1 is a virtual address of lans.office (line 4); allowed: an address that is not ours"}},
+		{"uplinks", probe("{targets: [198.51.100.1], quorum: 2}"), []string{"uplinks.a.probe.quorum: 2 answers of 1 targets; allowed: 1 to 1"}},
+		{"uplinks", probe("{targets: [198.51.100.1], quorum: 0}"), []string{"uplinks.a.probe.quorum: 0 is out of range; allowed: 1 to 255"}},
+		{"uplinks", probe("{targets: [198.51.100.1], interval: 0s, timeout: 0s, fall: 0, rise: 0}"), []string{
+			"uplinks.a.probe.interval: 0s is out of range; allowed: 10ms to 1h", "uplinks.a.probe.timeout: 0s is out of range; allowed: 1ms to 1m",
+			"uplinks.a.probe.fall: 0 is out of range; allowed: 1 to 1000", "uplinks.a.probe.rise: 0 is out of range; allowed: 1 to 1000"}},
+
+		// policies
+		{"policies", "[{method: weighted}]", []string{"policies[1]: the key name is missing; allowed: a name; default for the one that stands last"}},
+		{"policies", "[{name: default}, {name: default}]", []string{"policies: the name default stands twice (first in line 6); allowed: once"}},
+		{"policies", "[{name: default}, {name: x}]", []string{"policies.x: a policy besides default is not built yet in this version; remove it",
+			"policies.x stands behind the policy default, which takes everything; allowed: default as the last one"}},
+		{"policies", "[{name: default, uplinks: []}]", []string{"policies.default.uplinks: none stands here; allowed: names of uplinks, or leave the key out for all"}},
+		{"policies", "[{name: default, uplinks: [a, a, c]}]", []string{"policies.default.uplinks: a stands twice; allowed: once", `policies.default.uplinks: there is no uplink "c"; allowed: a, b`}},
+		{"policies", "[{name: default, weights: {zebra: 1, a: 300}}]", []string{`policies.default.weights: there is no uplink "zebra"; allowed: a, b`, "policies.default.weights.a: 300 is out of range; allowed: 0 to 255"}},
+		{"policies", "[{name: default, uplinks: [a], weights: {b: 1}}]", []string{"policies.default.weights.b: this policy does not use it; allowed: a"}},
+		{"policies", "[{name: default, weights: {a: 0, b: 0}}]", []string{"policies.default: the weights of all its uplinks are 0; allowed: 1 to 255 for at least one of them"}},
+		{"policies", "[{name: default, method: wieghted}]", []string{`policies.default.method: "wieghted" is not known here (did you mean weighted?); allowed: weighted, priority, overflow, persistence, least-used, lowest-latency, enforced, fastest-response`}},
+
+		// balance, ports, log
+		{"balance", "{mark_mask: 0x5f00}", []string{"balance.mark_mask: 0x5f00 is not one run of bits without a gap; allowed: one run of bits such as 0x3f00"}},
+		{"balance", "{mark_mask: 0}", []string{"balance.mark_mask: 0 is not one run of bits without a gap; allowed: one run of bits such as 0x3f00"}},
+		{"balance", "{mark_mask: 0x1ffffffff}", []string{`balance.mark_mask: "0x1ffffffff" is no mask of 32 bits; allowed: one run of bits such as 0x3f00`}},
+		{"balance", "{mark_mask: 0x100}", []string{"balance.mark_mask: 0x100 holds ids up to 1, but uplinks.b has id 2; allowed: a mask of more bits, such as 0x3f00"}},
+		{"balance", "{table_base: 190}", []string{"balance.table_base: tables 190 to 253 would touch the kernel's own 253, 254 and 255; allowed: 1 to 189, or from 256"}},
+		{"balance", "{table_base: 255}", []string{"balance.table_base: tables 255 to 318 would touch the kernel's own 253, 254 and 255; allowed: 1 to 189, or from 256"}},
+		{"balance", "{table_base: 256}", nil},
+		{"balance", "{table_base: 0}", []string{"balance.table_base: 0 is out of range; allowed: 1 to 2147483584"}},
+		{"balance", "{table_base: 2147483585}", []string{"balance.table_base: 2147483585 is out of range; allowed: 1 to 2147483584"}},
+		{"balance", "{rule_priority: 31767}", []string{"balance.rule_priority: 31767 is out of range; allowed: 1 to 31766"}},
+		{"ports", "{gossip: 7947}", []string{"ports: gossip and sync are both 7947; allowed: two different ports"}},
+		{"ports", "{gossip: 0, sync: 65536}", []string{"ports.gossip: 0 is out of range; allowed: 1 to 65535", "ports.sync: 65536 is out of range; allowed: 1 to 65535"}},
+		{"log", "{level: verbose}", []string{`log.level: "verbose" is not known here; allowed: debug, info, warn, error`}},
+		{"log", "{parts: {vrrpp: debug}}", []string{`log.parts: unknown key "vrrpp" (did you mean vrrp?); allowed: ` + strings.Join(LogParts, ", ")}},
+		{"firewall", "{enabled: true}", []string{"warning: firewall.enabled: true is the default, but this version builds no firewall yet"}},
+		{"conntrack_sync", "{enabled: true}", []string{"warning: conntrack_sync.enabled: true is the default, but this version copies no flows yet"}},
+	} {
+		text := site(map[string]string{test.key: test.text})
+		c, ps := Parse("test.yaml", []byte(text))
+		if diff := cmp.Diff(test.want, texts(ps)); diff != "" {
+			t.Errorf("%s: %s\n%s", test.key, test.text, diff)
+		}
+		if (c == nil) != (ps.Err() != nil) {
+			t.Errorf("%s: %s: a config with errors, or none without", test.key, test.text)
+		}
+	}
+}

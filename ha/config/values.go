@@ -1,0 +1,332 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The functions here read one value each. Their errors say what is wrong and
+// what is allowed; the caller adds path and position.
+
+// errIPv6 is what IPv6 meets wherever the data path is not there yet.
+var errIPv6 = errors.New("IPv6 is not built yet in this version; allowed: an IPv4 address")
+
+type integer interface {
+	~int | ~uint8 | ~uint16 | ~uint32
+}
+
+func plain(v *value, allowed string) (string, error) {
+	switch {
+	case v.kind != scalar:
+		return "", fmt.Errorf("%s stands here; allowed: %s", v.kind, allowed)
+	case v.quoted:
+		return "", fmt.Errorf("%s is a text in quotes; allowed: %s, without quotes", quote(v.text), allowed)
+	}
+	return v.text, nil
+}
+
+func written(v *value, allowed string) (string, error) {
+	if v.kind != scalar {
+		return "", fmt.Errorf("%s stands here; allowed: %s", v.kind, allowed)
+	}
+	return v.text, nil
+}
+
+var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+
+// number is a whole number, lo and hi included.
+func number[T integer](lo, hi T) func(*value) (T, error) {
+	allowed := fmt.Sprintf("a whole number from %d to %d", lo, hi)
+	return func(v *value) (T, error) {
+		s, err := plain(v, allowed)
+		if err != nil {
+			return 0, err
+		}
+		if !decimal.MatchString(s) {
+			return 0, fmt.Errorf("%s is no whole number; allowed: %d to %d", quote(s), lo, hi)
+		}
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || n < int64(lo) || n > int64(hi) {
+			return 0, fmt.Errorf("%s is out of range; allowed: %d to %d", s, lo, hi)
+		}
+		return T(n), nil
+	}
+}
+
+// mask is 32 bits, in hex or decimal.
+func mask(v *value) (Mask, error) {
+	const allowed = "one run of bits such as 0x3f00"
+	s, err := plain(v, allowed)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(s, 0, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%s is no mask of 32 bits; allowed: %s", quote(s), allowed)
+	}
+	m := Mask(n)
+	if !m.contiguous() {
+		return 0, fmt.Errorf("%s is not one run of bits without a gap; allowed: %s", s, allowed)
+	}
+	return m, nil
+}
+
+func boolean(v *value) (bool, error) {
+	s, err := plain(v, "true or false")
+	if err != nil {
+		return false, err
+	}
+	switch s {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, fmt.Errorf("%s is not understood here; allowed: true or false", quote(s))
+}
+
+// duration is a time with its unit, lo and hi included, in steps of step.
+func duration(lo, hi, step time.Duration) func(*value) (time.Duration, error) {
+	allowed := fmt.Sprintf("%s to %s", showDuration(lo), showDuration(hi))
+	if step > time.Millisecond {
+		allowed += " in steps of " + showDuration(step)
+	}
+	return func(v *value) (time.Duration, error) {
+		s, err := plain(v, "a time with its unit, "+allowed)
+		if err != nil {
+			return 0, err
+		}
+		d, err := time.ParseDuration(s)
+		switch {
+		case err != nil && decimal.MatchString(s):
+			return 0, fmt.Errorf("%s lacks its unit (ms, s, m, h); allowed: %s", s, allowed)
+		case err != nil:
+			return 0, fmt.Errorf("%s is no time such as 100ms, 2s or 10m; allowed: %s", quote(s), allowed)
+		case d < lo || d > hi:
+			return 0, fmt.Errorf("%s is out of range; allowed: %s", s, allowed)
+		case d%step != 0:
+			return 0, fmt.Errorf("%s is not in steps of %s; allowed: %s", s, showDuration(step), allowed)
+		}
+		return d, nil
+	}
+}
+
+// oneOf is one of a few words.
+func oneOf[T ~string](choices ...T) func(*value) (T, error) {
+	var words []string
+	for _, c := range choices {
+		words = append(words, string(c))
+	}
+	return func(v *value) (T, error) {
+		s, err := written(v, join(words))
+		if err != nil {
+			return "", err
+		}
+		if !contains(words, s) {
+			return "", fmt.Errorf("%s is not known here%s; allowed: %s", quote(s), didYouMean(s, words), join(words))
+		}
+		return T(s), nil
+	}
+}
+
+var nameSyntax = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
+
+// name is that of a cluster, node, lan, uplink, policy.
+func name(longest int) func(*value) (string, error) {
+	allowed := fmt.Sprintf("1 to %d characters of a-z 0-9 . _ - with a letter or digit first", longest)
+	return func(v *value) (string, error) {
+		s, err := written(v, allowed)
+		if err == nil && (!nameSyntax.MatchString(s) || len(s) > longest) {
+			err = fmt.Errorf("%s cannot be a name; allowed: %s", quote(s), allowed)
+		}
+		return s, err
+	}
+}
+
+const maxName, maxHostName = 32, 63
+
+var deviceSyntax = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._@+-]*$`)
+
+// device is the name of a network device.
+func device(v *value) (string, error) {
+	const allowed = "1 to 15 characters of A-Z a-z 0-9 . _ - + @"
+	s, err := written(v, allowed)
+	if err == nil && (!deviceSyntax.MatchString(s) || len(s) > 15) {
+		err = fmt.Errorf("%s cannot be the name of a device; allowed: %s", quote(s), allowed)
+	}
+	return s, err
+}
+
+// text is any text of one line.
+func text(longest int) func(*value) (string, error) {
+	allowed := fmt.Sprintf("a text of 1 to %d characters", longest)
+	return func(v *value) (string, error) {
+		s, err := written(v, allowed)
+		if err == nil && (s == "" || len(s) > longest || strings.ContainsAny(s, "\n\x00")) {
+			err = fmt.Errorf("%s does not fit; allowed: %s in one line", quote(s), allowed)
+		}
+		return s, err
+	}
+}
+
+// Percent is a share in hundredths, 0 to 100.
+type Percent float64
+
+func (p Percent) String() string { return strconv.FormatFloat(float64(p), 'f', -1, 64) + "%" }
+
+func percent(v *value) (Percent, error) {
+	const allowed = "0% to 100%"
+	s, err := plain(v, allowed)
+	if err != nil {
+		return 0, err
+	}
+	bare, ok := strings.CutSuffix(s, "%")
+	p, err := strconv.ParseFloat(bare, 64)
+	if !ok || err != nil || !(p >= 0 && p <= 100) {
+		return 0, fmt.Errorf("%s is no percentage; allowed: %s", quote(s), allowed)
+	}
+	return Percent(p), nil
+}
+
+// BitRate is in bits per second.
+type BitRate uint64
+
+var rateUnits = map[string]float64{"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
+
+func bitRate(v *value) (BitRate, error) {
+	const allowed = "a number with its unit such as 512kbit, 100mbit, 2.5gbit"
+	s, err := plain(v, allowed)
+	if err != nil {
+		return 0, err
+	}
+	if len(s) > 4 {
+		n, err := strconv.ParseFloat(s[:len(s)-4], 64)
+		if unit := rateUnits[s[len(s)-4:]]; err == nil && unit > 0 && n > 0 && n*unit <= 1e15 {
+			return BitRate(math.Round(n * unit)), nil
+		}
+	}
+	return 0, fmt.Errorf("%s is no rate; allowed: %s", quote(s), allowed)
+}
+
+// host is the IPv4 address of one machine.
+func host(v *value) (netip.Addr, error) {
+	const allowed = "an IPv4 address such as 192.0.2.1"
+	s, err := written(v, allowed)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			return netip.Addr{}, fmt.Errorf("%s has a prefix length; allowed: an address alone, %s", s, p.Addr())
+		}
+		return netip.Addr{}, fmt.Errorf("%s is no IP address; allowed: %s", quote(s), allowed)
+	}
+	return a, hostAddress(a)
+}
+
+func hostAddress(a netip.Addr) error {
+	const allowed = "the IPv4 address of one machine, such as 192.0.2.1"
+	if a.Is6() {
+		return errIPv6
+	}
+	switch first := a.As4()[0]; {
+	case a.IsMulticast():
+		return fmt.Errorf("%s is a multicast address; allowed: %s", a, allowed)
+	case first == 0 || first >= 240:
+		return fmt.Errorf("%s is no address of a machine; allowed: %s", a, allowed)
+	}
+	return nil
+}
+
+// virtual is an address of a machine with its prefix length.
+func virtual(v *value) (netip.Prefix, error) {
+	const allowed = "an IPv4 address with its prefix length, such as 192.168.77.1/24"
+	s, err := written(v, allowed)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		if _, err := netip.ParseAddr(s); err == nil {
+			return netip.Prefix{}, fmt.Errorf("%s lacks its prefix length; allowed: %s/24 or the like", s, s)
+		}
+		return netip.Prefix{}, fmt.Errorf("%s is no address with a prefix length; allowed: %s", quote(s), allowed)
+	}
+	a := p.Addr()
+	if err := hostAddress(a); err != nil {
+		return netip.Prefix{}, err
+	}
+	switch {
+	case p.Bits() < 8:
+		return netip.Prefix{}, fmt.Errorf("%s: a prefix length of %d; allowed: 8 to 32", s, p.Bits())
+	case a.IsLoopback() || a.IsLinkLocalUnicast():
+		return netip.Prefix{}, fmt.Errorf("%s cannot be shared (127.0.0.0/8 and 169.254.0.0/16 stay on one machine); allowed: %s", s, allowed)
+	case p.Bits() < 31 && a == p.Masked().Addr():
+		return netip.Prefix{}, fmt.Errorf("%s is the network itself; allowed: the address of a machine in it", s)
+	case p.Bits() < 31 && a == lastAddress(p):
+		return netip.Prefix{}, fmt.Errorf("%s is the broadcast address of its network; allowed: the address of a machine in it", s)
+	}
+	return p, nil
+}
+
+func lastAddress(p netip.Prefix) netip.Addr {
+	a := p.Masked().Addr().As4()
+	for i := p.Bits(); i < 32; i++ {
+		a[i/8] |= 0x80 >> (i % 8)
+	}
+	return netip.AddrFrom4(a)
+}
+
+// network is a prefix of either family; an address alone is one of full length.
+func network(v *value) (netip.Prefix, error) {
+	const allowed = "a network such as 10.0.0.0/8"
+	s, err := written(v, allowed)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%s is no network; allowed: %s", quote(s), allowed)
+	}
+	return p.Masked(), nil
+}
+
+// listOf is a list; every bad item is told.
+func listOf[T any](item func(*value) (T, error)) func(*value) ([]T, error) {
+	return func(v *value) ([]T, error) {
+		if v.kind != list {
+			return nil, fmt.Errorf("%s stands here; allowed: a list such as [a, b]", v.kind)
+		}
+		var all []T
+		var errs []error
+		for _, i := range v.items {
+			got, err := item(i)
+			if err != nil {
+				errs = append(errs, &badValue{i, err})
+				continue
+			}
+			all = append(all, got)
+		}
+		return all, errors.Join(errs...)
+	}
+}
+
+// oneOrMore is a value or a list of them.
+func oneOrMore[T any](item func(*value) (T, error)) func(*value) ([]T, error) {
+	return func(v *value) ([]T, error) {
+		if v.kind != list {
+			v = &value{kind: list, items: []*value{v}}
+		}
+		return listOf(item)(v)
+	}
+}

@@ -1,0 +1,103 @@
+package ha
+
+import (
+	"net/netip"
+	"time"
+
+	"harouter/balancer"
+	"harouter/vrrp"
+)
+
+// Event is an input of the Machine: one of the types below.
+type Event interface{ haEvent() }
+
+// Link is the state of one device.
+type Link struct {
+	Present   bool
+	Carrier   bool
+	Addresses []netip.Prefix
+}
+
+type (
+	// Tick says that Deadline may have passed.
+	Tick struct{}
+	// Overslept: the process did not run for longer than it may.
+	Overslept struct{ For time.Duration }
+	// Links reports all devices of the file, by device name, and the gateways
+	// found for uplinks that look for theirs.
+	Links struct {
+		Devices  map[string]Link
+		Gateways map[string]netip.Addr // by uplink
+	}
+	// Found: virtual addresses of a former self are on the devices at start.
+	Found struct{ Addresses int }
+	// Advert is a well-formed advert from a socket.
+	Advert struct {
+		Link   string // "" unicast
+		Source netip.Addr
+		Advert vrrp.Advert
+	}
+	// Dropped: a socket refused a packet, for a named reason.
+	Dropped struct {
+		Part   string // vrrp, gossip, sync
+		Reason string
+		Source netip.Addr // zero if not known
+	}
+	// PeerTold is a node's state from gossip.
+	PeerTold struct{ State PeerState }
+	// PeerSeen is a sign of life of a node (membership).
+	PeerSeen struct{ Node string }
+	// PeerLost: membership declared the node dead or it left.
+	PeerLost struct{ Node string }
+	// Told is a direct message of another node.
+	Told struct {
+		From    string
+		Message Message
+	}
+	// Probed is one round of probes on one uplink.
+	Probed struct{ Round balancer.Round }
+	// Switched: the addresses step Seq is done.
+	Switched struct {
+		Seq uint64
+		Err error
+	}
+	// Applied: the plan step Seq is done.
+	Applied struct {
+		Seq uint64
+		Err error
+	}
+	// Fenced: the guard took the addresses away while this process hung.
+	Fenced struct{}
+	// Command is an operator's; the answer goes out as an Answer with its ID.
+	Command struct {
+		ID   uint64
+		Verb Verb
+		To   string // failover: target node, "" any
+	}
+)
+
+// Verb is what an operator asks the machine to do.
+type Verb uint8
+
+const (
+	VerbFailover Verb = iota + 1 // hand over to another node and hold it there
+	VerbAuto                     // end such a hold
+	VerbStop                     // leave; with no live peer addresses stay
+	VerbClean                    // leave and take everything of ours away
+)
+
+func (Tick) haEvent()      {}
+func (Overslept) haEvent() {}
+func (Links) haEvent()     {}
+func (Found) haEvent()     {}
+func (Advert) haEvent()    {}
+func (Dropped) haEvent()   {}
+func (PeerTold) haEvent()  {}
+func (PeerSeen) haEvent()  {}
+func (PeerLost) haEvent()  {}
+func (Told) haEvent()      {}
+func (Probed) haEvent()    {}
+func (Switched) haEvent()  {}
+func (Applied) haEvent()   {}
+func (Fenced) haEvent()    {}
+func (Command) haEvent()   {}

@@ -1,0 +1,247 @@
+package gossip
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"harouter/test/netlab"
+)
+
+func TestWrongKeyIsCountedOnBothSides(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	wrong := s.config(2, 2)
+	wrong.Keys = [][]byte{keyB}
+	a, b := s.start(s.config(1, 2)), s.start(wrong)
+	await(t, "counted", func() bool { return a.Counters()[DropKey] > 0 && b.Counters()[DropKey] > 0 })
+	await(t, "told", func() bool {
+		return count(a, func(d Drop) bool { return d.Reason == DropKey && d.Source == s.addr(2) }) > 0
+	})
+	if a.Counters()[DropGarbage]+a.Counters()[DropSender] > 0 || len(a.Members()) != 1 || len(b.Members()) != 1 {
+		t.Errorf("counters %v, members %v and %v", a.Counters(), a.Members(), b.Members())
+	}
+	// a message is refused too, and does not come through in another way
+	before := b.Counters()[DropKey]
+	if err := a.Send(context.Background(), "r2", "yield", nil); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "counted", func() bool { return b.Counters()[DropKey] >= before+2 }) // packet and stream
+	if got := count(b, func(Message) bool { return true }); got != 0 {
+		t.Errorf("%d messages with a wrong key", got)
+	}
+}
+
+func TestOlderKeyOpens(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	rotated, old := s.config(1, 2), s.config(2, 2)
+	rotated.Keys, old.Keys = [][]byte{keyB, keyA}, [][]byte{keyA, keyB}
+	a, b := s.start(rotated), s.start(old)
+	a.Publish([]byte("a"))
+	b.Publish([]byte("b"))
+	await(t, "told", func() bool { return b.hasState("r1", []byte("a"))() && a.hasState("r2", []byte("b"))() })
+}
+
+func TestGarbage(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a, b := s.start(s.config(1, 2)), s.start(s.config(2, 2))
+	await(t, "met", func() bool { return a.hasMembers("r1", "r2")() && b.hasMembers("r1", "r2")() })
+	target := a.self.String()
+	label := append([]byte{labelByte, 4}, "home"...)
+	random := func(n int) []byte {
+		r := make([]byte, n)
+		rand.Read(r)
+		r[0] &= 0x7f // never a label by chance
+		return r
+	}
+	header := func(kind byte, length uint32, rest ...byte) []byte {
+		return append(binary.BigEndian.AppendUint32(append(append([]byte{}, label...), kind), length), rest...)
+	}
+	cases := []struct {
+		name, network, reason string
+		bytes                 []byte
+	}{
+		{"one byte", "udp", DropGarbage, []byte{0}},
+		{"empty packet", "udp", DropGarbage, nil},
+		{"random", "udp", DropGarbage, random(300)},
+		{"large random", "udp", DropGarbage, random(9000)},
+		{"label only", "udp", DropGarbage, label},
+		{"label cut", "udp", DropGarbage, label[:3]},
+		{"other label", "udp", DropGarbage, append([]byte{labelByte, 4}, append([]byte("host"), random(100)...)...)},
+		{"unsealed ping", "udp", DropGarbage, append(append([]byte{}, label...), 0, 0x82)},
+		{"old seal version", "udp", DropGarbage, append(append([]byte{}, label...), make([]byte, 100)...)},
+		{"short seal", "udp", DropGarbage, append(append([]byte{}, label...), 1, 2, 3)},
+		{"not our key", "udp", DropKey, append(append(append([]byte{}, label...), 1), random(100)...)},
+		{"one byte", "tcp", DropGarbage, []byte{0}},
+		{"random", "tcp", DropGarbage, random(5000)},
+		{"label only", "tcp", DropGarbage, label},
+		{"unsealed push-pull", "tcp", DropGarbage, header(6, 100, random(100)...)},
+		{"huge length", "tcp", DropGarbage, header(encryptByte, 1<<32-1, random(100)...)},
+		{"20 MB length", "tcp", DropGarbage, header(encryptByte, 20<<20, random(100)...)},
+		{"no length", "tcp", DropGarbage, header(encryptByte, 0, random(100)...)},
+		{"less than its length", "tcp", DropGarbage, header(encryptByte, 1000, random(100)...)},
+		{"not our key", "tcp", DropKey, header(encryptByte, 101, append([]byte{1}, random(100)...)...)},
+	}
+	for _, c := range cases {
+		before := a.Counters()
+		conn, err := net.Dial(c.network, target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Write(c.bytes)
+		await(t, c.network+" "+c.name+" counted as "+c.reason, func() bool { return a.Counters()[c.reason] == before[c.reason]+1 })
+		conn.Close()
+	}
+
+	// strangers that hold streams open do not keep nodes out
+	for range 4 * strangerSlots {
+		conn, err := net.Dial("tcp", target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.Write(label)
+	}
+	large := make([]byte, 5000)
+	b.Publish(large)
+	await(t, "told", a.hasState("r2", large))
+
+	// a flood is counted in full, but told ten times a second
+	told := func() int { return count(a, func(Drop) bool { return true }) }
+	before, begin := told(), time.Now()
+	conn, err := net.Dial("udp", target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for n := a.Counters()[DropGarbage]; a.Counters()[DropGarbage] < n+1000; {
+		conn.Write([]byte("flood"))
+	}
+	if got, most := told()-before, 2+int(time.Since(begin)/dropEvery); got > most {
+		t.Errorf("a flood was told %d times, at most %d expected", got, most)
+	}
+	if !a.hasMembers("r1", "r2")() || count(a, func(m Member) bool { return !m.Up }) > 0 {
+		t.Errorf("membership suffered: %v", a.Members())
+	}
+}
+
+func TestStrangersWithOurKey(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a, b := s.start(s.config(1, 2)), s.start(s.config(2, 2))
+	b.Publish([]byte("true"))
+	await(t, "told", a.hasState("r2", []byte("true")))
+
+	double := s.config(2, 2) // the same name, elsewhere
+	double.Address = s.addr(9)
+	c := s.start(double)
+	c.Publish([]byte("false"))
+	unknown := s.config(8, 2)
+	unknown.Node = "r8"
+	d := s.start(unknown)
+	for i := range 3 {
+		before := a.Counters()[DropSender]
+		await(t, "refused", func() bool { return a.Counters()[DropSender] > before })
+		if err := c.Send(context.Background(), "r1", "yield", fmt.Append(nil, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a.hasState("r2", []byte("false"))() || count(a, func(Message) bool { return true }) > 0 {
+		t.Error("the double of r2 was believed")
+	}
+	await(t, "met", func() bool { return a.hasMembers("r1", "r2")() && b.hasMembers("r1", "r2")() })
+	if len(c.Members()) != 1 || len(d.Members()) != 1 {
+		t.Errorf("members: %v, %v, double %v, unknown %v", a.Members(), b.Members(), c.Members(), d.Members())
+	}
+}
+
+// NotifyAlive is the second line: a node of ours may pass a stranger on.
+func TestNotifyAliveRefuses(t *testing.T) {
+	t.Parallel()
+	g := New(Config{
+		Node: "r1", Address: netip.MustParseAddr("192.0.2.1"), Port: 7946,
+		Peers: map[string]netip.Addr{"r2": netip.MustParseAddr("192.0.2.2")}, Handler: func(Event) {},
+	})
+	for _, c := range []struct {
+		name, addr string
+		port       uint16
+		ok         bool
+	}{
+		{"r1", "192.0.2.1", 7946, true},
+		{"r2", "192.0.2.2", 7946, true},
+		{"r2", "192.0.2.3", 7946, false},
+		{"r2", "192.0.2.2", 7947, false},
+		{"r1", "192.0.2.2", 7946, false},
+		{"r3", "192.0.2.2", 7946, false},
+	} {
+		before := g.Counters()[DropSender]
+		err := (&delegate{g}).NotifyAlive(memberNode(c.name, c.addr, c.port))
+		if (err == nil) != c.ok || (g.Counters()[DropSender] == before) != c.ok {
+			t.Errorf("%s at %s:%d: error %v, counters %v", c.name, c.addr, c.port, err, g.Counters())
+		}
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	taken, err := net.Listen("tcp", fmt.Sprintf("%s:%d", s.addr(1), s.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for name, c := range map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"port taken":    {func(*Config) {}, "another program has this port"},
+		"no node":       {func(c *Config) { c.Node = "" }, "node name"},
+		"no address":    {func(c *Config) { c.Address = netip.Addr{} }, "address of its own"},
+		"port 0":        {func(c *Config) { c.Port = 0 }, "port 0"},
+		"no key":        {func(c *Config) { c.Keys = nil }, "a key is needed"},
+		"short key":     {func(c *Config) { c.Keys = [][]byte{keyA, keyB[:16]} }, "key 2 has 16 bytes"},
+		"no label":      {func(c *Config) { c.ClusterLabel = "" }, "cluster name"},
+		"peer is self":  {func(c *Config) { c.Peers["r1"] = s.addr(3) }, "cannot be a peer"},
+		"peer has ours": {func(c *Config) { c.Peers["r2"] = c.Address }, "cannot be a peer"},
+	} {
+		cfg := s.config(1, 2)
+		cfg.Handler = func(Event) {}
+		c.change(&cfg)
+		if err := New(cfg).Run(context.Background()); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestAddressThatComesLater(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	netlab.Sh(t, "ip link set lo up")
+	s := &site{t: t, port: 7946}
+	cfg := s.config(1, 1)
+	cfg.Address = netip.MustParseAddr("192.0.2.1")
+	n := s.start(cfg)
+	select {
+	case err := <-n.err:
+		t.Fatalf("gave up: %v", err)
+	case <-time.After(2 * bindEvery):
+	}
+	netlab.Sh(t, "ip address add 192.0.2.1/32 dev lo")
+	await(t, "running", n.hasMembers("r1"))
+
+	// stopping while it waits
+	cfg.Address = netip.MustParseAddr("192.0.2.9")
+	w := s.start(cfg)
+	if took := w.end(); took > time.Second {
+		t.Errorf("stopping took %s", took)
+	}
+}

@@ -1,0 +1,93 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// maxPayload bounds snapshots and messages, bytes: a push-pull with one must
+// stay below maxStream.
+const maxPayload = 512 << 10
+
+// Send sends a direct message to a node of the file, member or not: as a
+// packet before it returns (about half a millisecond from handler to handler),
+// and once more over TCP in the background, in case the packet is lost. The
+// other side takes it once. The error says that it was not even tried; that
+// the message arrived, only an answer tells. ctx is looked at on entry only.
+func (g *Gossip) Send(ctx context.Context, node, kind string, payload []byte) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("send %s to %s: %w", kind, node, err)
+	}
+	p, list := g.peers[node], g.list.Load()
+	switch {
+	case p == nil:
+		return fmt.Errorf("send %s to %s: no other node has this name", kind, node)
+	case list == nil:
+		return fmt.Errorf("send %s to %s: gossip does not run", kind, node)
+	case len(kind) > maxName || len(payload) > maxPayload:
+		return fmt.Errorf("send %.20q to %s: %d and %d bytes are more than %d and %d", kind, node, len(kind), len(payload), maxName, maxPayload)
+	}
+	e := envelope{
+		Type: typeMessage, From: g.cfg.Node, Life: g.life.Load(), Seq: g.told.Add(1),
+		To: p.heard.Load(), Kind: kind, Payload: payload,
+	}
+	b := e.appendTo(nil)
+	sent := g.sendPacket(list, p, b)
+	select {
+	case p.outbox <- b:
+		return nil
+	default:
+	}
+	if sent != nil {
+		return fmt.Errorf("send %s to %s: %w", kind, node, sent)
+	}
+	return nil
+}
+
+func (g *Gossip) sendPacket(list *memberlist.Memberlist, p *peer, b []byte) error {
+	if len(b) > packetLimit {
+		return fmt.Errorf("%d bytes are too large for a packet", len(b))
+	}
+	return list.SendToAddress(memberlist.Address{Name: p.name, Addr: p.at.String()}, b)
+}
+
+const (
+	deliverTries = 3
+	deliverPause = 50 * time.Millisecond
+)
+
+// deliver sends the reliable copies of direct messages to one node, until ctx
+// ends and then those that still wait.
+func (g *Gossip) deliver(ctx context.Context, p *peer) {
+	list := g.list.Load()
+	for {
+		select {
+		case b := <-p.outbox:
+			for try := 1; ; try++ {
+				err := list.SendReliable(p.node, b)
+				if err == nil {
+					break
+				}
+				if try == deliverTries {
+					g.log.Debug("deliver message", "node", p.name, "error", err)
+					break
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(deliverPause):
+				}
+				_ = g.sendPacket(list, p, b) // a packet may pass where a handshake does not
+			}
+		case <-ctx.Done():
+			for len(p.outbox) > 0 {
+				if list.SendReliable(p.node, <-p.outbox) != nil {
+					return
+				}
+			}
+			return
+		}
+	}
+}

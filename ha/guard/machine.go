@@ -1,0 +1,408 @@
+package guard
+
+import (
+	"fmt"
+	"time"
+)
+
+const (
+	// secondFarewell follows the first: packets get lost, and a hanging
+	// daemon's advert may have crossed the first one. It re-arms the
+	// successor's skew timer, so it must not come much later.
+	secondFarewell = 5 * time.Millisecond
+	// sendPatience bounds how long a fence that took the addresses away waits
+	// for a farewell that does not get out.
+	sendPatience = 300 * time.Millisecond
+	// A removal that fails is tried again after retryFirst, doubling to
+	// retryLast, removeTries times in all (about a minute).
+	retryFirst  = 5 * time.Millisecond
+	retryLast   = time.Second
+	removeTries = 64
+	// longestHang keeps nonsense in a State from overflowing a deadline; the
+	// protocols' own limit is about ten minutes.
+	longestHang = time.Hour
+	// looks is how often the guard looks at the heartbeat within Hang.
+	looks = 5
+)
+
+// phase is where the guard stands.
+type phase uint8
+
+const (
+	watching phase = iota // the daemon lives
+	alone                 // it does not, nor does a peer: addresses stay, adverts are listened for
+	fencing               // addresses are being taken away
+	fenced                // they are, and the daemon hangs
+	over                  // the guard ends
+)
+
+func (p phase) String() string {
+	switch p {
+	case watching:
+		return "watching"
+	case alone:
+		return "alone"
+	case fencing:
+		return "fencing"
+	case fenced:
+		return "fenced"
+	case over:
+		return "over"
+	}
+	return fmt.Sprintf("phase %d", uint8(p))
+}
+
+// machine decides. It is pure: events and a clock reading (CLOCK_MONOTONIC) go
+// in, actions come out, deadline says when it wants a tick.
+//
+//	           hang, a peer lives              all taken away, daemon hangs
+//	watching ───────────────────────► fencing ──────────────────────────────► fenced
+//	  │  ▲     death, a peer lives       ▲  └─► over, if the daemon is dead      │
+//	  │  └───────────────────────────────┼─── the daemon sends a State ──────────┘
+//	  │ hang or death, no peer           │ first advert
+//	  └───────────────────────────────► alone
+//	     ◄─── a hanging daemon beats ───┘  └─► over, when a new daemon takes over
+type machine struct {
+	phase    phase
+	state    State
+	gone     bool // the daemon is dead or has left; it will not come back here
+	dying    bool // it has been killed, but one of its threads may still be adding an address
+	again    bool // it was not gone when the fence began: take away once more
+	finish   bool // SIGTERM came: do not stay behind alone
+	asked    bool // a takeover waits for the end of the fence, or of the daemon
+	returned bool // the daemon sent a State while it was being fenced
+
+	lastBeat time.Duration
+	silentAt time.Duration // the daemon hangs if no beat comes until then
+	look     time.Duration // when the guard wants to look again
+
+	fence fence
+}
+
+// fence is a fence on its way.
+type fence struct {
+	addresses []Address
+	frames    []Frame
+	removing  bool
+	sending   bool
+	tries     int
+	retryAt   time.Duration // zero: no removal is to be tried again
+	againAt   time.Duration // zero: the second farewell is out, or none is due
+	patience  time.Duration // a farewell that blocks is not waited for longer
+	problem   error         // the removal was given up
+}
+
+func (m *machine) step(now time.Duration, ev event) []action {
+	if m.phase == over {
+		return nil
+	}
+	switch ev := ev.(type) {
+	case gotState:
+		return m.onState(now, ev.State)
+	case beat:
+		return m.onBeat(now, ev.At)
+	case dying:
+		return m.onDying(now)
+	case gone:
+		return m.onGone(now)
+	case retire:
+		m.gone = true
+		if m.phase == fencing {
+			return nil // half a fence is worse than a whole one
+		}
+		return m.end(nil)
+	case release:
+		return m.onRelease()
+	case heard:
+		if m.phase != alone || !m.state.valid(ev.Heard) {
+			return nil
+		}
+		return m.onOther(now)
+	case takeOver:
+		return m.onTakeOver()
+	case told:
+		m.finish = true
+		if m.phase == alone && m.gone {
+			return m.end(nil)
+		}
+		return nil
+	case removed:
+		m.fence.removing = false
+		m.onRemoved(now, ev.Err)
+		return m.fenceDone(now)
+	case sent:
+		m.fence.sending = false
+		return m.fenceDone(now)
+	case tick:
+		return m.onTick(now)
+	}
+	return nil
+}
+
+// deadline says when the machine wants a tick, if at all.
+func (m *machine) deadline() (time.Duration, bool) {
+	switch m.phase {
+	case watching:
+		if !m.timed() {
+			return 0, false
+		}
+		return min(m.look, m.silentAt), true
+	case alone: // a beat of a hanging daemon wakes nobody
+		return m.look, !m.gone
+	case fencing:
+		f := &m.fence
+		var d time.Duration
+		for _, at := range []time.Duration{f.retryAt, f.againAt} {
+			if at != 0 && (d == 0 || at < d) {
+				d = at
+			}
+		}
+		if d == 0 && !f.removing && f.sending {
+			d = f.patience
+		}
+		return d, d != 0
+	}
+	return 0, false
+}
+
+// timed reports whether a hang would matter: a backup has nothing to lose.
+func (m *machine) timed() bool { return m.state.Holding && m.state.Hang > 0 }
+
+func (m *machine) onState(now time.Duration, s State) []action {
+	if m.gone {
+		return nil // it left; what is still on the way no longer counts
+	}
+	s.Hang = min(s.Hang, longestHang)
+	m.state = s
+	m.silentAt, m.look = now+s.Hang, now+s.Hang/looks
+	switch m.phase {
+	case fencing:
+		m.returned = true
+	case fenced:
+		m.phase = watching
+	case alone:
+		m.phase = watching
+		return []action{unlisten{}}
+	}
+	return nil
+}
+
+func (m *machine) onBeat(now, at time.Duration) []action {
+	at = min(at, now)
+	if at <= m.lastBeat {
+		return nil
+	}
+	m.lastBeat = at
+	m.silentAt = max(m.silentAt, at+m.state.Hang)
+	if m.phase == alone && !m.gone { // the hanging daemon is back, nobody took its place
+		m.phase = watching
+		m.look = now + m.state.Hang/looks
+		return []action{unlisten{}}
+	}
+	return nil
+}
+
+func (m *machine) onGone(now time.Duration) []action {
+	if m.gone {
+		return nil // after a release
+	}
+	m.gone = true
+	switch m.phase {
+	case watching:
+		return m.lost(now)
+	case fenced:
+		if m.dying {
+			return m.take(now, nil)
+		}
+		return m.end(nil)
+	case fencing: // ends by itself
+		m.again = m.dying
+	case alone:
+		if m.finish || m.asked {
+			return m.end(nil)
+		}
+	}
+	return nil
+}
+
+// onDying gains the time until onGone for the fence; nothing else is urgent.
+func (m *machine) onDying(now time.Duration) []action {
+	if m.gone || m.dying {
+		return nil
+	}
+	m.dying = true
+	if m.phase == watching && m.state.Holding && m.state.PeerAlive {
+		return m.take(now, m.state.Farewell)
+	}
+	return nil
+}
+
+// lost is the daemon's death or hang.
+func (m *machine) lost(now time.Duration) []action {
+	switch {
+	case !m.state.Holding: // a hang is not timed then
+		return m.end(nil)
+	case !m.state.PeerAlive:
+		return m.stay()
+	}
+	as := m.take(now, m.state.Farewell)
+	if !m.gone && !m.dying {
+		as = append(as, tellFence{})
+	}
+	return as
+}
+
+// stay leaves the addresses where they are and listens.
+func (m *machine) stay() []action {
+	if m.gone && (m.finish || m.asked) {
+		return m.end(nil)
+	}
+	m.phase = alone
+	return []action{listen{State: m.state}}
+}
+
+// onOther: another node is master. No farewell then: the successor needs no
+// hint, and a third node that is its backup would read our priority 0 as a
+// reason to take over from it.
+func (m *machine) onOther(now time.Duration) []action {
+	as := append(m.take(now, nil), unlisten{})
+	if !m.gone {
+		as = append(as, tellFence{})
+	}
+	return as
+}
+
+// take starts a fence.
+func (m *machine) take(now time.Duration, frames []Frame) []action {
+	m.phase, m.returned = fencing, false
+	m.fence = fence{addresses: m.state.Addresses, frames: frames, removing: true, tries: 1, patience: now + sendPatience}
+	as := []action{remove{Addresses: m.fence.addresses}}
+	if len(frames) > 0 {
+		m.fence.sending = true
+		m.fence.againAt = now + secondFarewell
+		as = append(as, send{Frames: frames})
+	}
+	return as
+}
+
+func (m *machine) onRelease() []action {
+	m.gone = true
+	as := []action{tellLeft{}}
+	switch {
+	case m.phase == watching && m.state.Holding:
+		return append(as, m.stay()...)
+	case m.phase == watching, m.phase == fenced, m.phase == alone && m.finish:
+		return append(as, m.end(nil)...)
+	}
+	return as // alone goes on listening, fencing ends by itself
+}
+
+func (m *machine) onTakeOver() []action {
+	switch {
+	case !m.gone && !m.dying:
+		return []action{refuse{}}
+	case !m.gone || m.phase == fencing:
+		m.asked = true
+		return nil
+	}
+	m.asked = true
+	return m.end(nil)
+}
+
+func (m *machine) onRemoved(now time.Duration, err error) {
+	f := &m.fence
+	switch {
+	case err == nil:
+	case f.tries >= removeTries:
+		f.problem = fmt.Errorf("remove the addresses, %d times: %w", f.tries, err)
+	default:
+		f.retryAt = now + min(retryFirst<<min(f.tries-1, 10), retryLast)
+	}
+}
+
+func (m *machine) onTick(now time.Duration) []action {
+	if d, ok := m.deadline(); !ok || now < d {
+		return nil
+	}
+	switch m.phase {
+	case watching:
+		return m.onLook(now)
+	case alone:
+		m.look = now + m.state.Hang/looks
+	case fencing:
+		var as []action
+		f := &m.fence
+		if f.retryAt != 0 && now >= f.retryAt {
+			f.retryAt, f.removing = 0, true
+			f.tries++
+			as = append(as, remove{Addresses: f.addresses})
+		}
+		if f.againAt != 0 && now >= f.againAt {
+			f.againAt = 0
+			if !f.sending {
+				f.sending = true
+				as = append(as, send{Frames: f.frames})
+			}
+		}
+		return append(as, m.fenceDone(now)...)
+	}
+	return nil
+}
+
+// onLook decides about a hang. Only time in which the guard itself ran counts:
+// when it overslept, the whole machine stood still (a frozen VM) and the
+// daemon could not beat either.
+func (m *machine) onLook(now time.Duration) []action {
+	late := now - min(m.look, m.silentAt)
+	switch {
+	case late > m.state.Hang/2:
+		m.silentAt = now + m.state.Hang
+	case late > m.state.Hang/looks:
+		m.silentAt += late
+	}
+	m.look = now + m.state.Hang/looks
+	if now < m.silentAt {
+		return nil
+	}
+	return m.lost(now)
+}
+
+// fenceDone ends the fence when nothing of it is left to do.
+func (m *machine) fenceDone(now time.Duration) []action {
+	f := &m.fence
+	if m.phase != fencing || f.removing || f.retryAt != 0 || f.againAt != 0 || f.sending && now < f.patience {
+		return nil
+	}
+	switch {
+	case m.returned: // what it said meanwhile is a new life, which may have ended too
+		m.phase = watching
+		if m.gone {
+			return m.lost(now)
+		}
+		return nil
+	case f.problem == nil:
+		m.state.Holding = false
+	}
+	if m.gone && m.again {
+		m.again = false
+		return m.take(now, nil)
+	}
+	if m.gone {
+		return m.end(f.problem)
+	}
+	m.phase = fenced
+	return nil
+}
+
+// end is the guard's last step.
+func (m *machine) end(problem error) []action {
+	var as []action
+	if m.phase == alone {
+		as = append(as, unlisten{})
+	}
+	m.phase = over
+	if m.asked {
+		as = append(as, answer{State: m.state})
+	}
+	return append(as, exit{Problem: problem})
+}

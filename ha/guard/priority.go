@@ -1,0 +1,96 @@
+package guard
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// rtPriority is above the daemon's advert thread: a fence comes before an advert.
+const rtPriority = 60
+
+// harden makes this process as sure to run at once as the machine allows. All
+// of it is best effort; what could not be had is returned in words.
+func harden() (lacking []string) {
+	// The loop, the remover and the sender shall never wait for each other's
+	// processor of the Go runtime, not on a machine with one core either.
+	runtime.GOMAXPROCS(4)
+	// Garbage is collected by hand at a quiet moment (tidy); the limit is for
+	// the years of listening alone.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(24 << 20)
+	debug.FreeOSMemory() // what the program's start left behind
+
+	// What has been touched stays in memory. Without ONFAULT the kernel would
+	// fill in the Go runtime's whole reservations.
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+		lacking = append(lacking, fmt.Sprintf("lock memory: %v", err))
+	}
+	// The kernel must not end the guard to save memory: when it ends the
+	// daemon for that, the guard is what is needed. It wants CAP_SYS_RESOURCE,
+	// which the daemon does not ask for, so it is no news if it fails.
+	os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
+	if err := hurry(); err != nil {
+		lacking = append(lacking, fmt.Sprintf("real-time priority: %v", err))
+	}
+	return lacking
+}
+
+// hurry gives every thread SCHED_RR, or else nice -20.
+func hurry() error {
+	err := eachThread(func(tid int) error {
+		return unix.SchedSetAttr(tid, rtAttr(), 0)
+	})
+	if err == nil {
+		return nil
+	}
+	if niceErr := Nice(-20); niceErr != nil {
+		return fmt.Errorf("%v, nor nice -20: %w", err, niceErr)
+	}
+	return fmt.Errorf("%w, only nice -20", err)
+}
+
+func rtAttr() *unix.SchedAttr {
+	return &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: rtPriority}
+}
+
+// Nice gives every thread of this process that nice level, those to come too.
+// The daemon wants -20: on a busy machine a deciding loop that waits for a
+// processor for H is a hang. Processes that it starts inherit the level: hooks
+// must be set back.
+func Nice(level int) error {
+	err := eachThread(func(tid int) error { return unix.Setpriority(unix.PRIO_PROCESS, tid, level) })
+	if err != nil {
+		return fmt.Errorf("set nice %d: %w", level, err)
+	}
+	return nil
+}
+
+// eachThread calls f for every thread until none is new: what f sets is
+// inherited from the thread that starts another. It returns the first error.
+func eachThread(f func(tid int) error) error {
+	var failure error
+	done := map[int]bool{}
+	for fresh := true; fresh; {
+		fresh = false
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return err
+		}
+		for _, t := range tasks {
+			tid, err := strconv.Atoi(t.Name())
+			if err != nil || done[tid] {
+				continue
+			}
+			done[tid], fresh = true, true
+			if err := f(tid); err != nil && err != unix.ESRCH && failure == nil {
+				failure = err
+			}
+		}
+	}
+	return failure
+}

@@ -1,0 +1,255 @@
+package ha
+
+import (
+	"fmt"
+	"time"
+
+	"harouter/vrrp"
+)
+
+// handoff is a hand-over that this master has begun.
+type handoff struct {
+	to     string
+	id     uint64
+	until  time.Time
+	answer func(err string) // tells whoever asked; nil nobody
+}
+
+// taking is a hand-over to this node, until its addresses are in place.
+type taking struct {
+	from string
+	id   uint64
+}
+
+// forwarded is a command that the master was asked to carry out.
+type forwarded struct {
+	id    uint64 // of the operator's command here
+	to    string
+	until time.Time
+}
+
+// beginHandoff asks a peer to take over. answer is called once, with "" when
+// it did, else with the reason why nothing changed.
+func (m *Machine) beginHandoff(to *peer, hold bool, reason string, answer func(string), now time.Time) {
+	m.nextID++
+	m.handoff = &handoff{to: to.Name, id: m.nextID, until: now.Add(handoffLimit), answer: answer}
+	m.elect(vrrp.Yield{To: to.Name, Until: m.handoff.until}, now)
+	m.do(Send{To: to.Name, Message: Message{Kind: KindHandover, ID: m.nextID, Hold: hold, Reason: reason}})
+}
+
+// finishHandoff is called when the successor is in place and this node has
+// become a backup.
+func (m *Machine) finishHandoff(time.Time) {
+	h := m.handoff
+	m.handoff = nil
+	if h.answer != nil {
+		h.answer("")
+	}
+}
+
+// endHandoff gives up: this node stays master.
+func (m *Machine) endHandoff(why string, now time.Time) {
+	h := m.handoff
+	m.handoff = nil
+	m.elect(vrrp.Yield{}, now)
+	m.record("role", m.cfg.Node, "master", "master", "no hand-over to "+h.to+": "+why)
+	if h.answer != nil {
+		h.answer("hand-over to " + h.to + ": " + why + "; nothing changed")
+	}
+}
+
+// onMessage takes a direct message of another node.
+func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
+	refuse := func(why string) {
+		m.do(Send{To: from.Name, Message: Message{Kind: KindRefused, ID: msg.ID, Reason: why}})
+	}
+	switch msg.Kind {
+	case KindHandover:
+		if m.vrrp.State() != vrrp.Backup || m.stopping != 0 {
+			refuse(m.cfg.Node + " is " + m.role.String())
+			return
+		}
+		m.taking = &taking{from: from.Name, id: msg.ID}
+		m.elect(vrrp.Promote{From: from.Name, Quiet: true, Reason: "handed over by " + from.Name + ": " + msg.Reason}, now)
+		m.held = msg.Hold
+	case KindYield:
+		if m.vrrp.State() != vrrp.Backup || m.stopping != 0 {
+			return
+		}
+		m.elect(vrrp.Promote{From: from.Name, Reason: from.Name + " stepped back: " + msg.Reason}, now)
+	case KindTaken:
+		if h := m.handoff; h != nil && h.id == msg.ID {
+			m.elect(vrrp.Demote{Reason: "handed over to " + from.Name}, now)
+		}
+	case KindRefused:
+		m.claims = 0
+		if h := m.handoff; h != nil && h.id == msg.ID {
+			m.endHandoff(msg.Reason, now)
+		}
+	case KindClaim:
+		switch {
+		case m.vrrp.State() != vrrp.Master || m.handoff != nil || m.stopping != 0:
+			refuse(m.cfg.Node + " is " + m.role.String() + " and cannot hand over now")
+		case m.held:
+			refuse("an operator put the mastership here; harouter failover --auto ends that")
+		case !from.canServe(now) || from.state.Effective <= m.vrrp.Priority():
+			refuse("priority " + fmt.Sprint(from.state.Effective) + " is not above " + fmt.Sprint(m.vrrp.Priority()))
+		default:
+			m.beginHandoff(from, false, msg.Reason, nil, now)
+		}
+	case KindFailover, KindAuto:
+		result := func(err string) {
+			m.do(Send{To: from.Name, Message: Message{Kind: KindResult, ID: msg.ID, Error: err}})
+		}
+		if m.vrrp.State() != vrrp.Master {
+			result(m.cfg.Node + " is " + m.role.String() + ", not master; nothing changed")
+			return
+		}
+		m.record("operator", string(msg.Kind), "", msg.To, "asked on "+from.Name)
+		m.failover(msg.Kind == KindAuto, msg.To, result, now)
+	case KindResult:
+		if f, ok := m.forwarded[msg.ID]; ok && f.to == from.Name {
+			delete(m.forwarded, msg.ID)
+			m.do(Answer{ID: f.id, Error: msg.Error})
+		}
+	}
+}
+
+// claim asks the present master, of lower priority, to hand over. One that
+// does not answer is preempted as the RFC does it.
+func (m *Machine) claim(master string, now time.Time) {
+	m.claims++
+	if m.claims > claimPatience {
+		m.elect(vrrp.Insist{}, now)
+		return
+	}
+	m.nextID++
+	m.do(Send{To: master, Message: Message{
+		Kind: KindClaim, ID: m.nextID, Reason: fmt.Sprintf("%s has the higher priority %d", m.cfg.Node, m.vrrp.Priority()),
+	}})
+}
+
+// onCommand takes an operator's command.
+func (m *Machine) onCommand(c Command, now time.Time) {
+	answer := func(err string) { m.do(Answer{ID: c.ID, Error: err}) }
+	switch c.Verb {
+	case VerbFailover, VerbAuto:
+		if c.To != "" {
+			if _, ok := m.cfg.node(c.To); !ok {
+				answer(fmt.Sprintf("no node is called %q in this cluster; nothing changed", c.To))
+				return
+			}
+		}
+		if m.stopping != 0 {
+			answer(m.cfg.Node + " is leaving; nothing changed")
+			return
+		}
+		if m.vrrp.State() == vrrp.Master {
+			m.record("operator", "failover", "", c.To, "asked on "+m.cfg.Node)
+			m.failover(c.Verb == VerbAuto, c.To, answer, now)
+			return
+		}
+		master := m.peers[m.vrrp.Master()]
+		if master == nil || !master.alive(now) {
+			answer("no node of this cluster is heard as master, so none can hand over; nothing changed")
+			return
+		}
+		kind := KindFailover
+		if c.Verb == VerbAuto {
+			kind = KindAuto
+		}
+		m.nextID++
+		m.forwarded[m.nextID] = forwarded{id: c.ID, to: master.Name, until: now.Add(forwardLimit)}
+		m.do(Send{To: master.Name, Message: Message{Kind: kind, ID: m.nextID, To: c.To}})
+	case VerbStop, VerbClean:
+		m.stop(c.Verb, answer, now)
+	}
+}
+
+// failover carries out an operator's wish on the master.
+func (m *Machine) failover(auto bool, to string, answer func(string), now time.Time) {
+	switch {
+	case auto:
+		m.held = false
+		answer("")
+	case m.handoff != nil:
+		answer("a hand-over to " + m.handoff.to + " is under way; nothing changed")
+	case m.vrrp.Suspect() || m.adding != 0:
+		answer("the role of " + m.cfg.Node + " is not settled yet, try again in a second; nothing changed")
+	case to == m.cfg.Node:
+		m.held = true
+		answer("")
+	default:
+		target := m.successor(now)
+		if to != "" {
+			target = m.peers[to]
+			if !target.canServe(now) || target.state.Role != RoleBackup {
+				answer(to + " is " + m.peerRole(target, now).String() + " and cannot take over; nothing changed")
+				return
+			}
+		}
+		if target == nil {
+			answer("no other node is alive that could take over; nothing changed")
+			return
+		}
+		m.beginHandoff(target, true, "an operator asked for it", answer, now)
+	}
+}
+
+func (m *Machine) peerRole(p *peer, now time.Time) Role {
+	if !p.alive(now) || !p.told {
+		return RoleUnknown
+	}
+	return p.state.Role
+}
+
+// stop leaves the cluster: a master hands over first if there is anybody.
+func (m *Machine) stop(verb Verb, answer func(string), now time.Time) {
+	if m.stopping != 0 {
+		m.stopping = max(m.stopping, verb)
+		answer("")
+		return
+	}
+	m.stopping = verb
+	m.record("operator", "stop", "", "", "leaving")
+	answer("")
+	if m.vrrp.State() != vrrp.Master {
+		m.elect(vrrp.Stop{Reason: "leaving"}, now)
+		return
+	}
+	if m.handoff != nil {
+		return // one is under way
+	}
+	if next := m.successor(now); next != nil {
+		m.beginHandoff(next, false, m.cfg.Node+" leaves", nil, now)
+	}
+}
+
+// settleExit ends the daemon once nothing is pending.
+func (m *Machine) settleExit(now time.Time) {
+	if m.stopping == 0 || m.handoff != nil || !m.deactivate.IsZero() {
+		return
+	}
+	keep := false
+	if m.vrrp.State() == vrrp.Master {
+		// Nobody took over: addresses and flows stay for the next run, unless
+		// all is to be removed or a node is there that will not wait.
+		keep = m.stopping == VerbStop && !m.peerCanServe(now)
+		if !keep {
+			m.elect(vrrp.Stop{Reason: "leaving"}, now)
+		} else {
+			m.do(Silence{})
+		}
+	}
+	m.exited = true
+	m.do(Exit{Keep: keep, Clean: m.stopping == VerbClean})
+}
+
+func (m *Machine) peerCanServe(now time.Time) bool {
+	for _, p := range m.peers {
+		if p.canServe(now) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,308 @@
+package ha
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"harouter/balancer"
+	"harouter/vrrp"
+)
+
+// Machine decides what one node does: events and the time in, actions out. It
+// reads no clock and does no I/O; Deadline says when it wants a Tick.
+type Machine struct {
+	cfg  Config
+	vrrp *vrrp.Machine
+
+	role        Role
+	since       time.Time
+	transitions int
+	held        bool // an operator put the role here: lesser masters too are not preempted
+	stopping    Verb // VerbStop or VerbClean once asked, else 0
+	exited      bool
+
+	links    map[string]Link
+	gateways map[string]netip.Addr
+	peers    map[string]*peer
+	speakers map[netip.Addr]string // source address -> node
+
+	holding    bool // virtual addresses are, or are about to be, on the devices
+	found      bool // they were there at start and nothing is decided yet
+	fenced     bool // the guard took them away while this process hung
+	active     bool // takeover switch
+	deactivate time.Time
+	seq        uint64
+	adding     uint64 // AddAddresses that is under way, 0 none
+	removing   uint64 // RemoveAddresses that is under way
+
+	handoff   *handoff
+	taking    *taking
+	claims    int // unanswered
+	forwarded map[uint64]forwarded
+	nextID    uint64
+
+	health   map[string]*balancer.Health
+	verdicts map[string]balancer.Verdict // what this node routes by: the master's word
+	changed  map[string]time.Time        // since when
+	pool     map[string]bool
+	dying    []string // left the pool; their flows end once the plan is in the kernel
+	sweeps   []sweep
+	sources  map[string]Source
+
+	input    balancer.Input
+	plan     balancer.Plan
+	planHash string
+	planSeq  uint64
+	reapply  bool
+
+	told       PeerState
+	toldAt     time.Time
+	guard      Guard
+	guardTold  bool
+	drops      map[string]map[string]uint64
+	alarms     map[alarmKey]*alarm
+	out        []Action
+	linksKnown bool
+}
+
+type sweep struct {
+	at     time.Time
+	uplink string
+}
+
+// NewMachine returns the machine of a node that starts at now.
+func NewMachine(cfg Config, now time.Time) *Machine {
+	own, _ := cfg.node(cfg.Node)
+	m := &Machine{
+		cfg: cfg, since: now, role: RoleUnknown,
+		vrrp: vrrp.NewMachine(vrrp.MachineConfig{
+			Priority: own.Priority, Interval: cfg.Advertise, Rank: own.Address,
+			Preempt: cfg.Preempt, PreemptDelay: cfg.PreemptDelay,
+		}),
+		links: map[string]Link{}, gateways: map[string]netip.Addr{},
+		peers: map[string]*peer{}, speakers: map[netip.Addr]string{},
+		forwarded: map[uint64]forwarded{},
+		health:    map[string]*balancer.Health{}, verdicts: map[string]balancer.Verdict{},
+		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
+		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
+		alarms: map[alarmKey]*alarm{},
+	}
+	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
+	for _, n := range cfg.Nodes {
+		if n.Name == cfg.Node {
+			continue
+		}
+		p := &peer{Node: n, addresses: cfg.Known[n.Name]}
+		m.peers[n.Name] = p
+	}
+	m.indexSpeakers()
+	for _, u := range cfg.Balancer.Uplinks {
+		m.health[u.Name] = balancer.NewHealth(cfg.Probes[u.Name])
+		m.verdicts[u.Name] = balancer.Unknown
+		m.pool[u.Name] = true // until somebody knows better
+	}
+	return m
+}
+
+// Handle takes one event at the time now and returns what is to be done.
+func (m *Machine) Handle(ev Event, now time.Time) []Action {
+	m.out = nil
+	if m.exited {
+		return nil
+	}
+	switch ev := ev.(type) {
+	case Tick:
+		m.elect(vrrp.Tick{}, now)
+	case Overslept:
+		m.record("role", m.cfg.Node, "", "", "this process stood still for "+ev.For.Round(time.Millisecond).String()+": listening first")
+		m.elect(vrrp.Overslept{}, now)
+	case Links:
+		m.onLinks(ev, now)
+	case Found:
+		m.found = ev.Addresses > 0
+		m.active = m.found
+	case Advert:
+		m.onAdvert(ev, now)
+	case Dropped:
+		m.onDropped(ev, now)
+	case PeerTold:
+		m.onPeerTold(ev.State, now)
+	case PeerSeen:
+		if p := m.peers[ev.Node]; p != nil {
+			p.heard = now
+		}
+	case PeerLost:
+		if p := m.peers[ev.Node]; p != nil {
+			p.told = false // what it said last is of a life that ended
+		}
+	case Told:
+		if p := m.peers[ev.From]; p != nil {
+			p.heard = now
+			m.onMessage(p, ev.Message, now)
+		}
+	case Probed:
+		m.onRound(ev.Round)
+	case Switched:
+		m.onSwitched(ev, now)
+	case Applied:
+		m.onApplied(ev, now)
+	case Fenced:
+		m.fenced = true
+		m.guardTold = false
+		m.record("address", m.cfg.Node, "", "", "the guard took the virtual addresses away while this process hung")
+		m.elect(vrrp.Overslept{}, now)
+	case Command:
+		m.onCommand(ev, now)
+	}
+	m.settle(now)
+	out := m.out
+	m.out = nil
+	return out
+}
+
+// Deadline is the next time at which Handle wants a Tick.
+func (m *Machine) Deadline(now time.Time) time.Time {
+	d := m.toldAt.Add(publishEvery)
+	earlier := func(t time.Time) {
+		if !t.IsZero() && t.Before(d) {
+			d = t
+		}
+	}
+	earlier(m.vrrp.Deadline())
+	earlier(m.deactivate)
+	if m.handoff != nil {
+		earlier(m.handoff.until)
+	}
+	for _, f := range m.forwarded {
+		earlier(f.until)
+	}
+	for _, s := range m.sweeps {
+		earlier(s.at)
+	}
+	for _, p := range m.peers {
+		if p.alive(now) {
+			earlier(p.heard.Add(aliveFor))
+		}
+	}
+	return d
+}
+
+// Role tells what the node is.
+func (m *Machine) Role() Role { return m.role }
+
+func (m *Machine) do(a ...Action) { m.out = append(m.out, a...) }
+
+func (m *Machine) record(kind, subject, from, to, reason string) {
+	m.do(Record{Kind: kind, Subject: subject, From: from, To: to, Reason: reason})
+}
+
+// settle derives all that follows from the state as it is now, and does what
+// differs from what was done before.
+func (m *Machine) settle(now time.Time) {
+	m.settleTimers(now)
+	m.settleElection(now)
+	m.settleRole(now)
+	m.settlePool(now)
+	m.settlePlan()
+	m.settleSources()
+	m.settleAlarms(now)
+	m.settleGuard(now)
+	m.settlePublish(now)
+	m.settleExit(now)
+}
+
+func (m *Machine) settleTimers(now time.Time) {
+	if h := m.handoff; h != nil && !now.Before(h.until) {
+		m.endHandoff(h.to+" did not confirm within "+handoffLimit.String(), now)
+	}
+	for id, f := range m.forwarded {
+		if !now.Before(f.until) {
+			delete(m.forwarded, id)
+			m.do(Answer{ID: f.id, Error: f.to + " did not answer: is it still alive? See harouter status"})
+		}
+	}
+	if !m.deactivate.IsZero() && !now.Before(m.deactivate) {
+		m.setActive(false, false)
+	}
+	m.sweeps = slices.DeleteFunc(m.sweeps, func(s sweep) bool {
+		if now.Before(s.at) {
+			return false
+		}
+		if !m.pool[s.uplink] {
+			m.do(DeleteFlows{Uplink: s.uplink})
+		}
+		return true
+	})
+}
+
+// onLinks takes the state of all devices.
+func (m *Machine) onLinks(ev Links, now time.Time) {
+	for device, link := range ev.Devices {
+		was, known := m.links[device]
+		if known && was.Carrier != link.Carrier {
+			m.record("node", device, carrier(was), carrier(link), "link event")
+		}
+		if link.Present && link.Carrier && (!was.Present || !was.Carrier) {
+			m.reapply = true // routes are lost when a link goes down
+		}
+		m.links[device] = link
+	}
+	m.gateways = ev.Gateways
+	m.linksKnown = true
+	for _, u := range m.cfg.Balancer.Uplinks {
+		m.health[u.Name].Link(m.links[u.Device].Carrier, now)
+	}
+}
+
+func carrier(l Link) string {
+	switch {
+	case !l.Present:
+		return "missing"
+	case !l.Carrier:
+		return "down"
+	}
+	return "up"
+}
+
+// lans counts the lans whose link carries.
+func (m *Machine) lans() int {
+	n := 0
+	for _, l := range m.cfg.Balancer.Lans {
+		if m.links[l.Device].Carrier {
+			n++
+		}
+	}
+	return n
+}
+
+// virtual tells whether a is one of the cluster's addresses.
+func (m *Machine) virtual(a netip.Addr) bool {
+	for _, l := range m.cfg.Balancer.Lans {
+		for _, p := range l.Virtual {
+			if p.Addr() == a {
+				return true
+			}
+		}
+	}
+	for _, u := range m.cfg.Balancer.Uplinks {
+		for _, p := range u.Virtual {
+			if p.Addr() == a {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// own returns the node's permanent addresses on a device: neither virtual nor
+// of the 169.254 kind, which lead nowhere.
+func (m *Machine) own(device string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range m.links[device].Addresses {
+		if a := p.Addr(); a.Is4() && !a.IsLinkLocalUnicast() && !a.IsLoopback() && !m.virtual(a) {
+			out = append(out, p)
+		}
+	}
+	return out
+}

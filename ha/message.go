@@ -1,0 +1,48 @@
+package ha
+
+import (
+	"encoding/json"
+	"fmt"
+)
+
+// Kind names a direct message between nodes.
+type Kind string
+
+const (
+	KindHandover Kind = "handover" // master -> successor: take over, then say taken
+	KindTaken    Kind = "taken"    // successor: addresses are in place and announced
+	KindRefused  Kind = "refused"  // successor, or master asked: not now, and why
+	KindYield    Kind = "yield"    // master: I have stepped back, take over at once
+	KindClaim    Kind = "claim"    // backup -> master: hand over to me
+	KindFailover Kind = "failover" // any node -> master: an operator's wish
+	KindAuto     Kind = "auto"     // any node -> master: end the hold
+	KindResult   Kind = "result"   // master: outcome of failover or auto
+)
+
+// Message is one direct message; what is not used is empty.
+type Message struct {
+	Kind   Kind   `json:"kind"`
+	ID     uint64 `json:"id,omitempty"`
+	To     string `json:"to,omitempty"`
+	Hold   bool   `json:"hold,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Error  string `json:"error,omitempty"`
+}
+
+// Encode returns the form in which a message travels.
+func (m Message) Encode() []byte {
+	b, err := json.Marshal(m)
+	if err != nil { // only strings and numbers: cannot happen
+		panic(err)
+	}
+	return b
+}
+
+// DecodeMessage reads what Encode wrote.
+func DecodeMessage(b []byte) (Message, error) {
+	var m Message
+	if err := json.Unmarshal(b, &m); err != nil {
+		return Message{}, fmt.Errorf("read a node's message: %w", err)
+	}
+	return m, nil
+}

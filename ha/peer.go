@@ -1,0 +1,119 @@
+package ha
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"harouter/balancer"
+)
+
+// Role is what a node is at the moment, as DESIGN.md §2 names it.
+type Role uint8
+
+const (
+	RoleUnknown Role = iota
+	RoleMaster
+	RoleBackup
+	RoleFault
+)
+
+var roleNames = [...]string{RoleUnknown: "unknown", RoleMaster: "master", RoleBackup: "backup", RoleFault: "fault"}
+
+func (r Role) String() string {
+	if int(r) < len(roleNames) {
+		return roleNames[r]
+	}
+	return fmt.Sprintf("role(%d)", uint8(r))
+}
+
+// MarshalText writes the word of String.
+func (r Role) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+
+// UnmarshalText reads what MarshalText writes; a word that this version does
+// not know is RoleUnknown, since a newer node may say it.
+func (r *Role) UnmarshalText(b []byte) error {
+	*r = RoleUnknown
+	if i := slices.Index(roleNames[:], string(b)); i > 0 {
+		*r = Role(i)
+	}
+	return nil
+}
+
+// UplinkView is what one node sees of one uplink.
+type UplinkView struct {
+	Name     string           `json:"name"`
+	Verdict  balancer.Verdict `json:"verdict"`
+	Since    time.Time        `json:"since"`
+	RTT      time.Duration    `json:"rtt,omitempty"` // 0: not measured
+	Loss     float64          `json:"loss"`          // 0…1 of the last rounds
+	Measured bool             `json:"measured,omitempty"`
+}
+
+// PeerState is what each node tells the others over gossip: newest wins.
+type PeerState struct {
+	Node      string                      `json:"node"`
+	Version   string                      `json:"version"`
+	Role      Role                        `json:"role"`
+	Since     time.Time                   `json:"since"`
+	Priority  uint8                       `json:"priority"`
+	Effective uint8                       `json:"effective"`
+	Hash      string                      `json:"config_hash"`
+	PlanHash  string                      `json:"plan_hash"`
+	Master    string                      `json:"master"` // whom it takes for the master
+	Held      bool                        `json:"held,omitempty"`
+	Leaving   bool                        `json:"leaving,omitempty"`
+	Lans      int                         `json:"lans"` // lans whose link carries
+	Addresses []netip.Addr                `json:"addresses"`
+	Uplinks   []UplinkView                `json:"uplinks"`
+	Pool      []string                    `json:"pool"`     // master: uplinks that get new flows
+	Verdicts  map[string]balancer.Verdict `json:"verdicts"` // master: its word
+}
+
+// maxPeerState bounds what is read from a peer, bytes.
+const maxPeerState = 256 << 10
+
+// Encode returns the form in which a state travels.
+func (s PeerState) Encode() []byte {
+	b, err := json.Marshal(s)
+	if err != nil { // only strings, numbers and enums: cannot happen
+		panic(err)
+	}
+	return b
+}
+
+// DecodePeerState reads what Encode wrote. Fields that this version does not
+// know are ignored, values that it cannot understand are an error.
+func DecodePeerState(b []byte) (PeerState, error) {
+	if len(b) > maxPeerState {
+		return PeerState{}, fmt.Errorf("read a node's state: %d bytes, at most %d", len(b), maxPeerState)
+	}
+	var s PeerState
+	if err := json.Unmarshal(b, &s); err != nil {
+		return PeerState{}, fmt.Errorf("read a node's state: %w", err)
+	}
+	if s.Node == "" {
+		return PeerState{}, fmt.Errorf("read a node's state: it names no node")
+	}
+	return s, nil
+}
+
+// peer is what this node knows of another.
+type peer struct {
+	Node
+	state     PeerState
+	told      bool      // state is of its present life
+	heard     time.Time // last sign of life on any path
+	addresses []netip.Addr
+}
+
+func (p *peer) alive(now time.Time) bool {
+	return !p.heard.IsZero() && now.Sub(p.heard) < aliveFor
+}
+
+// canServe tells whether the peer may become master now.
+func (p *peer) canServe(now time.Time) bool {
+	return p.alive(now) && p.told && p.state.Role != RoleFault && p.state.Role != RoleUnknown && !p.state.Leaving
+}

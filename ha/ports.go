@@ -1,0 +1,53 @@
+package ha
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"harouter/balancer"
+)
+
+// Adverts is the advert thread (vrrp/wire). Nothing here may block.
+type Adverts interface {
+	Advertise(priority uint8, interval time.Duration)
+	Silence()
+	Once(priority uint8)
+	Renew()
+}
+
+// Addresses holds the virtual addresses (vrrp/vip).
+type Addresses interface {
+	Add(context.Context) error
+	Remove(context.Context) error
+	Announce()
+}
+
+// Plane is the kernel's routing and rules (balancer/dataplane).
+type Plane interface {
+	Apply(context.Context, balancer.Plan) error
+	Activate(ctx context.Context, active, grace bool) error
+}
+
+// Gossip talks to the other nodes (ha/gossip).
+type Gossip interface {
+	Publish(state []byte)
+	Send(ctx context.Context, node, kind string, payload []byte) error
+}
+
+// Ports are the edges that the loop drives; cmd/harouter fills them.
+type Ports struct {
+	Adverts   Adverts
+	Addresses Addresses
+	Plane     Plane
+	Gossip    Gossip
+	// DeleteFlows ends all flows that carry the uplink's mark.
+	DeleteFlows func(ctx context.Context, uplink string) error
+	// Probe sets where an uplink is probed from.
+	Probe func(Source)
+	// Guard hands the guard its orders; Beat tells it that this loop lives.
+	Guard func(Guard)
+	Beat  func()
+	// Remember keeps the other nodes' addresses over a restart.
+	Remember func(map[string][]netip.Addr) error
+}

@@ -1,0 +1,251 @@
+package ha
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"harouter/vrrp"
+)
+
+// elect feeds the VRRP machine and does what it says.
+func (m *Machine) elect(ev vrrp.Event, now time.Time) {
+	for _, a := range m.vrrp.Handle(ev, now) {
+		switch a := a.(type) {
+		case vrrp.Advertise:
+			m.do(Advertise{Priority: a.Priority, Interval: a.Interval})
+		case vrrp.Silence:
+			m.do(Silence{})
+		case vrrp.Farewell:
+			m.do(Farewell{})
+		case vrrp.Reannounce:
+			m.reannounce(a.Reason)
+		case vrrp.Claim:
+			m.claim(a.Master, now)
+		case vrrp.Become:
+			m.become(a, now)
+		}
+	}
+}
+
+func (m *Machine) become(b vrrp.Become, now time.Time) {
+	if b.State == vrrp.Master {
+		m.found, m.claims = false, 0
+		m.setActive(true, true)
+		m.addAddresses()
+	} else {
+		m.taking, m.claims = nil, 0
+		if m.holding { // those found at start stay until a master is heard
+			m.dropAddresses(now)
+		}
+		if m.handoff != nil { // gave way to a successor without having heard its word
+			m.finishHandoff(now)
+		}
+	}
+	m.setRole(b.Reason, now)
+}
+
+// setRole derives the role from the election and tells about a change.
+func (m *Machine) setRole(reason string, now time.Time) {
+	role := RoleFault
+	switch m.vrrp.State() {
+	case vrrp.Master:
+		role = RoleMaster
+	case vrrp.Backup:
+		role = RoleBackup
+	case vrrp.Initialize:
+	}
+	if role == m.role {
+		return
+	}
+	if m.role != RoleUnknown || role == RoleMaster {
+		m.transitions++
+	}
+	m.record("role", m.cfg.Node, m.role.String(), role.String(), reason)
+	if role != RoleMaster {
+		m.held = false
+	}
+	m.role, m.since = role, now
+}
+
+func (m *Machine) addAddresses() {
+	m.seq++
+	m.adding = m.seq
+	m.holding, m.fenced, m.removing = true, false, 0
+	m.do(AddAddresses{Seq: m.seq})
+}
+
+// dropAddresses takes the addresses away and closes the switch: at once, or
+// with a delay after a hand-over, while traffic may still come this way.
+func (m *Machine) dropAddresses(now time.Time) {
+	if !m.holding && !m.found {
+		return
+	}
+	m.seq++
+	m.holding, m.found, m.fenced, m.adding, m.removing = false, false, false, 0, m.seq
+	m.do(RemoveAddresses{Seq: m.seq})
+	if m.handoff != nil {
+		m.deactivate = now.Add(lingerFor)
+		return
+	}
+	m.setActive(false, false)
+}
+
+func (m *Machine) setActive(on, grace bool) {
+	m.deactivate = time.Time{}
+	if m.active == on && !grace {
+		return
+	}
+	m.active = on
+	m.do(Activate{Active: on, Grace: grace})
+}
+
+func (m *Machine) reannounce(reason string) {
+	if !m.holding {
+		return
+	}
+	m.record("address", "all", "", "", "announced again: "+reason)
+	if m.fenced {
+		m.addAddresses()
+		return
+	}
+	m.do(Announce{})
+}
+
+func (m *Machine) onSwitched(ev Switched, now time.Time) {
+	if ev.Err != nil {
+		m.record("address", "all", "", "", ev.Err.Error())
+	}
+	if ev.Seq == m.removing {
+		m.removing = 0
+	}
+	if ev.Seq != m.adding {
+		return
+	}
+	m.adding = 0
+	if t := m.taking; t != nil {
+		m.taking = nil
+		m.elect(vrrp.Confirm{}, now)
+		m.do(Send{To: t.from, Message: Message{Kind: KindTaken, ID: t.id}})
+	}
+}
+
+// onAdvert judges the sender of an advert and hands it to the election.
+func (m *Machine) onAdvert(ev Advert, now time.Time) {
+	if ev.Advert.VRID != m.cfg.VRID {
+		return // another group on the same wire (RFC 9568 §7.1)
+	}
+	heard := vrrp.Heard{Rank: ev.Source, Priority: ev.Advert.Priority, Interval: ev.Advert.Interval}
+	name, ok := m.speakers[ev.Source]
+	switch {
+	case ok && name == m.cfg.Node:
+		return
+	case ok:
+		p := m.peers[name]
+		p.heard = now
+		heard.Speaker, heard.Rank, heard.Ours = name, p.Address, true
+	case slices.Contains(m.cfg.Foreign, ev.Source):
+		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link)
+	default:
+		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source}, now)
+		return
+	}
+	m.elect(heard, now)
+	if m.found && m.vrrp.Master() != "" {
+		m.record("address", "all", "", "", "left over from a former run while "+heard.Speaker+" is master: removed")
+		m.dropAddresses(now)
+	}
+}
+
+// ownOn is the address that adverts carry as source on a lan.
+func (m *Machine) ownOn(lan string) netip.Addr {
+	for _, l := range m.cfg.Balancer.Lans {
+		if l.Name == lan {
+			if own := m.own(l.Device); len(own) > 0 {
+				return own[0].Addr()
+			}
+		}
+	}
+	return netip.Addr{}
+}
+
+// settleElection enters and leaves the election with the links, sets the
+// effective priority and steps back in favour of a fitter node.
+func (m *Machine) settleElection(now time.Time) {
+	if m.stopping != 0 || !m.linksKnown {
+		return
+	}
+	fault := len(m.cfg.Balancer.Lans) > 0 && m.lans() == 0
+	switch {
+	case fault && m.vrrp.State() != vrrp.Initialize:
+		m.stepBack("no lan has carrier", now)
+	case fault && m.role != RoleFault:
+		m.dropAddresses(now)
+		m.setRole("no lan has carrier", now)
+	case !fault && m.vrrp.State() == vrrp.Initialize:
+		m.elect(vrrp.Start{}, now)
+	}
+	if fault {
+		return
+	}
+	m.elect(vrrp.SetPriority{Priority: m.effective(now)}, now)
+	master := m.peers[m.vrrp.Master()]
+	m.elect(vrrp.Hold{On: master != nil && master.told && master.state.Held}, now)
+	if m.vrrp.State() == vrrp.Master && m.handoff == nil && m.adding == 0 {
+		if best := m.successor(now); best != nil && best.state.Lans > m.lans() {
+			m.stepBack(fmt.Sprintf("%s reaches %d lans, this node %d", best.Name, best.state.Lans, m.lans()), now)
+			m.elect(vrrp.Start{}, now)
+		}
+	}
+}
+
+// stepBack leaves the mastership at once, by the authenticated word to the
+// best node and by priority 0 to all.
+func (m *Machine) stepBack(reason string, now time.Time) {
+	if m.vrrp.State() == vrrp.Master {
+		if best := m.successor(now); best != nil {
+			m.nextID++
+			m.do(Send{To: best.Name, Message: Message{Kind: KindYield, ID: m.nextID, Reason: reason}})
+		}
+	}
+	m.elect(vrrp.Stop{Reason: reason}, now)
+}
+
+// effective is DESIGN.md §6: fitness compares live lans; who is less fit than
+// live peers goes below the lowest configured priority of those.
+func (m *Machine) effective(now time.Time) uint8 {
+	own, _ := m.cfg.node(m.cfg.Node)
+	p := own.Priority
+	for _, peer := range m.peers {
+		if peer.canServe(now) && peer.state.Lans > m.lans() {
+			p = min(p, max(peer.Priority, 2)-1)
+		}
+	}
+	return max(p, 1)
+}
+
+// successor is the live peer that is best suited to be master: the fittest,
+// then the highest configured priority, then the greater address.
+func (m *Machine) successor(now time.Time) *peer {
+	var best *peer
+	for _, n := range m.cfg.Nodes {
+		p := m.peers[n.Name]
+		if p == nil || !p.canServe(now) || p.state.Role != RoleBackup {
+			continue
+		}
+		if best == nil || p.state.Lans > best.state.Lans ||
+			p.state.Lans == best.state.Lans && (p.Priority > best.Priority ||
+				p.Priority == best.Priority && p.Address.Compare(best.Address) > 0) {
+			best = p
+		}
+	}
+	return best
+}
+
+// settleRole keeps the role in step where no Become was emitted.
+func (m *Machine) settleRole(now time.Time) {
+	if m.linksKnown && m.vrrp.State() != vrrp.Initialize {
+		m.setRole("started", now)
+	}
+}

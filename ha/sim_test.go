@@ -1,0 +1,393 @@
+package ha
+
+import (
+	"container/heap"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"harouter/balancer"
+	"harouter/vrrp"
+)
+
+// sim runs the machines of a whole cluster in virtual time: adverts and words
+// travel with a small delay, addresses and plans take a moment.
+type sim struct {
+	t     *testing.T
+	now   time.Time
+	start time.Time
+	queue simQueue
+	seq   int
+	nodes map[string]*simNode
+	log   []string
+}
+
+const (
+	simDelay = 500 * time.Microsecond // on any wire
+	simWork  = 2 * time.Millisecond   // addresses or a plan in the kernel
+)
+
+type simNode struct {
+	s        *sim
+	name     string
+	m        *Machine
+	cfg      Config
+	life     int // a restart makes what is under way void
+	running  bool
+	repeat   Advertise // zero Interval: silent
+	turn     int
+	holds    bool
+	held     []span // when it held the addresses
+	active   bool
+	links    map[string]Link
+	exit     *Exit
+	answers  map[uint64]string
+	deleted  []string
+	applied  int
+	guard    Guard
+	lost     map[string]bool // nodes whose gossip does not arrive here
+	deaf     bool            // adverts on the lan do not arrive here
+	sources  map[string]Source
+	lastPlan balancer.Plan
+}
+
+type span struct{ from, to time.Time }
+
+type simEvent struct {
+	at  time.Time
+	seq int
+	do  func()
+}
+
+type simQueue []simEvent
+
+func (q simQueue) Len() int { return len(q) }
+func (q simQueue) Less(i, j int) bool {
+	if q[i].at.Equal(q[j].at) {
+		return q[i].seq < q[j].seq
+	}
+	return q[i].at.Before(q[j].at)
+}
+func (q simQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *simQueue) Push(x any)   { *q = append(*q, x.(simEvent)) }
+func (q *simQueue) Pop() any {
+	old := *q
+	x := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return x
+}
+
+var priorities = map[string]uint8{"r1": 200, "r2": 150, "r3": 100}
+
+func newSim(t *testing.T, names ...string) *sim {
+	t.Helper()
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}}
+	var nodes []Node
+	for i, n := range names {
+		nodes = append(nodes, Node{Name: n, Address: addr(fmt.Sprintf("192.0.2.%d", i+1)), Priority: priorities[n]})
+	}
+	for _, n := range names {
+		s.nodes[n] = &simNode{s: s, name: n, links: map[string]Link{}, lost: map[string]bool{}, cfg: Config{
+			Cluster: "home", Node: n, Version: "test", Hash: "h", Nodes: nodes,
+			VRID: 51, VRRPVersion: 3, Advertise: 100 * time.Millisecond, Preempt: true, PreemptDelay: 2 * time.Second,
+			Balancer: balancer.Config{
+				Lans: []balancer.Lan{
+					{Name: "office", Device: "lan0", Virtual: prefixes("192.168.77.1/24")},
+					{Name: "guests", Device: "lan1", Virtual: prefixes("192.168.78.1/24")},
+				},
+				Uplinks: []balancer.Uplink{
+					{Name: "cable", ID: 1, Device: "wan1", Gateway: addr("203.0.113.1"), Virtual: prefixes("203.0.113.10/25"), Weight: 2, Tier: 1},
+					{Name: "dsl", ID: 2, Device: "wan2", Gateway: addr("203.0.113.129"), Virtual: prefixes("203.0.113.140/25"), Weight: 1, Tier: 1},
+				},
+				Policies: []balancer.Policy{{Name: "default", Method: balancer.Weighted}},
+				MarkMask: 0x3f00, TableBase: 7000, RulePriority: 7000,
+			},
+			Probes:  map[string]balancer.ProbeConfig{"cable": {Fall: 3, Rise: 2}, "dsl": {Fall: 3, Rise: 2}},
+			Targets: map[string]bool{"cable": true, "dsl": true},
+		}}
+	}
+	return s
+}
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+func prefixes(ss ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range ss {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
+func (s *sim) after(d time.Duration, do func()) {
+	s.seq++
+	heap.Push(&s.queue, simEvent{at: s.now.Add(d), seq: s.seq, do: do})
+}
+
+// run lets d pass.
+func (s *sim) run(d time.Duration) {
+	end := s.now.Add(d)
+	for len(s.queue) > 0 && !s.queue[0].at.After(end) {
+		ev := heap.Pop(&s.queue).(simEvent)
+		s.now = ev.at
+		ev.do()
+	}
+	s.now = end
+}
+
+// boot starts nodes whose links all carry.
+func (s *sim) boot(names ...string) {
+	for _, name := range names {
+		n := s.nodes[name]
+		n.life++
+		n.running, n.exit, n.answers = true, nil, map[uint64]string{}
+		n.sources = map[string]Source{}
+		n.m = NewMachine(n.cfg, s.now)
+		last := name[1:]
+		n.links = map[string]Link{}
+		for device, a := range map[string]string{"lan0": "192.168.77.10", "lan1": "192.168.78.10", "wan1": "203.0.113.2", "wan2": "203.0.113.13"} {
+			bits := 24
+			if device[0] == 'w' {
+				bits = 25
+			}
+			n.links[device] = Link{Present: true, Carrier: true, Addresses: []netip.Prefix{netip.PrefixFrom(addr(a+last), bits)}}
+		}
+		if n.holds {
+			n.handle(Found{Addresses: 4})
+		}
+		n.linksChanged()
+		n.tick()
+		n.probe()
+	}
+}
+
+func (n *simNode) linksChanged() {
+	devices := map[string]Link{}
+	for d, l := range n.links {
+		devices[d] = l
+	}
+	n.handle(Links{Devices: devices, Gateways: map[string]netip.Addr{}})
+}
+
+func (n *simNode) carrier(device string, on bool) {
+	l := n.links[device]
+	l.Carrier = on
+	n.links[device] = l
+	n.linksChanged()
+}
+
+func (n *simNode) tick() {
+	life := n.life
+	n.s.after(time.Millisecond, func() {
+		if n.life == life && n.running {
+			if due := n.m.Deadline(n.s.now); !n.s.now.Before(due) {
+				n.handle(Tick{})
+			}
+			n.tick()
+		}
+	})
+}
+
+func (n *simNode) probe() {
+	life := n.life
+	n.s.after(200*time.Millisecond, func() {
+		if n.life == life && n.running {
+			for _, u := range []string{"cable", "dsl"} {
+				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.s.now, Good: !n.s.dead(u), RTT: time.Millisecond}})
+			}
+			n.probe()
+		}
+	})
+}
+
+var deadUplinks = map[*sim]map[string]bool{}
+
+func (s *sim) dead(uplink string) bool { return deadUplinks[s][uplink] }
+func (s *sim) kill(uplink string, dead bool) {
+	if deadUplinks[s] == nil {
+		deadUplinks[s] = map[string]bool{}
+	}
+	deadUplinks[s][uplink] = dead
+}
+
+// power cuts a node off at once.
+func (s *sim) power(name string) {
+	n := s.nodes[name]
+	n.running, n.repeat = false, Advertise{}
+	n.turn++
+	n.hold(false)
+}
+
+func (n *simNode) hold(on bool) {
+	if on == n.holds {
+		return
+	}
+	n.holds = on
+	if on {
+		n.held = append(n.held, span{from: n.s.now})
+	} else {
+		n.held[len(n.held)-1].to = n.s.now
+	}
+}
+
+func (n *simNode) handle(ev Event) {
+	if !n.running {
+		return
+	}
+	for _, a := range n.m.Handle(ev, n.s.now) {
+		n.perform(a)
+	}
+}
+
+func (n *simNode) perform(a Action) {
+	s, life := n.s, n.life
+	later := func(d time.Duration, do func()) {
+		s.after(d, func() {
+			if n.life == life && n.running {
+				do()
+			}
+		})
+	}
+	switch a := a.(type) {
+	case Advertise:
+		n.repeat = a
+		n.turn++
+		n.advertise(n.turn)
+	case Silence:
+		n.repeat = Advertise{}
+		n.turn++
+	case Farewell:
+		n.send(0)
+	case AddAddresses:
+		later(simWork, func() { n.hold(true); n.handle(Switched{Seq: a.Seq}) })
+	case RemoveAddresses:
+		later(simWork, func() { n.hold(false); n.handle(Switched{Seq: a.Seq}) })
+	case Activate:
+		n.active = a.Active
+	case ApplyPlan:
+		n.applied++
+		n.lastPlan = a.Plan
+		later(simWork, func() { n.handle(Applied{Seq: a.Seq}) })
+	case DeleteFlows:
+		n.deleted = append(n.deleted, a.Uplink)
+	case Source:
+		n.sources[a.Uplink] = a
+	case Publish:
+		state, err := DecodePeerState(a.State.Encode())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, o := range s.nodes {
+			if o != n && !o.lost[n.name] {
+				s.after(simDelay, func() { o.handle(PeerTold{State: state}) })
+			}
+		}
+	case Send:
+		msg, err := DecodeMessage(a.Message.Encode())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if o := s.nodes[a.To]; !o.lost[n.name] {
+			s.after(simDelay, func() { o.handle(Told{From: n.name, Message: msg}) })
+		}
+	case Guard:
+		n.guard = a
+	case Answer:
+		n.answers[a.ID] = a.Error
+	case Record:
+		s.log = append(s.log, fmt.Sprintf("%8v %s %s %s %s->%s %s", s.now.Sub(s.start), n.name, a.Kind, a.Subject, a.From, a.To, a.Reason))
+	case Exit:
+		n.exit = &a
+		n.running, n.repeat = false, Advertise{}
+		n.turn++
+		s.after(simWork, func() {
+			if n.exit != nil && !n.exit.Keep {
+				n.hold(false)
+			}
+		})
+	}
+}
+
+func (n *simNode) advertise(turn int) {
+	if n.turn != turn || n.repeat.Interval == 0 || !n.running {
+		return
+	}
+	n.send(n.repeat.Priority)
+	n.s.after(n.repeat.Interval, func() { n.advertise(turn) })
+}
+
+// send carries an advert over each lan that both ends reach, and over the
+// direct cable.
+func (n *simNode) send(priority uint8) {
+	own, _ := n.cfg.node(n.name)
+	for _, o := range n.s.nodes {
+		if o == n {
+			continue
+		}
+		deliver := func(link string, src netip.Addr) {
+			n.s.after(simDelay, func() {
+				o.handle(Advert{Link: link, Source: src, Advert: vrrp.Advert{VRID: 51, Priority: priority, Interval: 100 * time.Millisecond}})
+			})
+		}
+		if n.links["lan0"].Carrier && o.links["lan0"].Carrier && !o.deaf {
+			deliver("office", n.links["lan0"].Addresses[0].Addr())
+		}
+		if !o.lost[n.name] {
+			deliver("", own.Address)
+		}
+	}
+}
+
+// partition cuts, or mends, every path between two nodes.
+func (s *sim) partition(a, b string, on bool) {
+	s.nodes[a].lost[b], s.nodes[b].lost[a] = on, on
+	s.nodes[a].deaf, s.nodes[b].deaf = on, on
+}
+
+func (s *sim) master(want string) {
+	s.t.Helper()
+	var got []string
+	for name, n := range s.nodes {
+		if n.running && n.m.Role() == RoleMaster {
+			got = append(got, name)
+		}
+	}
+	slices.Sort(got)
+	if strings.Join(got, "+") != want {
+		s.t.Fatalf("at %v master is %v, want %s\n%s", s.now.Sub(s.start), got, want, strings.Join(s.log, "\n"))
+	}
+}
+
+// coverage tells, from a time on, how long nobody and how long more than one
+// held the addresses.
+func (s *sim) coverage(from time.Time) (none, double time.Duration) {
+	for at := from; at.Before(s.now); at = at.Add(250 * time.Microsecond) {
+		holders := 0
+		for _, n := range s.nodes {
+			for _, h := range n.held {
+				if !at.Before(h.from) && (h.to.IsZero() || at.Before(h.to)) {
+					holders++
+				}
+			}
+		}
+		switch {
+		case holders == 0:
+			none += 250 * time.Microsecond
+		case holders > 1:
+			double += 250 * time.Microsecond
+		}
+	}
+	return none, double
+}
+
+func (s *sim) command(node string, verb Verb, to string) func() (string, bool) {
+	n := s.nodes[node]
+	s.seq++
+	id := uint64(s.seq)
+	n.handle(Command{ID: id, Verb: verb, To: to})
+	return func() (string, bool) { text, ok := n.answers[id]; return text, ok }
+}

@@ -1,0 +1,130 @@
+package ha
+
+import (
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+)
+
+// onPeerTold takes a node's state from gossip.
+func (m *Machine) onPeerTold(s PeerState, now time.Time) {
+	p := m.peers[s.Node]
+	if p == nil {
+		return
+	}
+	if !p.alive(now) || !p.told {
+		m.record("node", s.Node, "unknown", s.Role.String(), "heard over gossip, version "+s.Version)
+	} else if p.state.Role != s.Role {
+		m.record("node", s.Node, p.state.Role.String(), s.Role.String(), "it says so")
+	}
+	p.heard, p.state, p.told = now, s, true
+	if !slices.Equal(p.addresses, s.Addresses) {
+		p.addresses = slices.Clone(s.Addresses)
+		m.indexSpeakers()
+		known := map[string][]netip.Addr{}
+		for name, p := range m.peers {
+			known[name] = p.addresses
+		}
+		m.do(Remember{Addresses: known})
+	}
+}
+
+// indexSpeakers maps every address of every node to its name. Virtual
+// addresses belong to nobody.
+func (m *Machine) indexSpeakers() {
+	clear(m.speakers)
+	for _, p := range m.peers {
+		m.speakers[p.Address] = p.Name
+		for _, a := range p.addresses {
+			if !m.virtual(a) {
+				m.speakers[a] = p.Name
+			}
+		}
+	}
+	for _, n := range m.cfg.Nodes { // the file's word stands above what nodes tell
+		m.speakers[n.Address] = n.Name
+	}
+}
+
+// state is what this node tells the others.
+func (m *Machine) state(time.Time) PeerState {
+	own, _ := m.cfg.node(m.cfg.Node)
+	s := PeerState{
+		Node: m.cfg.Node, Version: m.cfg.Version, Role: m.role, Since: m.since,
+		Priority: own.Priority, Effective: m.vrrp.Priority(), Hash: m.cfg.Hash, PlanHash: m.planHash,
+		Master: m.vrrp.Master(), Held: m.held, Leaving: m.stopping != 0, Lans: m.lans(),
+		Verdicts: maps.Clone(m.verdicts),
+	}
+	if m.role == RoleMaster {
+		s.Master = m.cfg.Node
+	}
+	for _, device := range slices.Sorted(maps.Keys(m.links)) {
+		for _, p := range m.links[device].Addresses {
+			if !m.virtual(p.Addr()) {
+				s.Addresses = append(s.Addresses, p.Addr())
+			}
+		}
+	}
+	for _, u := range m.cfg.Balancer.Uplinks {
+		s.Uplinks = append(s.Uplinks, m.view(u.Name))
+		if m.pool[u.Name] {
+			s.Pool = append(s.Pool, u.Name)
+		}
+	}
+	return s
+}
+
+// view is what this node itself sees of an uplink.
+func (m *Machine) view(uplink string) UplinkView {
+	h := m.health[uplink]
+	v := UplinkView{Name: uplink, Verdict: h.Verdict(), Since: h.Since(), RTT: h.RTT()}
+	if loss, ok := h.Loss(); ok {
+		v.Loss, v.Measured = loss, true
+	}
+	return v
+}
+
+// settlePublish tells changes at once and measured values now and then.
+func (m *Machine) settlePublish(now time.Time) {
+	if !m.linksKnown {
+		return
+	}
+	s := m.state(now)
+	if now.Sub(m.toldAt) < publishEvery && reflect.DeepEqual(steady(s), steady(m.told)) {
+		return
+	}
+	m.told, m.toldAt = s, now
+	m.do(Publish{State: s})
+}
+
+// steady is a state without the values that change at each probe.
+func steady(s PeerState) PeerState {
+	s.Uplinks = slices.Clone(s.Uplinks)
+	for i := range s.Uplinks {
+		s.Uplinks[i].RTT, s.Uplinks[i].Loss, s.Uplinks[i].Measured = 0, 0, false
+	}
+	return s
+}
+
+// settleGuard keeps the guard's orders up to date. It must know of addresses
+// before they are on, and until they are off.
+func (m *Machine) settleGuard(now time.Time) {
+	g := Guard{
+		Holding:   m.holding || m.removing != 0,
+		PeerAlive: m.peerCanServe(now),
+		Senders:   slices.Clone(m.cfg.Foreign),
+	}
+	for a, name := range m.speakers {
+		if name != m.cfg.Node {
+			g.Senders = append(g.Senders, a)
+		}
+	}
+	slices.SortFunc(g.Senders, netip.Addr.Compare)
+	if m.guardTold && reflect.DeepEqual(g, m.guard) {
+		return
+	}
+	m.guard, m.guardTold = g, true
+	m.out = slices.Insert(m.out, 0, Action(g))
+}

@@ -1,0 +1,167 @@
+package ha
+
+import (
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"time"
+
+	"harouter/balancer"
+	"harouter/vrrp"
+)
+
+func (m *Machine) onRound(r balancer.Round) {
+	h := m.health[r.Uplink]
+	if h == nil {
+		return
+	}
+	h.Round(r)
+}
+
+// settlePool follows the master's word on the uplinks, or gives it.
+func (m *Machine) settlePool(now time.Time) {
+	var word map[string]balancer.Verdict
+	var pool map[string]bool
+	master := m.peers[m.vrrp.Master()]
+	if m.vrrp.State() != vrrp.Master && master != nil && master.told && master.state.Role == RoleMaster && master.alive(now) {
+		word, pool = m.follow(master.state)
+	} else {
+		word, pool = m.judge()
+	}
+	if !slices.Contains(slices.Collect(maps.Values(pool)), true) {
+		pool = m.pool // the last uplink: nothing is withdrawn (DESIGN.md §5 row 9)
+	}
+	for _, u := range m.cfg.Balancer.Uplinks {
+		if word[u.Name] != m.verdicts[u.Name] {
+			m.record("uplink", u.Name, m.verdicts[u.Name].String(), word[u.Name].String(), m.why(u.Name))
+			m.changed[u.Name] = now
+		}
+		if m.pool[u.Name] && !pool[u.Name] {
+			m.dying = append(m.dying, u.Name)
+		}
+	}
+	m.verdicts, m.pool = word, pool
+}
+
+// why tells on whose word, and for what reason, an uplink's verdict changed.
+func (m *Machine) why(uplink string) string {
+	if master := m.vrrp.Master(); master != "" {
+		return "by the word of " + master
+	}
+	return m.health[uplink].Reason()
+}
+
+// follow takes a master's verdicts and pool as they are, so that both nodes
+// route alike; of an uplink that it does not name, what is known stays.
+func (m *Machine) follow(s PeerState) (map[string]balancer.Verdict, map[string]bool) {
+	word, pool := map[string]balancer.Verdict{}, map[string]bool{}
+	for _, u := range m.cfg.Balancer.Uplinks {
+		v, ok := s.Verdicts[u.Name]
+		if !ok {
+			word[u.Name], pool[u.Name] = m.verdicts[u.Name], m.pool[u.Name]
+			continue
+		}
+		word[u.Name], pool[u.Name] = v, slices.Contains(s.Pool, u.Name)
+	}
+	return word, pool
+}
+
+// judge makes this node's own views the word. Where it cannot tell, what the
+// last master said stays.
+func (m *Machine) judge() (map[string]balancer.Verdict, map[string]bool) {
+	word, pool := map[string]balancer.Verdict{}, map[string]bool{}
+	for _, u := range m.cfg.Balancer.Uplinks {
+		v := m.health[u.Name].Verdict()
+		if v == balancer.Unknown {
+			v = m.verdicts[u.Name]
+		}
+		word[u.Name] = v
+		pool[u.Name] = v.Usable() || v == balancer.Unknown && m.pool[u.Name]
+	}
+	return word, pool
+}
+
+// settlePlan makes the plan of what is known now and applies it if it differs
+// from the last one, or if links came back and took routes along.
+func (m *Machine) settlePlan() {
+	if !m.linksKnown {
+		return
+	}
+	in := balancer.Input{
+		Usable: maps.Clone(m.pool), Verdicts: maps.Clone(m.verdicts), Active: m.active,
+		Own: map[string][]netip.Addr{}, OwnLan: map[string][]netip.Prefix{},
+		Gateways: maps.Clone(m.gateways),
+	}
+	for _, u := range m.cfg.Balancer.Uplinks {
+		for _, p := range m.own(u.Device) {
+			in.Own[u.Name] = append(in.Own[u.Name], p.Addr())
+		}
+	}
+	for _, l := range m.cfg.Balancer.Lans {
+		if own := m.own(l.Device); len(own) > 0 {
+			in.OwnLan[l.Name] = own
+		}
+	}
+	if master := m.peers[m.vrrp.Master()]; master != nil {
+		in.Master = master.Address
+	}
+	if m.planSeq > 0 && !m.reapply && reflect.DeepEqual(in, m.input) {
+		return
+	}
+	plan, err := balancer.Build(m.cfg.Balancer, in)
+	if err != nil {
+		m.record("repair", "plan", "", "", err.Error())
+		return
+	}
+	m.reapply = false
+	m.input, m.plan, m.planHash = in, plan, balancer.Hash(m.cfg.Balancer, in)
+	m.planSeq++
+	m.do(ApplyPlan{Seq: m.planSeq, Plan: plan})
+}
+
+// onApplied ends the flows of uplinks that left the pool, now that no new one
+// can go there, and once more later for those that were being born.
+func (m *Machine) onApplied(ev Applied, now time.Time) {
+	if ev.Err != nil {
+		m.record("repair", "plan", "", "", ev.Err.Error())
+	}
+	if ev.Seq != m.planSeq {
+		return
+	}
+	for _, name := range m.dying {
+		if !m.pool[name] {
+			m.do(DeleteFlows{Uplink: name})
+			m.sweeps = append(m.sweeps, sweep{at: now.Add(sweepAfter), uplink: name})
+		}
+	}
+	m.dying = nil
+}
+
+// settleSources tells the prober from which address it may probe each uplink:
+// the node's own, else the virtual one while it is here, else none.
+func (m *Machine) settleSources() {
+	if !m.linksKnown {
+		return
+	}
+	for _, u := range m.cfg.Balancer.Uplinks {
+		link := m.links[u.Device]
+		src := Source{Uplink: u.Name, Gateway: u.Gateway}
+		if !src.Gateway.IsValid() {
+			src.Gateway = m.gateways[u.Name]
+		}
+		if own := m.own(u.Device); len(own) > 0 {
+			src.Address = own[0].Addr()
+		} else if m.holding && m.adding == 0 && len(u.Virtual) > 0 {
+			src.Address = u.Virtual[0].Addr()
+		}
+		key := src
+		key.Now = link.Carrier // not part of what is told, but its return is a reason to probe at once
+		if old, ok := m.sources[u.Name]; ok && old == key {
+			continue
+		}
+		m.sources[u.Name] = key
+		src.Now = link.Carrier
+		m.do(src)
+	}
+}

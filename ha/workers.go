@@ -1,0 +1,163 @@
+package ha
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// workers carry out what may take long, each kind in its own order.
+type workers struct {
+	loop      *Loop
+	ctx       context.Context
+	wg        *sync.WaitGroup
+	switching chan Action      // addresses and the takeover switch, strictly in order
+	plans     chan ApplyPlan   // the newest only
+	deletions chan DeleteFlows // flows of dead uplinks
+	addresses chan map[string][]netip.Addr
+	done      chan struct{} // closed when switching has been drained
+}
+
+// switchLimit bounds one change of the takeover switch: addresses do not wait
+// longer for a kernel that is busy with somebody else's rules.
+const switchLimit = 50 * time.Millisecond
+
+func (w *workers) start(ctx context.Context, wg *sync.WaitGroup, l *Loop) {
+	w.loop, w.ctx, w.wg = l, ctx, wg
+	w.switching = make(chan Action, 256)
+	w.plans = make(chan ApplyPlan, 1)
+	w.deletions = make(chan DeleteFlows, 256)
+	w.addresses = make(chan map[string][]netip.Addr, 1)
+	w.done = make(chan struct{})
+	wg.Go(w.runSwitching)
+	wg.Go(w.runPlans)
+	wg.Go(w.runDeletions)
+	wg.Go(w.runRemember)
+}
+
+// finish waits until the addresses are as the machine wanted them last.
+func (w *workers) finish() {
+	close(w.switching)
+	select {
+	case <-w.done:
+	case <-time.After(2 * time.Second):
+		w.loop.log.Error("leaving although the addresses are not yet as they should be")
+	}
+}
+
+func (w *workers) runSwitching() {
+	defer close(w.done)
+	p := w.loop.ports
+	ctx := context.WithoutCancel(w.ctx)
+	for {
+		var a Action
+		var ok bool
+		select {
+		case a, ok = <-w.switching:
+		case <-w.ctx.Done():
+			return
+		}
+		if !ok {
+			return
+		}
+		switch a := a.(type) {
+		case Activate:
+			limited, cancel := context.WithTimeout(ctx, switchLimit)
+			if err := p.Plane.Activate(limited, a.Active, a.Grace); err != nil {
+				w.loop.log.Error("takeover switch", "active", a.Active, "error", err)
+			}
+			cancel()
+		case AddAddresses:
+			w.loop.Post(Switched{Seq: a.Seq, Err: p.Addresses.Add(ctx)})
+		case RemoveAddresses:
+			w.loop.Post(Switched{Seq: a.Seq, Err: p.Addresses.Remove(ctx)})
+		case Announce:
+			p.Addresses.Announce()
+		case Farewell:
+			p.Adverts.Once(0)
+		}
+	}
+}
+
+// plan replaces a plan that nobody has begun to apply.
+func (w *workers) plan(a ApplyPlan) {
+	for {
+		select {
+		case w.plans <- a:
+			return
+		default:
+		}
+		select {
+		case <-w.plans:
+		default:
+		}
+	}
+}
+
+func (w *workers) runPlans() {
+	for {
+		select {
+		case a := <-w.plans:
+			w.loop.Post(Applied{Seq: a.Seq, Err: w.loop.ports.Plane.Apply(w.ctx, a.Plan)})
+		case <-w.ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *workers) runDeletions() {
+	for {
+		select {
+		case a := <-w.deletions:
+			if err := w.loop.ports.DeleteFlows(w.ctx, a.Uplink); err != nil && w.ctx.Err() == nil {
+				w.loop.log.Error("end the flows of an uplink", "uplink", a.Uplink, "error", err)
+			}
+		case <-w.ctx.Done():
+			return
+		}
+	}
+}
+
+// sendLimit bounds one direct message; whoever waits for an answer gives up
+// not much later.
+const sendLimit = 800 * time.Millisecond
+
+func (w *workers) send(a Send) {
+	w.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(w.ctx, sendLimit)
+		defer cancel()
+		if err := w.loop.ports.Gossip.Send(ctx, a.To, string(a.Message.Kind), a.Message.Encode()); err != nil && w.ctx.Err() == nil {
+			w.loop.log.Warn(fmt.Sprintf("tell %s", a.To), "kind", a.Message.Kind, "error", err)
+		}
+	})
+}
+
+func (w *workers) remember(a Remember) {
+	select {
+	case w.addresses <- a.Addresses:
+	default:
+		select {
+		case <-w.addresses:
+		default:
+		}
+		select {
+		case w.addresses <- a.Addresses:
+		default:
+		}
+	}
+}
+
+func (w *workers) runRemember() {
+	for {
+		select {
+		case known := <-w.addresses:
+			if err := w.loop.ports.Remember(known); err != nil {
+				w.loop.log.Warn("keep the other nodes' addresses for the next start", "error", err)
+			}
+		case <-w.ctx.Done():
+			return
+		}
+	}
+}

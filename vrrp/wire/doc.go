@@ -1,0 +1,18 @@
+// Package wire holds the sockets of VRRP: it receives adverts on each lan
+// (multicast) and at the node's own address (unicast), and its sender thread
+// repeats on every path what the deciding loop said last, for as long as that
+// loop renews its lease.
+//
+//	transport.go  configuration, the Task, what ha calls
+//	look.go       devices and addresses come and go: where paths lead now
+//	sender.go     the advert thread
+//	path.go       one way out, packets made ready
+//	listen.go     the receive sockets of a set of places, also for the guard
+//	receive.go    one receive socket, and the judgement of a packet
+//	frame.go      ready-made packets for the guard
+//
+// It judges what any receiver can judge (TTL, checksum, length, version); who
+// the sender is, and what follows, is for package ha. It imports the pure
+// package vrrp and no other edge; cmd/harouter wires it to the loop and to the
+// guard.
+package wire

@@ -1,0 +1,145 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"harouter/vrrp"
+)
+
+// place is where packets are listened for: the group on a device, or what is
+// sent to a local address.
+type place struct {
+	link   string // reported with what is heard
+	device string // "" unicast
+	local  netip.Addr
+}
+
+func (p place) String() string {
+	if p.device != "" {
+		return "listen on " + p.device
+	}
+	return "listen at " + p.local.String()
+}
+
+// ears keeps one socket open at each place. One goroutine owns it.
+type ears struct {
+	places  []place
+	version vrrp.Version // 0: any
+	own     *atomic.Pointer[map[netip.Addr]bool]
+	receive func(Received)
+	broken  func() // a socket failed: look again
+	open    map[place]*ear
+	wg      sync.WaitGroup
+}
+
+type ear struct {
+	socket *socket
+	index  int // of the device when the socket was opened
+	failed atomic.Bool
+}
+
+// look opens what can be opened, and closes what belongs to a device that went
+// or is another one under the same name.
+func (e *ears) look(devices *devices, tell func(string, error)) error {
+	if e.open == nil {
+		e.open = map[place]*ear{}
+	}
+	var failed error
+	for _, p := range e.places {
+		index := 0
+		if p.device != "" {
+			index = devices.index(p.device)
+		}
+		if old := e.open[p]; old != nil {
+			if old.index == index && !old.failed.Load() {
+				continue
+			}
+			old.socket.close()
+			delete(e.open, p)
+		}
+		err := fmt.Errorf("there is no device %s", p.device)
+		if p.device == "" || index != 0 {
+			err = e.listen(p, index)
+		}
+		tell(p.String(), err)
+		failed = errors.Join(failed, err)
+	}
+	return failed
+}
+
+func (e *ears) listen(p place, index int) error {
+	s, err := openSocket(p, index)
+	if err != nil {
+		return err
+	}
+	ear := &ear{socket: s, index: index}
+	e.open[p] = ear
+	e.wg.Go(func() {
+		if err := s.run(p.link, e.version, func(a netip.Addr) bool { return (*e.own.Load())[a] }, e.receive); err != nil {
+			ear.failed.Store(true)
+			// Not at once: a socket that fails again and again must not keep us busy.
+			time.AfterFunc(50*time.Millisecond, e.broken)
+		}
+	})
+	return nil
+}
+
+// close ends all, and returns when no receiver runs any more.
+func (e *ears) close() {
+	for _, ear := range e.open {
+		ear.socket.close()
+	}
+	clear(e.open)
+	e.wg.Wait()
+}
+
+// Listen reports the packets that come to the group on each device, by the
+// device's name, and to the address local if that is one. Devices may come and
+// go. It returns nil when ctx ends, an error if sockets are not allowed. The
+// guard uses it.
+func Listen(ctx context.Context, names []string, local netip.Addr, receive func(Received)) error {
+	var own atomic.Pointer[map[netip.Addr]bool]
+	own.Store(&map[netip.Addr]bool{local: true})
+	kick := make(chan struct{}, 1)
+	e := ears{own: &own, receive: receive, broken: func() {
+		select {
+		case kick <- struct{}{}:
+		default:
+		}
+	}}
+	for _, d := range names {
+		e.places = append(e.places, place{link: d, device: d})
+	}
+	if local.Is4() {
+		e.places = append(e.places, place{local: local})
+	}
+	devices, err := openDevices()
+	if err != nil {
+		return err
+	}
+	defer devices.close()
+	defer e.close()
+	problems := problems{log: slog.New(slog.DiscardHandler)}
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		if err := e.look(devices, problems.tell); errors.Is(err, unix.EPERM) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-kick:
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,184 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// lookEvery is how often devices and addresses are looked at beside the events
+// that LinkChanged tells of.
+const lookEvery = time.Second
+
+// keep follows devices and addresses until ctx ends.
+func (t *Transport) keep(ctx context.Context) error {
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer nl.Close()
+	devices, err := openDevices()
+	if err != nil {
+		return err
+	}
+	defer devices.close()
+
+	e := ears{version: t.cfg.Version, own: &t.own, receive: t.receive, broken: t.poke}
+	defer e.close()
+	if !t.cfg.UnicastOnly {
+		for _, l := range t.cfg.Links {
+			e.places = append(e.places, place{link: l.Name, device: l.Device})
+		}
+	}
+	if t.cfg.Local.Is4() {
+		e.places = append(e.places, place{local: t.cfg.Local})
+	}
+	problems := problems{log: t.cfg.Log}
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		t.look(nl, devices, problems.tell)
+		if err := e.look(devices, problems.tell); errors.Is(err, unix.EPERM) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.kick:
+		case <-ticker.C:
+		}
+	}
+}
+
+// look finds out where each path leads, and gives the sender new packets if
+// one leads elsewhere than before.
+func (t *Transport) look(nl *netlink.Handle, devices *devices, tell func(string, error)) {
+	addrs, err := nl.AddrList(nil, netlink.FAMILY_V4)
+	for try := 0; try < 3 && errors.Is(err, netlink.ErrDumpInterrupted); try++ {
+		addrs, err = nl.AddrList(nil, netlink.FAMILY_V4) // one was added or removed meanwhile
+	}
+	tell("read the addresses", err)
+	if err != nil {
+		return // what was true a moment ago is the best guess
+	}
+	own := map[netip.Addr]bool{t.cfg.Local: true}
+	for _, a := range addrs {
+		if ip := addr4(a); !slices.Contains(t.cfg.Virtual, ip) {
+			own[ip] = true
+		}
+	}
+	t.own.Store(&own)
+
+	type lead struct {
+		index int
+		src   netip.Addr
+	}
+	leads := make([]lead, len(t.paths))
+	for i, p := range t.paths {
+		switch {
+		case p.device != "":
+			leads[i].index = devices.index(p.device)
+			leads[i].src = source(addrs, leads[i].index, t.cfg.Virtual)
+		case own[t.cfg.Local]:
+			leads[i].src = t.cfg.Local
+		}
+	}
+	t.mu.Lock()
+	changed := false
+	for i, p := range t.paths {
+		if p.index != leads[i].index || p.src != leads[i].src {
+			p.index, p.src = leads[i].index, leads[i].src
+			p.errno.Store(0)
+			changed = true
+		}
+	}
+	if changed {
+		t.publish()
+	}
+	t.mu.Unlock()
+	for _, p := range t.paths {
+		tell("send to "+p.name, p.problem())
+	}
+}
+
+// problem says why nothing leaves on a path.
+func (p *path) problem() error {
+	switch errno := unix.Errno(p.errno.Load()); {
+	case p.device != "" && p.index == 0:
+		return fmt.Errorf("there is no device %s", p.device)
+	case !p.src.IsValid():
+		return fmt.Errorf("%s has no own IPv4 address", p.device)
+	case errno != 0:
+		return errno
+	}
+	return nil
+}
+
+// source is the address that adverts leave a device with: the first permanent
+// one that is nobody's but this node's, a global one rather than a link-local
+// one; a leased one if there is no other.
+func source(addrs []netlink.Addr, index int, virtual []netip.Addr) netip.Addr {
+	var best netip.Addr
+	rank := 0
+	for _, a := range addrs {
+		ip := addr4(a)
+		if a.LinkIndex != index || !ip.IsValid() || slices.Contains(virtual, ip) {
+			continue
+		}
+		r := 3
+		switch {
+		case a.Flags&unix.IFA_F_PERMANENT == 0:
+			r = 1
+		case ip.IsLinkLocalUnicast():
+			r = 2
+		}
+		if r > rank {
+			best, rank = ip, r
+		}
+	}
+	return best
+}
+
+func addr4(a netlink.Addr) netip.Addr {
+	ip, _ := netip.AddrFromSlice(a.IP.To4())
+	return ip
+}
+
+// devices looks devices up by name.
+type devices struct{ fd int }
+
+func openDevices() (*devices, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open a socket to look devices up: %w", err)
+	}
+	return &devices{fd: fd}, nil
+}
+
+func (d *devices) close() { _ = unix.Close(d.fd) }
+
+// index is 0 for a device that is not there.
+func (d *devices) index(name string) int {
+	i, err := deviceIndex(d.fd, name)
+	if err != nil {
+		return 0
+	}
+	return i
+}
+
+func deviceIndex(fd int, name string) (int, error) {
+	req, err := unix.NewIfreq(name)
+	if err != nil {
+		return 0, fmt.Errorf("look %s up: %w", name, err)
+	}
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req); err != nil {
+		return 0, fmt.Errorf("look %s up: %w", name, err)
+	}
+	return int(req.Uint32()), nil
+}
