@@ -70,12 +70,3 @@ func (c *Config) node(name string) (Node, bool) {
 	}
 	return Node{}, false
 }
-
-func (c *Config) uplink(name string) (balancer.Uplink, bool) {
-	for _, u := range c.Balancer.Uplinks {
-		if u.Name == name {
-			return u, true
-		}
-	}
-	return balancer.Uplink{}, false
-}

@@ -183,7 +183,7 @@ func (m *Machine) failover(auto bool, to string, answer func(string), now time.T
 		target := m.successor(now)
 		if to != "" {
 			target = m.peers[to]
-			if !target.canServe(now) || target.state.Role != RoleBackup {
+			if !target.canServe(now) {
 				answer(to + " is " + m.peerRole(target, now).String() + " and cannot take over; nothing changed")
 				return
 			}

@@ -55,6 +55,7 @@ type Machine struct {
 	planHash string
 	planSeq  uint64
 	reapply  bool
+	routed   bool // a plan has been applied
 
 	told       PeerState
 	toldAt     time.Time

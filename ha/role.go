@@ -231,7 +231,7 @@ func (m *Machine) successor(now time.Time) *peer {
 	var best *peer
 	for _, n := range m.cfg.Nodes {
 		p := m.peers[n.Name]
-		if p == nil || !p.canServe(now) || p.state.Role != RoleBackup {
+		if p == nil || !p.canServe(now) { // it may refuse, if it is no backup after all
 			continue
 		}
 		if best == nil || p.state.Lans > best.state.Lans ||

@@ -126,6 +126,7 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 	if ev.Err != nil {
 		m.record("repair", "plan", "", "", ev.Err.Error())
 	}
+	m.routed = true
 	if ev.Seq != m.planSeq {
 		return
 	}
@@ -139,9 +140,10 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 }
 
 // settleSources tells the prober from which address it may probe each uplink:
-// the node's own, else the virtual one while it is here, else none.
+// the node's own, else the virtual one while it is here, else none. Before the
+// first plan a probe could take any way.
 func (m *Machine) settleSources() {
-	if !m.linksKnown {
+	if !m.routed {
 		return
 	}
 	for _, u := range m.cfg.Balancer.Uplinks {

@@ -245,3 +245,21 @@ func TestAddressThatComesLater(t *testing.T) {
 		t.Errorf("stopping took %s", took)
 	}
 }
+
+func TestIPv6(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	netlab.Sh(t, "ip link set lo up; ip address add 2001:db8::1/128 dev lo nodad; ip address add 2001:db8::2/128 dev lo nodad")
+	s := &site{t: t, port: 7946}
+	one, two := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+	first, second := s.config(1, 2), s.config(2, 2)
+	first.Address, first.Peers = one, map[string]netip.Addr{"r2": two}
+	second.Address, second.Peers = two, map[string]netip.Addr{"r1": one}
+	a, b := s.start(first), s.start(second)
+	for _, size := range []int{100, 5000} {
+		payload := make([]byte, size)
+		a.Publish(payload)
+		await(t, "told", b.hasState("r1", payload))
+	}
+}

@@ -15,9 +15,9 @@
 // are removed, packets sent and adverts heard. ha calls the Client, cmd calls
 // Run and TakeOver.
 //
-//	machine.go   what to do when: pure, events and a clock reading in, actions out
+//	machine.go   what to do when: pure, events and a clock reading in, actions out; fence.go
 //	run.go       the guard process: one poll loop on a locked thread, and workers.go
-//	client.go    the daemon's side, takeover.go the next daemon's
+//	client.go    the daemon's side, start.go; takeover.go the next daemon's
 //	page.go      the heartbeat, witness.go the thread that dies first
 //	state.go and message.go what is told
 package guard

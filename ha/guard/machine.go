@@ -6,18 +6,6 @@ import (
 )
 
 const (
-	// secondFarewell follows the first: packets get lost, and a hanging
-	// daemon's advert may have crossed the first one. It re-arms the
-	// successor's skew timer, so it must not come much later.
-	secondFarewell = 5 * time.Millisecond
-	// sendPatience bounds how long a fence that took the addresses away waits
-	// for a farewell that does not get out.
-	sendPatience = 300 * time.Millisecond
-	// A removal that fails is tried again after retryFirst, doubling to
-	// retryLast, removeTries times in all (about a minute).
-	retryFirst  = 5 * time.Millisecond
-	retryLast   = time.Second
-	removeTries = 64
 	// longestHang keeps nonsense in a State from overflowing a deadline; the
 	// protocols' own limit is about ten minutes.
 	longestHang = time.Hour
@@ -62,6 +50,9 @@ func (p phase) String() string {
 //	  │ hang or death, no peer           │ first advert
 //	  └───────────────────────────────► alone
 //	     ◄─── a hanging daemon beats ───┘  └─► over, when a new daemon takes over
+//
+// Death is told twice: dying, at once, begins the fence, and gone, when no thread
+// of the daemon is left, ends it.
 type machine struct {
 	phase    phase
 	state    State
@@ -77,19 +68,6 @@ type machine struct {
 	look     time.Duration // when the guard wants to look again
 
 	fence fence
-}
-
-// fence is a fence on its way.
-type fence struct {
-	addresses []Address
-	frames    []Frame
-	removing  bool
-	sending   bool
-	tries     int
-	retryAt   time.Duration // zero: no removal is to be tried again
-	againAt   time.Duration // zero: the second farewell is out, or none is due
-	patience  time.Duration // a farewell that blocks is not waited for longer
-	problem   error         // the removal was given up
 }
 
 func (m *machine) step(now time.Duration, ev event) []action {
@@ -150,17 +128,7 @@ func (m *machine) deadline() (time.Duration, bool) {
 	case alone: // a beat of a hanging daemon wakes nobody
 		return m.look, !m.gone
 	case fencing:
-		f := &m.fence
-		var d time.Duration
-		for _, at := range []time.Duration{f.retryAt, f.againAt} {
-			if at != 0 && (d == 0 || at < d) {
-				d = at
-			}
-		}
-		if d == 0 && !f.removing && f.sending {
-			d = f.patience
-		}
-		return d, d != 0
+		return m.fence.deadline()
 	}
 	return 0, false
 }
@@ -272,19 +240,6 @@ func (m *machine) onOther(now time.Duration) []action {
 	return as
 }
 
-// take starts a fence.
-func (m *machine) take(now time.Duration, frames []Frame) []action {
-	m.phase, m.returned = fencing, false
-	m.fence = fence{addresses: m.state.Addresses, frames: frames, removing: true, tries: 1, patience: now + sendPatience}
-	as := []action{remove{Addresses: m.fence.addresses}}
-	if len(frames) > 0 {
-		m.fence.sending = true
-		m.fence.againAt = now + secondFarewell
-		as = append(as, send{Frames: frames})
-	}
-	return as
-}
-
 func (m *machine) onRelease() []action {
 	m.gone = true
 	as := []action{tellLeft{}}
@@ -309,17 +264,6 @@ func (m *machine) onTakeOver() []action {
 	return m.end(nil)
 }
 
-func (m *machine) onRemoved(now time.Duration, err error) {
-	f := &m.fence
-	switch {
-	case err == nil:
-	case f.tries >= removeTries:
-		f.problem = fmt.Errorf("remove the addresses, %d times: %w", f.tries, err)
-	default:
-		f.retryAt = now + min(retryFirst<<min(f.tries-1, 10), retryLast)
-	}
-}
-
 func (m *machine) onTick(now time.Duration) []action {
 	if d, ok := m.deadline(); !ok || now < d {
 		return nil
@@ -330,21 +274,7 @@ func (m *machine) onTick(now time.Duration) []action {
 	case alone:
 		m.look = now + m.state.Hang/looks
 	case fencing:
-		var as []action
-		f := &m.fence
-		if f.retryAt != 0 && now >= f.retryAt {
-			f.retryAt, f.removing = 0, true
-			f.tries++
-			as = append(as, remove{Addresses: f.addresses})
-		}
-		if f.againAt != 0 && now >= f.againAt {
-			f.againAt = 0
-			if !f.sending {
-				f.sending = true
-				as = append(as, send{Frames: f.frames})
-			}
-		}
-		return append(as, m.fenceDone(now)...)
+		return m.onFenceTime(now)
 	}
 	return nil
 }
@@ -365,33 +295,6 @@ func (m *machine) onLook(now time.Duration) []action {
 		return nil
 	}
 	return m.lost(now)
-}
-
-// fenceDone ends the fence when nothing of it is left to do.
-func (m *machine) fenceDone(now time.Duration) []action {
-	f := &m.fence
-	if m.phase != fencing || f.removing || f.retryAt != 0 || f.againAt != 0 || f.sending && now < f.patience {
-		return nil
-	}
-	switch {
-	case m.returned: // what it said meanwhile is a new life, which may have ended too
-		m.phase = watching
-		if m.gone {
-			return m.lost(now)
-		}
-		return nil
-	case f.problem == nil:
-		m.state.Holding = false
-	}
-	if m.gone && m.again {
-		m.again = false
-		return m.take(now, nil)
-	}
-	if m.gone {
-		return m.end(f.problem)
-	}
-	m.phase = fenced
-	return nil
 }
 
 // end is the guard's last step.

@@ -31,6 +31,29 @@ func TestKilledMasterIsFenced(t *testing.T) {
 	}
 }
 
+// The fence does not wait until the kernel is through with the dead daemon, but
+// what the daemon's last thread may have added meanwhile is taken away, too.
+func TestKilledMasterThatIsSlowToGo(t *testing.T) {
+	for range 5 {
+		r := newRig(t, "DAEMON_SLOW=yes")
+		r.do("set holding peer 2s", "set <nil>")
+		killed := r.signal(unix.SIGKILL)
+		at := r.expectSet(time.Second, "remove 1", "send 1")
+		within(t, "addresses removed", killed, at["remove 1"], fenceTime)
+		var last time.Duration
+		for e := range r.events { // until all are gone
+			if e.what == "remove 1" {
+				last = e.at
+			}
+		}
+		if last > 0 {
+			t.Logf("and once more after %v, when the daemon's last thread was gone", (last - killed).Round(ms))
+			return
+		}
+	}
+	t.Error("five daemons were gone before their witness: no second removal seen")
+}
+
 func TestExitWithoutRetireIsFenced(t *testing.T) {
 	r := newRig(t)
 	r.do("set holding peer 150ms", "set <nil>")

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -110,6 +111,9 @@ func asDaemon(runDir string) {
 		}
 	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if os.Getenv("DAEMON_SLOW") != "" {
+		dieSlowly()
+	}
 	start := func() *Client {
 		c, err := Start(exe, []string{"as-guard", runDir}, runDir, log)
 		if err != nil {
@@ -191,6 +195,34 @@ func asDaemon(runDir string) {
 				return
 			}
 		}
+	}
+}
+
+// dieSlowly opens packet sockets, in a namespace of their own, with numbers
+// above the guard's socket: the kernel closes them first, and takes its time.
+func dieSlowly() {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the thread ends here
+		done <- func() error {
+			if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+				return err
+			}
+			for range 10 {
+				fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0x0300)
+				if err != nil {
+					return err
+				}
+				if _, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 2*highFD); err != nil {
+					return err
+				}
+				unix.Close(fd)
+			}
+			return nil
+		}()
+	}()
+	if err := <-done; err != nil {
+		emit("packet sockets: %v (it takes root)", err)
 	}
 }
 

@@ -240,7 +240,11 @@ func (p *process) step(ev event) error {
 		case remove:
 			p.workers.removal <- a.Addresses // the remover is idle, the machine waits for its answer
 		case send:
-			p.workers.sending <- a.Frames // so is the sender
+			select {
+			case p.workers.sending <- a.Frames:
+			default: // one of an earlier fence is stuck, and another waits behind it
+				p.journal.warn("the farewell cannot be sent, an earlier one blocks")
+			}
 		case listen:
 			p.workers.listen(a.State)
 		case unlisten:

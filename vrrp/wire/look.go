@@ -43,10 +43,10 @@ func (t *Transport) keep(ctx context.Context) error {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
-		t.look(nl, devices, problems.tell)
 		if err := e.look(devices, problems.tell); errors.Is(err, unix.EPERM) {
 			return err
 		}
+		t.look(nl, devices, problems.tell)
 		select {
 		case <-ctx.Done():
 			return nil

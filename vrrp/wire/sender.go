@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"errors"
 	"runtime"
 	"time"
 
@@ -116,9 +115,10 @@ func (t *Transport) runSender() {
 		}
 		wait := time.Duration(0)
 		if b := t.burst.Load(); b != nil {
-			var send bool
-			if send, wait = s.step(b.seq, b.interval, time.Since(t.start), time.Duration(t.lease.Load())); send {
-				t.transmit(b.packets)
+			for send := true; send; {
+				if send, wait = s.step(b.seq, b.interval, time.Since(t.start), time.Duration(t.lease.Load())); send {
+					t.transmit(b.packets) // takes time: ask again how long to sleep
+				}
 			}
 		}
 		if r.done != nil {
@@ -142,9 +142,12 @@ func (t *Transport) runSender() {
 func (t *Transport) transmit(packets []packet) {
 	for i := range packets {
 		p := packets[i].path
-		var errno unix.Errno
-		if err := packets[i].send(p.fd); err != nil && !errors.As(err, &errno) {
-			errno = unix.EIO
+		errno := unix.Errno(0)
+		if err := packets[i].send(p.fd); err != nil {
+			var ok bool
+			if errno, ok = err.(unix.Errno); !ok { // not errors.As: it allocates
+				errno = unix.EIO
+			}
 		}
 		if unix.Errno(p.errno.Swap(int32(errno))) != errno {
 			t.poke()
@@ -161,7 +164,7 @@ type schedule struct {
 	lapsed bool // the lease ran out under this order
 }
 
-// step tells whether to send now, and how long to sleep then, 0 being for ever.
+// step tells whether to send now, else how long to sleep, 0 being for ever.
 func (s *schedule) step(seq uint64, interval, now, renewed time.Duration) (send bool, wait time.Duration) {
 	if seq != s.seq { // a new order is obeyed at once
 		s.seq, s.next, s.lapsed = seq, now, false
@@ -180,5 +183,5 @@ func (s *schedule) step(seq uint64, interval, now, renewed time.Duration) (send 
 	if s.next <= now {
 		s.next = now + interval // late by a whole interval: no bursts to catch up
 	}
-	return true, s.next - now
+	return true, 0
 }

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"harouter/ha"
+	"harouter/ha/control"
+)
+
+// stopArgs travel over the control socket.
+type stopArgs struct {
+	Clean bool `json:"clean,omitempty"`
+}
+
+// handle answers one request of the control socket.
+func (d *daemon) handle(ctx context.Context, req control.Request, reply func(any) error) error {
+	switch req.Command {
+	case "status":
+		s, err := d.status(ctx)
+		if err != nil {
+			return err
+		}
+		return reply(s)
+	case "failover":
+		var args failoverArgs
+		if err := decode(req.Args, &args); err != nil {
+			return err
+		}
+		verb := ha.VerbFailover
+		if args.Auto {
+			verb = ha.VerbAuto
+		}
+		return d.loop.Command(ctx, verb, args.To)
+	case "stop":
+		var args stopArgs
+		if err := decode(req.Args, &args); err != nil {
+			return err
+		}
+		verb := ha.VerbStop
+		if args.Clean {
+			verb = ha.VerbClean
+		}
+		return d.loop.Command(ctx, verb, "")
+	}
+	return fmt.Errorf("the daemon (version %s) does not know the command %q: is it older than this program? Restart it", versionString(), req.Command)
+}
+
+func decode(raw json.RawMessage, into any) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("read the command's arguments: %w", err)
+	}
+	return nil
+}
+
+// status is what the machine knows, completed by what only the kernel knows.
+func (d *daemon) status(ctx context.Context) (ha.Status, error) {
+	s, err := d.loop.Status(ctx)
+	if err != nil {
+		return s, err
+	}
+	if present, err := d.vip.Present(); err == nil {
+		for i := range s.VirtualAddresses {
+			a := &s.VirtualAddresses[i]
+			for _, p := range present {
+				if p.Device == a.Device && p.Prefix == a.Address {
+					a.Present = p.Present
+				}
+			}
+		}
+	}
+	flows, known := d.flows.get(ctx)
+	rates := d.links.Rates()
+	total := uint64(0)
+	for _, n := range flows {
+		total += uint64(n)
+	}
+	for i := range s.Uplinks {
+		u := &s.Uplinks[i]
+		if known {
+			n := uint64(flows[mark(u.ID, uint32(d.s.file.Balance.MarkMask))])
+			u.Flows = &n
+		}
+		if r, ok := rates[u.Device]; ok {
+			rx, tx := uint64(r.Receive), uint64(r.Transmit)
+			u.RxBPS, u.TxBPS = &rx, &tx
+		}
+	}
+	for i := range s.Nodes {
+		if s.Nodes[i].Name == s.Node && known {
+			s.Nodes[i].Flows = &total
+		}
+	}
+	return s, nil
+}
+
+// flowCounter counts flows by mark, once a second at most: it walks the whole
+// connection table.
+type flowCounter struct {
+	count func(context.Context) (map[uint32]int, error)
+
+	mu   sync.Mutex
+	at   time.Time
+	last map[uint32]int
+}
+
+func (f *flowCounter) get(ctx context.Context) (map[uint32]int, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if time.Since(f.at) > time.Second {
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		n, err := f.count(ctx)
+		f.at = time.Now()
+		if err != nil {
+			n = nil
+		}
+		f.last = n
+	}
+	return maps.Clone(f.last), f.last != nil
+}

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"harouter/ha/guard"
+	"harouter/vrrp/vip"
+	"harouter/vrrp/wire"
+)
+
+// guardVerb starts the guard process; people have no use for it.
+const guardVerb = "guard-process"
+
+func newGuard() *cobra.Command {
+	return &cobra.Command{
+		Use: guardVerb + " RUN-DIR", Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("part", "guard")
+			ports, err := guardPorts(log)
+			if err != nil {
+				return err
+			}
+			return guard.Run(3, args[0], ports)
+		},
+	}
+}
+
+// guardPorts opens all that a fence needs before it is needed.
+func guardPorts(log *slog.Logger) (guard.Ports, error) {
+	sender, err := wire.NewFrameSender()
+	if err != nil {
+		return guard.Ports{}, err
+	}
+	remover, err := vip.NewRemover()
+	if err != nil {
+		return guard.Ports{}, err
+	}
+	return guard.Ports{
+		Log: log,
+		Remove: func(as []guard.Address) error {
+			out := make([]vip.Address, 0, len(as))
+			for _, a := range as {
+				out = append(out, vip.Address{Device: a.Device, Prefix: a.Prefix})
+			}
+			return remover.Remove(out)
+		},
+		Send: func(fs []guard.Frame) error {
+			out := make([]wire.Frame, 0, len(fs))
+			for _, f := range fs {
+				out = append(out, wire.Frame(f))
+			}
+			return sender.Send(out)
+		},
+		Listen: func(ctx context.Context, devices []string, local netip.Addr, recv func(guard.Heard)) error {
+			return wire.Listen(ctx, devices, local, func(r wire.Received) {
+				recv(guard.Heard{Src: r.Src, TTL: r.TTL, VRID: r.Advert.VRID, Priority: r.Advert.Priority, Drop: string(r.Drop)})
+			})
+		},
+	}, nil
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// common are the flags that every verb has.
+type common struct {
+	config, keyFile, node, runDir, stateDir string
+}
+
+func newRoot() *cobra.Command {
+	c := &common{}
+	root := &cobra.Command{
+		Use:   "harouter",
+		Short: "two Linux routers that behave as one",
+		Long: "harouter makes two (or more) Linux routers behave as one that cannot fail: they elect a master by\n" +
+			"VRRP, share the health of every ISP line, and balance the LAN over the lines that work.",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		PersistentPreRunE: func(*cobra.Command, []string) error { return c.complete() },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownVerb(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+		Args: cobra.ArbitraryArgs,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return wrongInput{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&c.config, "config", "/etc/harouter/harouter.yaml", "configuration `FILE`, the same on every node")
+	f.StringVar(&c.keyFile, "key-file", "", "cluster key `FILE` (default cluster.key beside the configuration)")
+	f.StringVar(&c.node, "node", "", "`NAME` of this node in the configuration (default the host name)")
+	f.StringVar(&c.runDir, "run-dir", "/run/harouter", "`DIR` of the control socket")
+	f.StringVar(&c.stateDir, "state-dir", "/var/lib/harouter", "`DIR` for what is remembered over restarts")
+	root.AddCommand(newRun(c), newStatus(c), newCheck(c), newFailover(c), newStop(c), newVersion(), newGuard())
+	return root
+}
+
+func (c *common) complete() error {
+	if c.keyFile == "" {
+		c.keyFile = filepath.Join(filepath.Dir(c.config), "cluster.key")
+	}
+	if c.node == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return fmt.Errorf("find this node's name: %w; give it with --node", err)
+		}
+		c.node, _, _ = strings.Cut(host, ".")
+	}
+	return nil
+}
+
+func unknownVerb(cmd *cobra.Command, verb string) error {
+	hint := ""
+	if s := cmd.SuggestionsFor(verb); len(s) > 0 {
+		hint = fmt.Sprintf(" did you mean %q?", s[0])
+	}
+	return wrongInput{fmt.Errorf("there is no command %q;%s see harouter --help", verb, hint)}
+}
+
+// noArgs refuses words behind a verb that takes none.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return wrongInput{fmt.Errorf("%s takes no argument, got %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())}
+	}
+	return nil
+}

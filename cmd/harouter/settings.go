@@ -1,0 +1,246 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+
+	"harouter/balancer"
+	"harouter/balancer/probe"
+	"harouter/ha"
+	"harouter/ha/config"
+	"harouter/vrrp"
+	"harouter/vrrp/vip"
+	"harouter/vrrp/wire"
+)
+
+// settings is the file as one node uses it: each package's own configuration.
+type settings struct {
+	file *config.Config
+	node string
+}
+
+// load reads and checks the file for a node. Warnings go to stderr.
+func load(c *common) (*settings, error) {
+	file, problems := config.Load(c.config)
+	for _, w := range problems.Warnings() {
+		fmt.Fprintln(os.Stderr, w)
+	}
+	if errs := problems.Errors(); len(errs) > 0 {
+		for _, e := range errs {
+			fmt.Fprintln(os.Stderr, e)
+		}
+		return nil, silent{2}
+	}
+	if i := slices.IndexFunc(file.Nodes, func(n config.Node) bool { return n.Name == c.node }); i < 0 {
+		var names []string
+		for _, n := range file.Nodes {
+			names = append(names, n.Name)
+		}
+		return nil, wrongInput{fmt.Errorf("%s has no node %q (this host's name unless --node is given); it has: %s", c.config, c.node, strings.Join(names, ", "))}
+	}
+	return &settings{file: file, node: c.node}, nil
+}
+
+func (s *settings) self() config.Node {
+	i := slices.IndexFunc(s.file.Nodes, func(n config.Node) bool { return n.Name == s.node })
+	return s.file.Nodes[i]
+}
+
+// peers are the other nodes, by name.
+func (s *settings) peers() map[string]netip.Addr {
+	out := map[string]netip.Addr{}
+	for _, n := range s.file.Nodes {
+		if n.Name != s.node {
+			out[n.Name] = n.Addresses[0]
+		}
+	}
+	return out
+}
+
+// devices are all devices that this node uses, each once.
+func (s *settings) devices() []string {
+	var out []string
+	add := func(name string) {
+		if d := s.file.Device(s.node, name); !slices.Contains(out, d) {
+			out = append(out, d)
+		}
+	}
+	for _, l := range s.file.Lans {
+		add(l.Name)
+	}
+	for _, u := range s.file.Uplinks {
+		add(u.Name)
+	}
+	return out
+}
+
+func addresses(ps []netip.Prefix) []netip.Addr {
+	var out []netip.Addr
+	for _, p := range ps {
+		out = append(out, p.Addr())
+	}
+	return out
+}
+
+func (s *settings) balancer() (balancer.Config, error) {
+	b := balancer.Config{
+		MarkMask: uint32(s.file.Balance.MarkMask), TableBase: s.file.Balance.TableBase, RulePriority: s.file.Balance.RulePriority,
+	}
+	for _, n := range s.file.Nodes {
+		b.Nodes = append(b.Nodes, n.Addresses[0])
+	}
+	for _, l := range s.file.Lans {
+		b.Lans = append(b.Lans, balancer.Lan{Name: l.Name, Device: s.file.Device(s.node, l.Name), Virtual: l.Virtual})
+	}
+	for _, u := range s.file.Uplinks {
+		b.Uplinks = append(b.Uplinks, balancer.Uplink{
+			Name: u.Name, ID: u.ID, Device: s.file.Device(s.node, u.Name), Gateway: u.Gateway.Address,
+			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier,
+		})
+	}
+	for _, p := range s.file.Policies {
+		m, err := balancer.ParseMethod(string(p.Method))
+		if err != nil {
+			return b, err
+		}
+		b.Policies = append(b.Policies, balancer.Policy{Name: p.Name, Method: m, Uplinks: p.Uplinks, Weights: p.Weights})
+	}
+	return b, nil
+}
+
+func (s *settings) ha(known map[string][]netip.Addr) (ha.Config, error) {
+	b, err := s.balancer()
+	if err != nil {
+		return ha.Config{}, err
+	}
+	v := s.file.VRRP
+	c := ha.Config{
+		Cluster: s.file.Cluster, Node: s.node, Version: versionString(), Hash: s.file.Hash,
+		VRID: v.ID, VRRPVersion: v.Version, Advertise: v.Advertise, Preempt: v.Preempt, PreemptDelay: v.PreemptDelay,
+		Foreign: v.Foreign, Balancer: b, Probes: map[string]balancer.ProbeConfig{}, Known: known,
+	}
+	for _, n := range s.file.Nodes {
+		c.Nodes = append(c.Nodes, ha.Node{Name: n.Name, Address: n.Addresses[0], Priority: n.Priority})
+	}
+	for _, u := range s.file.Uplinks {
+		c.Probes[u.Name] = balancer.ProbeConfig{Fall: u.Probe.Fall, Rise: u.Probe.Rise}
+	}
+	return c, nil
+}
+
+func (s *settings) wire() wire.Config {
+	v := s.file.VRRP
+	w := wire.Config{
+		VRID: v.ID, Version: vrrp.Version(v.Version), Interval: v.Advertise, Checksum: vrrp.ChecksumPseudo,
+		Local: s.self().Addresses[0], UnicastOnly: v.UnicastOnly, Lease: ha.Lease(v.Advertise),
+	}
+	if v.Checksum == config.ChecksumPlain {
+		w.Checksum = vrrp.ChecksumPlain
+	}
+	for _, p := range s.peers() {
+		w.Peers = append(w.Peers, p)
+	}
+	slices.SortFunc(w.Peers, netip.Addr.Compare)
+	for _, l := range s.file.Lans {
+		as := addresses(l.Virtual)
+		w.Links = append(w.Links, wire.Link{Name: l.Name, Device: s.file.Device(s.node, l.Name), Addresses: as})
+		w.Virtual = append(w.Virtual, as...)
+	}
+	for _, u := range s.file.Uplinks {
+		w.Virtual = append(w.Virtual, addresses(u.Virtual)...)
+	}
+	switch { // DESIGN.md §6: the first lan's, else the first uplink's, else the sender's own
+	case len(w.Links) > 0:
+		w.UnicastAddresses = w.Links[0].Addresses
+	case len(s.file.Uplinks) > 0:
+		w.UnicastAddresses = addresses(s.file.Uplinks[0].Virtual)
+	}
+	return w
+}
+
+// linkLocal is the address that this node gives to a device without an own
+// one: 169.254.<vrid>.<position in the file>.
+func (s *settings) linkLocal() netip.Prefix {
+	i := slices.IndexFunc(s.file.Nodes, func(n config.Node) bool { return n.Name == s.node })
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, s.file.VRRP.ID, byte(i + 1)}), 32)
+}
+
+func (s *settings) vip() vip.Config {
+	var v vip.Config
+	own := map[string]*vip.OwnAddress{}
+	device := func(name string, virtual []netip.Prefix) {
+		d := s.file.Device(s.node, name)
+		if own[d] == nil {
+			own[d] = &vip.OwnAddress{Device: d, Prefix: s.linkLocal()}
+		}
+		own[d].Virtual = append(own[d].Virtual, virtual...)
+	}
+	for _, l := range s.file.Lans {
+		device(l.Name, l.Virtual)
+		for _, p := range l.Virtual {
+			v.Addresses = append(v.Addresses, vip.Address{Device: s.file.Device(s.node, l.Name), Prefix: p, Link: l.Name})
+		}
+	}
+	for _, u := range s.file.Uplinks {
+		device(u.Name, u.Virtual)
+		for _, p := range u.Virtual {
+			v.Addresses = append(v.Addresses, vip.Address{Device: s.file.Device(s.node, u.Name), Prefix: p, Link: u.Name, Gateway: u.Gateway.Address})
+		}
+	}
+	for _, d := range s.devices() {
+		v.Own = append(v.Own, *own[d])
+	}
+	return v
+}
+
+// mark is the value that stands for an uplink within the mask.
+func mark(id int, mask uint32) uint32 {
+	shift := 0
+	for mask>>shift&1 == 0 {
+		shift++
+	}
+	return uint32(id) << shift
+}
+
+func (s *settings) probes() []probe.Uplink {
+	var out []probe.Uplink
+	for _, u := range s.file.Uplinks {
+		p := probe.Uplink{
+			Name: u.Name, Device: s.file.Device(s.node, u.Name), Mark: mark(u.ID, uint32(s.file.Balance.MarkMask)),
+			Gateway: u.Gateway.Address, Interval: u.Probe.Interval, Timeout: u.Probe.Timeout, Quorum: u.Probe.Quorum,
+		}
+		if u.Probe.Method != config.ProbeARP {
+			for _, t := range u.Probe.Targets {
+				p.Targets = append(p.Targets, probe.Target{Address: t.Address})
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// auto maps the uplinks that look for their gateway to their devices.
+func (s *settings) auto() map[string]string {
+	out := map[string]string{}
+	for _, u := range s.file.Uplinks {
+		if u.Gateway.Kind == config.GatewayAuto {
+			out[u.Name] = s.file.Device(s.node, u.Name)
+		}
+	}
+	return out
+}
+
+// missingDevices warns of devices that this machine does not have.
+func (s *settings) missingDevices() []error {
+	var out []error
+	for _, d := range s.devices() {
+		if _, err := os.Stat("/sys/class/net/" + d); errors.Is(err, os.ErrNotExist) {
+			out = append(out, fmt.Errorf("node %s has no device %q now; the daemon will treat it as a link that is down", s.node, d))
+		}
+	}
+	return out
+}

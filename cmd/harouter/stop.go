@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"harouter/balancer/dataplane"
+	"harouter/ha/control"
+	"harouter/ha/guard"
+	"harouter/vrrp/vip"
+)
+
+func newStop(c *common) *cobra.Command {
+	var args stopArgs
+	cmd := &cobra.Command{
+		Use: "stop", Short: "leave the cluster and end the daemon", Args: noArgs,
+		Long: "As SIGTERM: a master hands over first. Routing tables, rules and flows stay for the next run, and\n" +
+			"with no live peer the virtual addresses too. With --clean everything that harouter made is removed,\n" +
+			"also when no daemon runs.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := stopDaemon(cmd.Context(), c, args)
+			if errors.Is(err, control.ErrNoDaemon) && args.Clean {
+				err = cleanWithoutDaemon(cmd.Context(), c)
+			}
+			if err != nil {
+				return err
+			}
+			text := "stopped"
+			if args.Clean {
+				text = "stopped, and everything that harouter made is removed"
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&args.Clean, "clean", false, "remove everything that harouter made")
+	return cmd
+}
+
+// stopLimit is how long a daemon may take to leave (DESIGN.md §4).
+const stopLimit = 10 * time.Second
+
+// stopDaemon asks the daemon to leave and waits until it has.
+func stopDaemon(ctx context.Context, c *common, args stopArgs) error {
+	if _, err := askOnce(ctx, c, "stop", args); err != nil {
+		return err
+	}
+	for end := time.Now().Add(stopLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		client, err := control.Dial(c.runDir)
+		if errors.Is(err, control.ErrNoDaemon) {
+			return nil
+		}
+		if err == nil {
+			client.Close()
+		}
+	}
+	return fmt.Errorf("the daemon in %s did not end within %v: look at its log", c.runDir, stopLimit)
+}
+
+// cleanWithoutDaemon does what a daemon that was ended with --clean would have
+// done.
+func cleanWithoutDaemon(ctx context.Context, c *common) error {
+	if err := checkRights("stop --clean"); err != nil {
+		return err
+	}
+	s, err := load(c)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	var failed error
+	if _, err := guard.TakeOver(c.runDir); err != nil {
+		failed = errors.Join(failed, fmt.Errorf("end the guard of the last run: %w", err))
+	}
+	v := s.vip()
+	v.Log = log
+	keeper, err := vip.New(v)
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	plane, err := dataplane.New(dataplane.Config{Log: log, StateDir: c.stateDir})
+	if err != nil {
+		return errors.Join(failed, err)
+	}
+	return errors.Join(failed, keeper.Remove(ctx), keeper.Cleanup(ctx), plane.Cleanup(ctx))
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"harouter/ha"
+	"harouter/ha/guard"
+)
+
+// watchdog keeps a guard process and tells it what to do should this one die.
+type watchdog struct {
+	d  *daemon
+	mu sync.Mutex // the loop sets orders, Run replaces a guard that died
+
+	client *guard.Client
+	orders ha.Guard
+	told   bool
+}
+
+func (w *watchdog) String() string { return "guard" }
+
+// start ends the guard of a former run and starts one for this.
+func (w *watchdog) start() error {
+	log := w.d.log.part("guard")
+	switch previous, err := guard.TakeOver(w.d.c.runDir); {
+	case errors.Is(err, guard.ErrDaemonAlive):
+		return fmt.Errorf("the guard in %s says that its daemon is alive: end that one first", w.d.c.runDir)
+	case err != nil:
+		log.Warn("end the guard of a former run", "error", err)
+	case previous != nil:
+		log.Info("took over from the guard of a former run", "addresses_held", previous.Holding)
+	}
+	client, err := w.spawn()
+	if err != nil {
+		return err
+	}
+	w.client = client
+	return nil
+}
+
+func (w *watchdog) spawn() (*guard.Client, error) {
+	// This very program, also after an upgrade has put another at its path.
+	client, err := guard.Start("/proc/self/exe", []string{guardVerb, w.d.c.runDir}, w.d.c.runDir, w.d.log.part("guard"))
+	if err != nil {
+		return nil, fmt.Errorf("start the guard: %w", err)
+	}
+	return client, nil
+}
+
+// Run starts another guard when one dies, and hands on its word.
+func (w *watchdog) Run(ctx context.Context) error {
+	log := w.d.log.part("guard")
+	for {
+		w.mu.Lock()
+		client := w.client
+		w.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-client.Fenced():
+			w.d.loop.Post(ha.Fenced{})
+		case <-client.Died():
+			log.Error("the guard died; starting another")
+			next, err := w.spawn()
+			if err != nil {
+				log.Error("without a guard until the next try", "error", err)
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-time.After(time.Second):
+				}
+				continue
+			}
+			w.mu.Lock()
+			w.client = next
+			w.mu.Unlock()
+			w.refresh()
+		}
+	}
+}
+
+// set takes the machine's orders.
+func (w *watchdog) set(g ha.Guard) {
+	w.mu.Lock()
+	w.orders, w.told = g, true
+	w.mu.Unlock()
+	w.refresh()
+}
+
+func (w *watchdog) beat() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.client.Beat()
+}
+
+// refresh tells the guard the orders again: what it would send depends on the
+// links and their addresses.
+func (w *watchdog) refresh() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.told {
+		return
+	}
+	if err := w.client.Set(w.state()); err != nil && !errors.Is(err, guard.ErrEnded) {
+		w.d.log.part("guard").Error("tell the guard", "error", err)
+	}
+}
+
+func (w *watchdog) state() guard.State {
+	v := w.d.s.file.VRRP
+	st := guard.State{
+		Holding: w.orders.Holding, PeerAlive: w.orders.PeerAlive, VRID: v.ID, Hang: ha.Lease(v.Advertise),
+		Local: w.d.s.self().Addresses[0], Senders: slices.Clone(w.orders.Senders),
+	}
+	for _, a := range w.d.s.vip().Addresses {
+		st.Addresses = append(st.Addresses, guard.Address{Device: a.Device, Prefix: a.Prefix})
+	}
+	for _, l := range w.d.s.wire().Links {
+		st.Devices = append(st.Devices, l.Device)
+	}
+	frames, err := w.d.wire.Frames(0)
+	if err != nil {
+		w.d.log.part("guard").Error("make the farewell", "error", err)
+	}
+	for _, f := range frames {
+		st.Farewell = append(st.Farewell, guard.Frame(f))
+	}
+	slices.SortFunc(st.Senders, netip.Addr.Compare)
+	return st
+}

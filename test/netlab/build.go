@@ -1,0 +1,112 @@
+package netlab
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// firstIndex is where interface indexes in the nodes begin. The two ends of a
+// veth must not have the same index: the kernel then takes them for a physical
+// device and may tell of a lost carrier up to a second late (linkwatch).
+const firstIndex = 1000
+
+// bring makes the nodes' namespaces, wires their ports into the switch and
+// gives them their permanent addresses and routes: at first for all, later for
+// a router that is switched on again. The switch itself is brought first.
+func (s *Site) bring(nodes ...*Node) error {
+	var script strings.Builder
+	for _, n := range nodes {
+		fmt.Fprintf(&script, "netns add %s\n", n.Namespace())
+	}
+	if err := ipBatch(script.String()); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if err := s.open(n); err != nil {
+			return err
+		}
+	}
+	if err := s.wire(nodes); err != nil {
+		return err
+	}
+	for _, n := range nodes {
+		if err := s.settle(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Site) open(n *Node) error {
+	namespace, err := os.Open(n.namespacePath())
+	if err != nil {
+		return err
+	}
+	n.namespace.Store(namespace)
+	for _, dir := range []string{n.RunDir(), n.StateDir(), n.ConfigDir()} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return n.in(n.writeSysctls)
+}
+
+// wire makes the cables. Both ends are created where they belong, so the
+// caller's own namespace never sees a device.
+func (s *Site) wire(nodes []*Node) error {
+	var pairs, patch strings.Builder
+	for _, n := range nodes {
+		for _, p := range n.ports {
+			s.index++
+			fmt.Fprintf(&pairs, "link add dev %s index %d netns %s address %s type veth peer name %s netns %s\n",
+				p.Device, firstIndex+s.index, n.Namespace(), p.MAC, p.peer, s.sw.Namespace())
+			fmt.Fprintf(&patch, "link set %s master %s\n", p.peer, p.master())
+		}
+	}
+	if err := ipBatch(pairs.String()); err != nil {
+		return err
+	}
+	if err := s.sw.IP(patch.String()); err != nil {
+		return err
+	}
+	return s.carry(s.segments...)
+}
+
+// settle gives a node its addresses and routes.
+func (s *Site) settle(n *Node) error {
+	var script strings.Builder
+	script.WriteString("link set lo up\n")
+	for _, a := range n.loopback {
+		fmt.Fprintf(&script, "address add %s dev lo\n", a)
+	}
+	for _, p := range n.ports {
+		fmt.Fprintf(&script, "link set %s up\n", p.Device)
+		for _, a := range p.Addresses {
+			fmt.Fprintf(&script, "address add %s dev %s broadcast +\n", a, p.Device)
+		}
+	}
+	for _, r := range n.routes {
+		fmt.Fprintf(&script, "route add %s\n", r)
+	}
+	if err := n.IP(script.String()); err != nil {
+		return err
+	}
+	if n.isp != nil {
+		return n.NFT(ispRules(*n.isp))
+	}
+	return nil
+}
+
+// bridges makes the switches: no spanning tree, no multicast snooping (adverts
+// are flooded, as a plain switch does), learning as usual.
+func (s *Site) bridges() error {
+	var script strings.Builder
+	for _, seg := range s.segments {
+		fmt.Fprintf(&script, "link add %s type bridge stp_state 0 forward_delay 0 mcast_snooping 0\nlink set %[1]s up\n", seg.bridge)
+	}
+	if err := s.sw.IP(script.String()); err != nil {
+		return err
+	}
+	return s.applyDrops()
+}

@@ -1,0 +1,141 @@
+package wire
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"harouter/vrrp"
+)
+
+var cmpAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+
+func ip(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// whole is an IP packet as a raw socket gives it.
+func whole(ttl int, version byte, options int, payload []byte) []byte {
+	h := make([]byte, 20+options)
+	h[0] = version<<4 | byte(len(h)/4)
+	binary.BigEndian.PutUint16(h[2:], uint16(len(h)+len(payload)))
+	h[8], h[9] = byte(ttl), vrrp.Protocol
+	copy(h[12:], []byte{192, 168, 77, 2})
+	copy(h[16:], []byte{224, 0, 0, 18})
+	return append(h, payload...)
+}
+
+func message(t testing.TB, version vrrp.Version, form vrrp.Checksum) (vrrp.Advert, []byte) {
+	t.Helper()
+	a := vrrp.Advert{Version: version, VRID: 51, Priority: 200, Interval: time.Second, Addresses: []netip.Addr{ip("192.168.77.1")}}
+	b, err := a.Append(nil, ip("192.168.77.2"), vrrp.Group4, form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, b
+}
+
+func TestJudge(t *testing.T) {
+	src := ip("192.168.77.2")
+	a3, b3 := message(t, 3, vrrp.ChecksumPseudo)
+	_, plain := message(t, 3, vrrp.ChecksumPlain)
+	a2, b2 := message(t, 2, vrrp.ChecksumPlain)
+	long := append(whole(255, 4, 0, b3), 0, 0, 0)
+	short := whole(255, 4, 0, b3)
+	binary.BigEndian.PutUint16(short[2:], 27) // the message ends before it is whole
+	for _, c := range []struct {
+		name    string
+		packet  []byte
+		version vrrp.Version
+		want    *Received // nil: not reported
+	}{
+		{"good", whole(255, 4, 0, b3), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Advert: a3}},
+		{"plain checksum", whole(255, 4, 0, plain), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Advert: a3, Checksum: vrrp.ChecksumPlain}},
+		{"IP options", whole(255, 4, 8, b3), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Advert: a3}},
+		{"bytes behind the packet", long, 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Advert: a3}},
+		{"any version", whole(255, 4, 0, b2), 0, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Advert: a2, Checksum: vrrp.ChecksumPlain}},
+		{"other version", whole(255, 4, 0, b2), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Advert: a2, Checksum: vrrp.ChecksumPlain, Drop: vrrp.DropVersion}},
+		{"TTL 254", whole(254, 4, 0, b3), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 254, Drop: vrrp.DropTTL}},
+		{"TTL 0", whole(0, 4, 0, b3), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 0, Drop: vrrp.DropTTL}},
+		{"nothing in it", whole(255, 4, 0, nil), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Drop: vrrp.DropLength}},
+		{"the IP length cuts it", short, 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Drop: vrrp.DropLength}},
+		{"garbage", whole(255, 4, 0, []byte("garbage that is long enough")), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Drop: vrrp.DropVersion}},
+		{"empty", nil, 3, nil},
+		{"half a header", whole(255, 4, 0, nil)[:19], 3, nil},
+		{"IPv6", whole(255, 6, 0, b3), 3, nil},
+		{"header longer than the packet", whole(255, 4, 8, nil)[:20], 3, nil},
+		{"header too short", append([]byte{0x44}, whole(255, 4, 0, b3)[1:]...), 3, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, ok := judge(c.packet, c.version)
+			if ok != (c.want != nil) {
+				t.Fatalf("ok = %v", ok)
+			}
+			if !ok {
+				return
+			}
+			if diff := cmp.Diff(*c.want, got, cmpAddr); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func FuzzJudge(f *testing.F) {
+	_, b := message(f, 3, vrrp.ChecksumPseudo)
+	f.Add(whole(255, 4, 0, b))
+	f.Add(whole(255, 4, 40, b))
+	f.Add(whole(64, 4, 0, b))
+	f.Add(whole(255, 4, 8, nil)[:20])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, ok := judge(b, 3)
+		if !ok {
+			return
+		}
+		if r.Drop == "" && (r.TTL != 255 || r.Advert.Version != 3 || len(r.Advert.Addresses) == 0) {
+			t.Fatalf("taken: %+v", r)
+		}
+	})
+}
+
+func TestSource(t *testing.T) {
+	addr := func(index int, s string, flags int) netlink.Addr {
+		ip, n, err := net.ParseCIDR(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.IP = ip
+		return netlink.Addr{IPNet: n, LinkIndex: index, Flags: flags}
+	}
+	const permanent, leased = unix.IFA_F_PERMANENT, 0
+	virtual := []netip.Addr{ip("192.168.77.1"), ip("192.168.77.9")}
+	for _, c := range []struct {
+		name  string
+		addrs []netlink.Addr
+		want  string // "" none
+	}{
+		{"none", nil, ""},
+		{"on another device", []netlink.Addr{addr(8, "192.168.77.2/24", permanent)}, ""},
+		{"only virtual ones", []netlink.Addr{addr(7, "192.168.77.1/24", permanent), addr(7, "192.168.77.9/24", permanent)}, ""},
+		{"behind a virtual one", []netlink.Addr{addr(7, "192.168.77.1/24", permanent), addr(7, "192.168.77.2/24", permanent|unix.IFA_F_SECONDARY)}, "192.168.77.2"},
+		{"the first of two", []netlink.Addr{addr(7, "192.168.77.2/24", permanent), addr(7, "10.0.0.1/8", permanent)}, "192.168.77.2"},
+		{"link-local, if there is no other", []netlink.Addr{addr(7, "169.254.51.1/32", permanent), addr(7, "192.168.77.1/24", permanent)}, "169.254.51.1"},
+		{"not link-local, if there is another", []netlink.Addr{addr(7, "169.254.51.1/32", permanent), addr(7, "192.168.77.2/24", permanent)}, "192.168.77.2"},
+		{"not leased, if there is a permanent one", []netlink.Addr{addr(7, "192.168.77.5/24", leased), addr(7, "169.254.51.1/32", permanent)}, "169.254.51.1"},
+		{"leased, if there is no other", []netlink.Addr{addr(7, "192.168.77.5/24", leased)}, "192.168.77.5"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := netip.Addr{}
+			if c.want != "" {
+				want = ip(c.want)
+			}
+			if got := source(c.addrs, 7, virtual); got != want {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+}
