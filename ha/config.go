@@ -46,7 +46,8 @@ func Lease(advertise time.Duration) time.Duration {
 }
 
 // sleepLimit is how long this process may not run before its role is doubtful:
-// from then on another node may have taken over, or the guard acted.
+// from then on another node may have taken over, or the guard acted. It must
+// not exceed Lease, after which the adverts have stopped.
 func sleepLimit(advertise time.Duration) time.Duration {
 	return max(advertise*5/2, 50*time.Millisecond)
 }

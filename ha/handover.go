@@ -77,6 +77,8 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			return
 		}
 		m.elect(vrrp.Promote{From: from.Name, Reason: from.Name + " stepped back: " + msg.Reason}, now)
+	case KindGaveWay:
+		m.reannounce(from.Name + " was master too and gave way")
 	case KindTaken:
 		if h := m.handoff; h != nil && h.id == msg.ID {
 			m.elect(vrrp.Demote{Reason: "handed over to " + from.Name}, now)

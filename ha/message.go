@@ -13,6 +13,7 @@ const (
 	KindTaken    Kind = "taken"    // successor: addresses are in place and announced
 	KindRefused  Kind = "refused"  // successor, or master asked: not now, and why
 	KindYield    Kind = "yield"    // master: I have stepped back, take over at once
+	KindGaveWay  Kind = "gave-way" // former master, to the one it heard: two met, you stay
 	KindClaim    Kind = "claim"    // backup -> master: hand over to me
 	KindFailover Kind = "failover" // any node -> master: an operator's wish
 	KindAuto     Kind = "auto"     // any node -> master: end the hold

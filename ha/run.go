@@ -74,7 +74,7 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 	last := start
 	for l.exit == nil {
 		now := time.Now()
-		if gap := now.Sub(last); gap > every+limit {
+		if gap := now.Sub(last); gap > limit {
 			l.handle(Overslept{For: gap}, now)
 		}
 		last = now

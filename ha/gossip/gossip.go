@@ -175,7 +175,7 @@ func (g *Gossip) drop(reason string, source netip.Addr) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.counters[reason]++
-	if now.Sub(g.lastDrop[reason]) >= 0 {
+	if now.Sub(g.lastDrop[reason]) >= dropEvery {
 		g.lastDrop[reason] = now
 		g.tell(Drop{Reason: reason, Source: source})
 	}

@@ -115,12 +115,13 @@ func TestEmulator(t *testing.T) {
 			bytes = out.Bytes - outBefore.Bytes
 		}
 		rate := float64(bytes) * 8 / Now().Sub(begin).Seconds()
-		if rate < 0.93*c.rate || rate > 1.03*c.rate {
+		// TCP may be slow to fill the line; the line is never faster.
+		if rate < 0.6*c.rate || rate > 1.03*c.rate {
 			t.Errorf("%s: %.0f bit/s on the line, want %.0f", c.mode, rate, c.rate)
 		}
 		stream := ok(load.Stop())(t).TCP[0]
 		// What comes in order to the program is less even.
-		if rate := stream.Rate(begin, 0); rate < 0.6*c.rate || rate > 1.4*c.rate {
+		if rate := stream.Rate(begin, 0); rate < 0.4*c.rate || rate > 1.5*c.rate {
 			t.Errorf("%s: %.0f bit/s in the program, want about %.0f", c.mode, rate, c.rate)
 		}
 		if !stream.Clean || stream.BytesBack == 0 {

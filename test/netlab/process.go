@@ -1,6 +1,7 @@
 package netlab
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -79,7 +80,18 @@ func (n *Node) start(label string, in, out *os.File, env []string, argv ...strin
 		p.ended = Now()
 		close(p.done)
 	}()
+	p.settle(ip)
 	return p, nil
+}
+
+// settle waits the two milliseconds until ip has become the program: a signal
+// is to reach that, and nothing of the site's is to be outside its namespaces.
+func (p *Process) settle(ip string) {
+	wrapper := []byte(ip + "\x00netns\x00exec\x00")
+	_ = WaitFor("the program", time.Second, func() bool {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p.PID))
+		return err != nil || !bytes.HasPrefix(line, wrapper)
+	})
 }
 
 // Done is closed when the program has ended.

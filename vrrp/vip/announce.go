@@ -9,122 +9,107 @@ import (
 
 	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
-	"github.com/mdlayher/packet"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
-// announcer sends ARP frames. arp.Client wants a device with an IPv4 address
-// and looks it up each time, so the frames go out over packet sockets of ours.
+// announcer sends ARP frames. arp.Client wants a device with an IPv4 address,
+// and waits while the device takes nothing; these sockets, one for each device
+// so that none fills another's buffer, neither receive nor wait.
 type announcer struct {
 	log    *slog.Logger
-	socks  map[string]*socket
-	failed map[string]string
-}
-
-type socket struct {
-	index int
-	mac   net.HardwareAddr
-	conn  *packet.Conn
+	fds    map[string]int
+	failed map[string]bool
 }
 
 func newAnnouncer(log *slog.Logger) *announcer {
-	return &announcer{log: log, socks: map[string]*socket{}, failed: map[string]string{}}
+	return &announcer{log: log, fds: map[string]int{}, failed: map[string]bool{}}
 }
 
 func (n *announcer) close() {
-	for _, s := range n.socks {
-		_ = s.conn.Close()
+	for _, fd := range n.fds {
+		_ = unix.Close(fd)
 	}
-	clear(n.socks)
+	clear(n.fds)
 }
 
-// announce sends, for each address, a gratuitous ARP request and reply (some
-// hosts believe the one, some the other), and asks the gateway for its address
-// in the virtual address's name: many ISP routers ignore gratuitous ARP but
-// learn from a request.
-func (n *announcer) announce(as []Address) {
-	for _, a := range as {
-		err := n.send(a)
-		text := ""
-		if err != nil {
-			text = err.Error()
-		}
-		if n.failed[a.Device] != text && err != nil {
-			n.log.Warn("announce", "address", a, "error", err)
-		}
-		n.failed[a.Device] = text
+// announce tells a device's network that an address is here, and logs when
+// that begins or ceases to fail.
+func (n *announcer) announce(link netlink.Link, a Address) {
+	attrs := link.Attrs()
+	if attrs.EncapType != "ether" || attrs.RawFlags&unix.IFF_NOARP != 0 || len(attrs.HardwareAddr) != 6 {
+		return // nobody there resolves addresses
 	}
+	err := n.send(link, a)
+	switch failed := n.failed[a.Device]; {
+	case err != nil && !failed:
+		n.log.Warn("announce", "address", a.Prefix, "device", a.Device, "from", "working", "to", "failing", "reason", err)
+	case err == nil && failed:
+		n.log.Info("announce", "address", a.Prefix, "device", a.Device, "from", "failing", "to", "working")
+	}
+	n.failed[a.Device] = err != nil
 }
 
-func (n *announcer) send(a Address) error {
-	s, err := n.open(a.Device)
+func (n *announcer) send(link netlink.Link, a Address) error {
+	fd, ok := n.fds[a.Device]
+	if !ok {
+		var err error
+		// Protocol 0 receives nothing; the device is named with each frame.
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("open a packet socket: %w", err)
+		}
+		n.fds[a.Device] = fd
+	}
+	to := &unix.SockaddrLinklayer{Protocol: networkOrder(uint16(ethernet.EtherTypeARP)), Ifindex: link.Attrs().Index, Halen: 6}
+	copy(to.Addr[:], ethernet.Broadcast)
+	frames, err := frames(link.Attrs().HardwareAddr, a)
 	if err != nil {
 		return err
 	}
-	ip := a.Prefix.Addr()
 	var failed error
+	for _, f := range frames {
+		if err := unix.Sendto(fd, f, unix.MSG_DONTWAIT, to); err != nil {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+// frames are, for one address, a gratuitous ARP request and reply (some hosts
+// believe the one, some the other; RFC 5227 §3), and a request for the gateway
+// in the virtual address's name: many ISP routers ignore gratuitous ARP but
+// learn from whoever asks them.
+func frames(mac net.HardwareAddr, a Address) ([][]byte, error) {
+	ip := a.Prefix.Addr()
+	nobody := make(net.HardwareAddr, 6)
+	var out [][]byte
 	for _, f := range []struct {
 		op     arp.Operation
 		target net.HardwareAddr
 		ip     netip.Addr
 	}{
-		{arp.OperationRequest, make(net.HardwareAddr, 6), ip},
+		{arp.OperationRequest, nobody, ip},
 		{arp.OperationReply, ethernet.Broadcast, ip},
-		{arp.OperationRequest, make(net.HardwareAddr, 6), a.Gateway},
+		{arp.OperationRequest, nobody, a.Gateway},
 	} {
 		if !f.ip.Is4() {
 			continue
 		}
-		if err := s.write(f.op, ip, f.target, f.ip); err != nil {
-			failed = errors.Join(failed, err)
+		p, err := arp.NewPacket(f.op, mac, ip, f.target, f.ip)
+		if err != nil {
+			return nil, fmt.Errorf("make an ARP packet for %v: %w", f.ip, err)
 		}
+		body, err := p.MarshalBinary()
+		if err != nil {
+			return nil, fmt.Errorf("make an ARP packet for %v: %w", f.ip, err)
+		}
+		frame, err := (&ethernet.Frame{Destination: ethernet.Broadcast, Source: mac, EtherType: ethernet.EtherTypeARP, Payload: body}).MarshalBinary()
+		if err != nil {
+			return nil, fmt.Errorf("make an ARP frame for %v: %w", f.ip, err)
+		}
+		out = append(out, frame)
 	}
-	if failed != nil { // the device may have been made anew
-		_ = s.conn.Close()
-		delete(n.socks, a.Device)
-	}
-	return failed
+	return out, nil
 }
 
-func (s *socket) write(op arp.Operation, src netip.Addr, dstMAC net.HardwareAddr, dst netip.Addr) error {
-	p, err := arp.NewPacket(op, s.mac, src, dstMAC, dst)
-	if err != nil {
-		return fmt.Errorf("make an ARP packet for %v: %w", dst, err)
-	}
-	body, err := p.MarshalBinary()
-	if err != nil {
-		return fmt.Errorf("make an ARP packet for %v: %w", dst, err)
-	}
-	frame, err := (&ethernet.Frame{Destination: ethernet.Broadcast, Source: s.mac, EtherType: ethernet.EtherTypeARP, Payload: body}).MarshalBinary()
-	if err != nil {
-		return fmt.Errorf("make an ARP frame for %v: %w", dst, err)
-	}
-	_, err = s.conn.WriteTo(frame, &packet.Addr{HardwareAddr: ethernet.Broadcast})
-	return err
-}
-
-// open returns the socket of a device, a new one if the device is another than
-// before.
-func (n *announcer) open(device string) (*socket, error) {
-	ifi, err := net.InterfaceByName(device)
-	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", device, err)
-	}
-	if s := n.socks[device]; s != nil {
-		if s.index == ifi.Index && s.mac.String() == ifi.HardwareAddr.String() {
-			return s, nil
-		}
-		_ = s.conn.Close()
-		delete(n.socks, device)
-	}
-	if len(ifi.HardwareAddr) != 6 {
-		return nil, fmt.Errorf("%s has no Ethernet address", device)
-	}
-	// Protocol 0: this socket receives nothing.
-	conn, err := packet.Listen(ifi, packet.Raw, 0, nil)
-	if err != nil {
-		return nil, fmt.Errorf("open a packet socket on %s: %w", device, err)
-	}
-	s := &socket{index: ifi.Index, mac: ifi.HardwareAddr, conn: conn}
-	n.socks[device] = s
-	return s, nil
-}
+func networkOrder(v uint16) uint16 { return v<<8 | v>>8 }

@@ -1,7 +1,16 @@
 // Package vip puts the virtual addresses on their devices, takes them away,
-// and announces them by gratuitous ARP. It also gives a device without an own
-// address a link-local one, so that a backup can be heard on it.
+// and announces them by gratuitous ARP. It also gives a device without a
+// permanent address of its own a link-local one, so that a backup can be heard
+// there.
+//
+//	address.go   what there is to hold
+//	keeper.go    Add, Remove: the switch
+//	run.go       what follows: later announcements, devices that come, repairs
+//	kernel.go    the few things that are done to a device
+//	announce.go  ARP frames
+//	remove.go    taking away, also for the guard
 //
 // It decides nothing: package ha says Add and Remove, the guard removes through
-// a Remover of its own. It imports no other edge.
+// a Remover of its own. Routes are balancer/dataplane's: adding and removing
+// here changes none. It imports no other edge.
 package vip

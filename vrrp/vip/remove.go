@@ -3,7 +3,6 @@ package vip
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -18,19 +17,18 @@ func remove(nl *netlink.Handle, as []Address) error {
 		link, ok := links[a.Device]
 		if !ok {
 			var err error
-			if link, err = nl.LinkByName(a.Device); err != nil && !missing(err) {
-				failed = errors.Join(failed, fmt.Errorf("remove %v: %w", a, err))
-			}
-			if err != nil {
+			if link, err = nl.LinkByName(a.Device); err != nil {
 				link = nil
+				if !missing(err) {
+					failed = errors.Join(failed, fmt.Errorf("remove %v: %w", a, err))
+				}
 			}
 			links[a.Device] = link
 		}
 		if link == nil {
 			continue
 		}
-		err := nl.AddrDel(link, kernelAddr(a.Prefix))
-		if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) && !missing(err) {
+		if err := take(nl, link, a.Prefix); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("remove %v: %w", a, err))
 		}
 	}
@@ -50,10 +48,9 @@ func NewRemover() (*Remover, error) {
 	return &Remover{nl: nl}, nil
 }
 
-// Remove takes the addresses away; it may be repeated.
+// Remove takes the addresses away; it may be repeated. What is gone already is
+// no error, what could not be removed is told after all have been tried.
 func (r *Remover) Remove(as []Address) error { return remove(r.nl, as) }
 
-// promote sets promote_secondaries of a device.
-func promote(device string) error {
-	return os.WriteFile("/proc/sys/net/ipv4/conf/"+device+"/promote_secondaries", []byte("1"), 0)
-}
+// Close closes the socket.
+func (r *Remover) Close() { r.nl.Close() }
