@@ -184,7 +184,10 @@ func (m *Machine) failover(auto bool, to string, answer func(string), now time.T
 	default:
 		target := m.successor(now)
 		if to != "" {
-			target = m.peers[to]
+			if target = m.peers[to]; target == nil { // asked on a node with another file
+				answer(fmt.Sprintf("no node is called %q on the master %s; nothing changed", to, m.cfg.Node))
+				return
+			}
 			if !target.canServe(now) {
 				answer(to + " is " + m.peerRole(target, now).String() + " and cannot take over; nothing changed")
 				return

@@ -23,6 +23,7 @@ type sim struct {
 	seq   int
 	nodes map[string]*simNode
 	log   []string
+	dead  map[string]bool // uplinks whose probes are not answered
 }
 
 const (
@@ -85,7 +86,7 @@ var priorities = map[string]uint8{"r1": 200, "r2": 150, "r3": 100}
 func newSim(t *testing.T, names ...string) *sim {
 	t.Helper()
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}}
+	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}, dead: map[string]bool{}}
 	var nodes []Node
 	for i, n := range names {
 		nodes = append(nodes, Node{Name: n, Address: addr(fmt.Sprintf("192.0.2.%d", i+1)), Priority: priorities[n]})
@@ -197,22 +198,14 @@ func (n *simNode) probe() {
 	n.s.after(200*time.Millisecond, func() {
 		if n.life == life && n.running {
 			for _, u := range []string{"cable", "dsl"} {
-				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.s.now, Good: !n.s.dead(u), RTT: time.Millisecond}})
+				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.s.now, Good: !n.s.dead[u], RTT: time.Millisecond}})
 			}
 			n.probe()
 		}
 	})
 }
 
-var deadUplinks = map[*sim]map[string]bool{}
-
-func (s *sim) dead(uplink string) bool { return deadUplinks[s][uplink] }
-func (s *sim) kill(uplink string, dead bool) {
-	if deadUplinks[s] == nil {
-		deadUplinks[s] = map[string]bool{}
-	}
-	deadUplinks[s][uplink] = dead
-}
+func (s *sim) kill(uplink string, dead bool) { s.dead[uplink] = dead }
 
 // power cuts a node off at once.
 func (s *sim) power(name string) {

@@ -66,7 +66,8 @@ func Role(name string, run func(ctx context.Context, args []string) error) {
 	roles[name] = run
 }
 
-// StartRole starts a registered role in the node, in a process of its own.
+// StartRole starts a registered role in the node, in a process of its own that
+// is served before others (nice -15), as all agents are.
 func (n *Node) StartRole(label, role string, args ...string) (*Process, error) {
 	if roles[role] == nil {
 		return nil, fmt.Errorf("start %s on %s: no role %q is registered", label, n.Name, role)

@@ -28,10 +28,10 @@ func (s *Site) Holders(addr netip.Addr) []string {
 	return holders
 }
 
-// WaitFor asks every millisecond until the condition holds, and says so
+// WaitFor asks every two milliseconds until the condition holds, and says so
 // in an error if it does not within the time.
 func WaitFor(what string, within time.Duration, condition func() bool) error {
-	for deadline := Now().Add(within); ; time.Sleep(time.Millisecond) {
+	for deadline := Now().Add(within); ; time.Sleep(2 * time.Millisecond) {
 		if condition() {
 			return nil
 		}

@@ -1,9 +1,14 @@
 package netlab
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // firstIndex is where interface indexes in the nodes begin. The two ends of a
@@ -33,6 +38,53 @@ func (s *Site) bring(nodes ...*Node) error {
 	for _, n := range nodes {
 		if err := s.settle(n); err != nil {
 			return err
+		}
+	}
+	return s.await(nodes)
+}
+
+// await waits until the kernel has noticed that the nodes' devices have
+// carrier: before that (a moment, longer on a busy machine) it drops what is
+// sent, at both ends.
+func (s *Site) await(nodes []*Node) error {
+	down := func(n *Node, devices map[string]bool) (waiting string, err error) {
+		err = n.in(func() error {
+			h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+			if err != nil {
+				return err
+			}
+			defer h.Close()
+			links, err := h.LinkList()
+			for _, l := range links {
+				if a := l.Attrs(); devices[a.Name] && a.OperState != netlink.OperUp {
+					waiting = n.Name + "/" + a.Name
+				}
+			}
+			return err
+		})
+		return waiting, err
+	}
+	ends := map[*Node]map[string]bool{s.sw: {}}
+	for _, n := range nodes {
+		for _, p := range n.ports {
+			if !p.up {
+				continue
+			}
+			if ends[n] == nil {
+				ends[n] = map[string]bool{}
+			}
+			ends[n][p.Device], ends[s.sw][p.peer] = true, true
+		}
+	}
+	for n, devices := range ends {
+		var waiting string
+		var err error
+		done := WaitFor("carrier", 5*time.Second, func() bool {
+			waiting, err = down(n, devices)
+			return waiting == "" || err != nil
+		})
+		if err = errors.Join(err, done); err != nil {
+			return fmt.Errorf("bring up %s: %w", waiting, err)
 		}
 	}
 	return nil

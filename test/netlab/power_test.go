@@ -13,6 +13,7 @@ func TestPowerOffAndOn(t *testing.T) {
 	s := plain(t)
 	r1, r2 := s.Router("r1"), s.Router("r2")
 	capture := ok(s.Port("r1", "lan0").Capture(nil))(t)
+	ok(s.Port("r1", "lan0").Emulate(Line{Delay: time.Millisecond}, Line{}))(t)
 	sleeper := ok(r1.Start("sleeper", "sleep", "1000"))(t)
 	must(t, os.WriteFile(filepath.Join(r1.StateDir(), "state"), nil, 0o644))
 	must(t, os.WriteFile(filepath.Join(r1.RunDir(), "socket"), nil, 0o644))

@@ -66,6 +66,7 @@ type Keeper struct {
 	series series
 	state  map[string]device
 	lost   map[Address]*loss
+	ownAt  map[string]time.Time // when a device's own address was set last
 
 	reader *netlink.Handle // of Present: a status request holds up no Add
 }
@@ -94,7 +95,7 @@ func New(cfg Config) (*Keeper, error) {
 	}
 	k := &Keeper{
 		cfg: cfg, kick: make(chan struct{}, 1), again: make(chan struct{}, 1),
-		nl: nl, reader: reader, arp: newAnnouncer(cfg.Log), series: series{timing: cfg.Timing}, state: map[string]device{}, lost: map[Address]*loss{},
+		nl: nl, reader: reader, arp: newAnnouncer(cfg.Log), series: series{timing: cfg.Timing}, state: map[string]device{}, lost: map[Address]*loss{}, ownAt: map[string]time.Time{},
 	}
 	for _, a := range cfg.Addresses {
 		k.devices = append(k.devices, a.Device)

@@ -15,6 +15,7 @@ const (
 	lookSoon   = 100 * time.Millisecond // while something waits to be put back
 	fewRepairs = 5                      // a minute, and after that
 	slowRepair = 10 * time.Second       // not before this
+	ownEvery   = time.Second            // nor an own address more often than this
 )
 
 // device is what was last seen of one.
@@ -150,17 +151,19 @@ func (k *Keeper) look(now time.Time) time.Time {
 		link, err := k.nl.LinkByName(name)
 		if err != nil {
 			delete(k.state, name)
+			delete(k.ownAt, name)
 			continue
 		}
 		before := k.state[name]
 		k.prepare(name, link)
 		attrs := link.Attrs()
-		up := attrs.RawFlags&unix.IFF_UP != 0 && attrs.RawFlags&unix.IFF_RUNNING != 0
-		k.state[name] = device{index: attrs.Index, up: up}
-		came = came || up && before != k.state[name]
+		k.state[name] = seen(link)
+		came = came || k.state[name].up && before != k.state[name]
 
 		on := slices.DeleteFunc(slices.Clone(addrs), func(a netlink.Addr) bool { return a.LinkIndex != attrs.Index })
-		k.own(name, link, on)
+		if again := k.own(name, link, on, now); again.Before(next) && !again.IsZero() {
+			next = again
+		}
 		if !k.held {
 			continue
 		}
@@ -190,12 +193,17 @@ func (k *Keeper) prepare(name string, link netlink.Link) {
 	if err := promote(name); err != nil {
 		k.cfg.Log.Warn("switch promote_secondaries on", "device", name, "reason", err)
 	}
-	k.state[name] = device{index: link.Attrs().Index}
+	k.state[name] = seen(link)
+}
+
+func seen(link netlink.Link) device {
+	a := link.Attrs()
+	return device{index: a.Index, up: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0}
 }
 
 // own sets the link-local address of a device that has no permanent one, and
-// takes it away from one that has got another.
-func (k *Keeper) own(name string, link netlink.Link, on []netlink.Addr) {
+// takes it away from one that has got another. It tells when to try again.
+func (k *Keeper) own(name string, link netlink.Link, on []netlink.Addr, now time.Time) (again time.Time) {
 	for _, o := range k.cfg.Own {
 		if o.Device != name {
 			continue
@@ -212,6 +220,10 @@ func (k *Keeper) own(name string, link netlink.Link, on []netlink.Addr) {
 		var err error
 		switch {
 		case !has && !set:
+			if at := k.ownAt[name].Add(ownEvery); now.Before(at) { // somebody takes it away each time
+				return at
+			}
+			k.ownAt[name] = now
 			err = put(k.nl, link, o.Prefix, netlink.SCOPE_LINK)
 		case has && set:
 			err = take(k.nl, link, o.Prefix)
@@ -220,6 +232,7 @@ func (k *Keeper) own(name string, link netlink.Link, on []netlink.Addr) {
 			k.cfg.Log.Warn("set the own address", "address", o.Prefix, "device", name, "reason", err)
 		}
 	}
+	return again
 }
 
 // virtual tells whether an address is one of the virtual ones.

@@ -1,0 +1,112 @@
+#!/bin/sh
+set -e
+echo 1 > /proc/sys/net/ipv4/ip_forward
+echo 1 > /proc/sys/net/ipv4/conf/lan0/arp_ignore
+echo 2 > /proc/sys/net/ipv4/conf/lan0/arp_announce
+echo 1 > /proc/sys/net/ipv4/conf/lan0/promote_secondaries
+echo $([ "$(cat /proc/sys/net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0) > /proc/sys/net/ipv4/conf/lan0/rp_filter
+echo 0 > /proc/sys/net/ipv4/conf/lan0/send_redirects
+ip rule add priority 7000 lookup 254 suppress_prefixlength 0 protocol 200
+nft -f - <<'EOF'
+table inet harouter {
+	set lan_if {
+		type ifname
+		elements = { "lan0" }
+	}
+	set wan_if {
+		type ifname
+	}
+	set nodes {
+		type ipv4_addr
+		elements = { 192.0.2.1, 192.0.2.2 }
+	}
+	set virtual {
+		type ipv4_addr
+	}
+	set active {
+		type nf_proto
+		elements = { ipv4 }
+	}
+	set grace {
+		type nf_proto
+		flags timeout
+	}
+	map wan_in {
+		type ifname : verdict
+	}
+	map wan_out {
+		type ifname : verdict
+	}
+	map restore {
+		type mark : verdict
+	}
+	map nat {
+		type mark : verdict
+	}
+	map slots_default {
+		typeof numgen random mod 256 : verdict
+	}
+	chain pre {
+		type filter hook prerouting priority -150; policy accept;
+		meta nfproto != ipv4 return
+		iifname vmap @wan_in
+		iifname @lan_if goto lan
+		ip saddr @nodes goto lan
+	}
+	chain lan {
+		fib daddr type local return
+		fib daddr type broadcast return
+		fib daddr type multicast return
+		ct mark & 0x00003f00 vmap @restore
+		ct state new goto classify
+	}
+	chain classify {
+		numgen random mod 256 vmap @slots_default
+		counter
+	}
+	chain out {
+		type route hook output priority -150; policy accept;
+		meta nfproto != ipv4 return
+		meta mark & 0x00003f00 != 0 return
+		ct mark & 0x00003f00 vmap @restore
+		ct state new oifname vmap @wan_out
+	}
+	chain forwarded {
+		type filter hook forward priority -10; policy accept;
+		meta nfproto != ipv4 return
+		oifname @wan_if goto to_wan
+		iifname @lan_if ct state new ct mark & 0x00003f00 != 0 ct mark set ct mark & 0xffffc0ff | 0x00000000
+	}
+	chain to_wan {
+		iifname @lan_if ct state invalid counter drop
+		meta mark & 0x00003f00 == 0 return
+		ct state new tcp flags & (fin | syn | rst | ack) != syn goto midstream
+		ct state new meta nfproto != @active counter drop
+	}
+	chain midstream {
+		meta nfproto @grace counter drop
+		meta nfproto != @active counter drop
+		tcp flags & (rst) == rst drop
+		iifname @lan_if counter reject with tcp reset
+		drop
+	}
+	chain in {
+		type filter hook input priority -10; policy accept;
+		meta nfproto != ipv4 return
+		iifname != @wan_if return
+		ip daddr @virtual goto to_virtual
+	}
+	chain to_virtual {
+		ct state established,related return
+		icmp type echo-request return
+		socket mark & 0x0 == 0x0 return
+		counter drop
+	}
+	chain post {
+		type nat hook postrouting priority 100; policy accept;
+		meta nfproto != ipv4 return
+		fib saddr type local return
+		meta mark & 0x00003f00 vmap @nat
+	}
+}
+EOF

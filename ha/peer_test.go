@@ -1,0 +1,88 @@
+package ha
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"harouter/balancer"
+)
+
+func someState() PeerState {
+	return PeerState{
+		Node: "r1", Version: "1", Role: RoleMaster, Since: time.Unix(1000, 0).UTC(), Priority: 200, Effective: 149,
+		Hash: "h", PlanHash: "p", Master: "r1", Held: true, Lans: 2, Addresses: []netip.Addr{addr("192.0.2.1")},
+		Uplinks:  []UplinkView{{Name: "cable", Verdict: balancer.Up, Since: time.Unix(900, 0).UTC(), RTT: time.Millisecond, Loss: 0.5, Measured: true}},
+		Pool:     []string{"cable"},
+		Verdicts: map[string]balancer.Verdict{"cable": balancer.Up},
+	}
+}
+
+func TestPeerStateTravels(t *testing.T) {
+	want := someState()
+	got, err := DecodePeerState(want.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
+func TestDecodePeerState(t *testing.T) {
+	for name, c := range map[string]struct {
+		in string
+		ok bool
+	}{
+		"newer version's field": {`{"node":"r1","something_new":[1,2]}`, true},
+		"newer version's role":  {`{"node":"r1","role":"observer"}`, true},
+		"unknown verdict":       {`{"node":"r1","verdicts":{"a":"purple"}}`, false},
+		"no node":               {`{}`, false},
+		"no JSON":               {"\x00\x01", false},
+		"too long":              {`{"node":"` + string(make([]byte, maxPeerState)) + `"}`, false},
+	} {
+		if _, err := DecodePeerState([]byte(c.in)); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzDecodePeerState(f *testing.F) {
+	f.Add(someState().Encode())
+	f.Add([]byte(`{"node":"r2","role":"fault","addresses":["::1",""],"uplinks":[{}],"pool":["x"]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := DecodePeerState(b)
+		if err != nil {
+			return
+		}
+		again, err := DecodePeerState(s.Encode())
+		if err != nil || again.Node != s.Node || len(again.Uplinks) != len(s.Uplinks) {
+			t.Errorf("round trip: %v\n%+v\n%+v", err, s, again)
+		}
+		// Whatever a node says, this one goes on.
+		m := newSim(t, "r1", "r2")
+		n := m.nodes["r1"]
+		m.boot("r1")
+		s.Node = "r2"
+		n.handle(PeerTold{State: s})
+		m.run(2 * time.Second)
+	})
+}
+
+func FuzzDecodeMessage(f *testing.F) {
+	f.Add(Message{Kind: KindHandover, ID: 7, To: "r1", Hold: true, Reason: "x"}.Encode())
+	f.Add([]byte(`{"kind":"failover","to":"nobody"}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		msg, err := DecodeMessage(b)
+		if err != nil {
+			return
+		}
+		s := newSim(t, "r1", "r2")
+		s.boot("r1")
+		s.run(time.Second)
+		s.nodes["r1"].handle(Told{From: "r2", Message: msg})
+		s.run(2 * time.Second)
+	})
+}
