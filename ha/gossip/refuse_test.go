@@ -1,10 +1,12 @@
 package gossip
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -101,18 +103,26 @@ func TestGarbage(t *testing.T) {
 		conn.Close()
 	}
 
-	// strangers that hold streams open do not keep nodes out
-	for range 4 * strangerSlots {
-		conn, err := net.Dial("tcp", target)
-		if err != nil {
-			t.Fatal(err)
+	// Strangers that hold streams open do not keep nodes out: a state comes
+	// through while they do.
+	const tries = 5
+	for try := 1; ; try++ {
+		for range nodeSlots {
+			conn, err := net.Dial("tcp", target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			conn.Write(label)
 		}
-		defer conn.Close()
-		conn.Write(label)
+		large := bytes.Repeat([]byte{byte(try)}, 5000)
+		b.Publish(large)
+		if took := await(t, "told", a.hasState("r2", large)); took < streamTimeout/2 {
+			break
+		} else if try == tries {
+			t.Fatalf("the state of a node took %s", took)
+		}
 	}
-	large := make([]byte, 5000)
-	b.Publish(large)
-	await(t, "told", a.hasState("r2", large))
 
 	// a flood is counted in full, but told ten times a second
 	told := func() int { return count(a, func(Drop) bool { return true }) }
@@ -261,5 +271,27 @@ func TestIPv6(t *testing.T) {
 		payload := make([]byte, size)
 		a.Publish(payload)
 		await(t, "told", b.hasState("r1", payload))
+	}
+}
+
+// unread fails the test when it is read.
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("read more than the header")
+	return 0, io.EOF
+}
+
+func TestLengthIsJudgedBeforeReading(t *testing.T) {
+	t.Parallel()
+	s, err := newSeals("home", [][]byte{keyA})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, length := range []uint32{0, sealedMin - 1, maxStream + 1, 1<<32 - 1} {
+		header := binary.BigEndian.AppendUint32(append([]byte{labelByte, 4}, "home\x0a"...), length)
+		if read, drop := s.stream(io.MultiReader(bytes.NewReader(header), unread{t})); read != nil || drop != DropGarbage {
+			t.Errorf("length %d: dropped as %q", length, drop)
+		}
 	}
 }

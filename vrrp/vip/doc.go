@@ -5,7 +5,9 @@
 //
 //	address.go   what there is to hold
 //	keeper.go    Add, Remove: the switch
-//	run.go       what follows: later announcements, devices that come, repairs
+//	run.go       what follows: later announcements, devices that come
+//	mend.go      what others removed, or put in the wrong order
+//	series.go    when to announce
 //	kernel.go    the few things that are done to a device
 //	announce.go  ARP frames
 //	remove.go    taking away, also for the guard

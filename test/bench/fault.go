@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"harouter/test/netlab"
+	"harouter/test/site"
+)
+
+const (
+	pingEvery = 2 * time.Millisecond
+	udpEvery  = 10 * time.Millisecond
+)
+
+// outcome is what one fault did.
+type outcome struct {
+	silence time.Duration // without an answer to a ping of the LAN's gateway
+	udp     time.Duration // longest gap of a UDP flow through the site
+	lost    int           // pings without an answer
+	double  time.Duration // longest time in which two routers held the same address
+	holders string        // after all
+	lag     time.Duration // of the lab
+}
+
+// strike runs traffic, does the fault and watches for as long as rest.
+func strike(s *netlab.Site, rest time.Duration, do func() error) (outcome, error) {
+	client, err := s.Load("h1", netlab.Load{
+		Ping:  []netlab.Ping{{Target: site.LANAddress, Interval: pingEvery}},
+		UDP:   []netlab.UDPFlows{{Server: netip.AddrPortFrom(site.Server, netlab.EchoPort), Flows: 4, Interval: udpEvery}},
+		Drain: 200 * time.Millisecond,
+	})
+	if err != nil {
+		return outcome{}, err
+	}
+	time.Sleep(500 * time.Millisecond) // an ordinary life before
+	at := s.Mark("fault")
+	done := do()
+	time.Sleep(rest - min(rest, netlab.Now().Sub(at)))
+	end := netlab.Now()
+	o := outcome{holders: holders(s)}
+	for _, a := range virtual {
+		o.double = max(o.double, s.Watch().Overlap(a, at))
+	}
+	r, err := client.Stop()
+	if err := errors.Join(done, err); err != nil {
+		return o, err
+	}
+	o.silence, o.lost = r.Ping[0].Gap(at, end), r.Ping[0].Lost(at, end)
+	for _, f := range r.UDP {
+		o.udp = max(o.udp, f.Gap(at, end))
+	}
+	o.lag = max(r.Lag, r.StallSince("fault"))
+	if o.silence >= rest {
+		return o, fmt.Errorf("no answer to a ping for %v; the addresses are with %s", o.silence.Round(time.Millisecond), o.holders)
+	}
+	return o, nil
+}

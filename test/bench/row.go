@@ -1,0 +1,81 @@
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+// Side says whose figure it is.
+type Side int
+
+const (
+	Ours Side = iota
+	Theirs
+)
+
+// Row is one line of the table: the values of all runs, in their order.
+type Row struct {
+	Bench  string      `json:"bench"`
+	What   string      `json:"what"`
+	Unit   string      `json:"unit,omitempty"`
+	Values [2][]float64 `json:"values"` // by Side
+	Words  [2][]string `json:"words"`  // instead of numbers, by Side
+	LagMS  float64     `json:"lag_ms"` // the lab's own lateness at worst in these runs
+	AtMost *float64    `json:"at_most,omitempty"`
+	Missed string      `json:"missed,omitempty"` // set by judge
+}
+
+// Aim sets what the value should not exceed.
+func (r *Row) Aim(atMost float64) *Row {
+	r.AtMost = &atMost
+	return r
+}
+
+// Add takes the value of one run, and by how much the lab was late in it.
+func (r *Row) Add(s Side, value float64, lag time.Duration) {
+	r.Values[s] = append(r.Values[s], value)
+	r.LagMS = max(r.LagMS, ms(lag))
+}
+
+// Say takes the outcome of one run that is no number.
+func (r *Row) Say(s Side, word string) { r.Words[s] = append(r.Words[s], word) }
+
+// judge says how ours stands to the aim: "" reached in every run, "missed", or
+// "lag" where the lab's own lateness is as large as what is too much.
+func (r *Row) judge() string {
+	if r.AtMost == nil || len(r.Values[Ours]) == 0 {
+		return ""
+	}
+	switch over := slices.Max(r.Values[Ours]) - *r.AtMost; {
+	case over <= 0:
+		return ""
+	case r.Unit == "ms" && over <= r.LagMS:
+		return "lag"
+	default:
+		return "missed"
+	}
+}
+
+// spread is min, median, max.
+func spread(values []float64) (low, middle, high float64) {
+	v := slices.Sorted(slices.Values(values))
+	n := len(v)
+	return v[0], (v[(n-1)/2] + v[n/2]) / 2, v[n-1]
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// Table is all rows in the order in which they were first asked for.
+type Table struct{ Rows []*Row }
+
+// Row finds a row or begins it.
+func (t *Table) Row(bench, what, unit string) *Row {
+	for _, r := range t.Rows {
+		if r.Bench == bench && r.What == what {
+			return r
+		}
+	}
+	r := &Row{Bench: bench, What: what, Unit: unit}
+	t.Rows = append(t.Rows, r)
+	return r
+}

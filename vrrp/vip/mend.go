@@ -1,0 +1,101 @@
+package vip
+
+import (
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	lookSoon   = 100 * time.Millisecond // while something waits to be put back
+	fewRepairs = 5                      // a minute, and after that
+	slowRepair = 10 * time.Second       // not before this
+)
+
+// loss is an address that is held and not there.
+type loss struct {
+	since time.Time   // zero: it is there
+	fresh bool        // it is the device that came, nobody removed anything
+	past  []time.Time // when it was put back, within a minute
+}
+
+// mend puts an address back that is held and not there, and tells when to look
+// at it again.
+func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh bool, now time.Time) time.Time {
+	l := k.lost[a]
+	if l == nil {
+		l = &loss{}
+		k.lost[a] = l
+	}
+	index := link.Attrs().Index
+	if present(on, index, a.Prefix) {
+		l.since, l.fresh = time.Time{}, false
+		k.stepBehind(a, link, on)
+		return time.Time{}
+	}
+	if l.since.IsZero() || fresh {
+		l.since, l.fresh = now, fresh
+	}
+	l.past = slices.DeleteFunc(l.past, func(t time.Time) bool { return now.Sub(t) > time.Minute })
+	at := l.since.Add(k.cfg.Timing.Settle)
+	if n := len(l.past); n >= fewRepairs { // somebody fights for it
+		at = l.past[n-1].Add(slowRepair)
+	}
+	if now.Before(at) {
+		return at
+	}
+	if !k.cfg.MayRepair() {
+		return now.Add(lookSoon)
+	}
+	if err := put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE); err != nil {
+		k.cfg.Log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", err)
+		return now.Add(time.Second)
+	}
+	if l.fresh {
+		k.cfg.Log.Info("put an address on", "address", a.Prefix, "device", a.Device, "reason", "the device came")
+	} else {
+		l.past = append(l.past, now)
+		k.repairs.Add(1)
+		k.cfg.Log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", "somebody removed it", "in_a_minute", len(l.past))
+		if k.cfg.Repaired != nil {
+			k.cfg.Repaired(a)
+		}
+	}
+	l.since, l.fresh = time.Time{}, false
+	k.arp.announce(link, a)
+	k.series.start(now)
+	return time.Time{}
+}
+
+// stepBehind lets an own address go first that was added to the same network
+// after a virtual one. The kernel made it secondary, and a secondary address
+// brings no route to its network along, which the admin has every right to
+// expect.
+func (k *Keeper) stepBehind(a Address, link netlink.Link, on []netlink.Addr) {
+	if !slices.ContainsFunc(on, func(o netlink.Addr) bool {
+		p := prefix(o)
+		return o.Flags&unix.IFA_F_SECONDARY != 0 && o.Flags&unix.IFA_F_NOPREFIXROUTE == 0 && p.Masked() == a.Prefix.Masked() && !k.virtual(OwnAddress{}, p.Addr())
+	}) {
+		return
+	}
+	if slices.ContainsFunc(on, func(o netlink.Addr) bool {
+		return prefix(o) == a.Prefix && o.Flags&unix.IFA_F_SECONDARY != 0
+	}) {
+		return // another one is first
+	}
+	if !k.cfg.MayRepair() || promote(a.Device) != nil {
+		return
+	}
+	err := take(k.nl, link, a.Prefix)
+	if err == nil {
+		err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
+	}
+	if err != nil {
+		k.cfg.Log.Warn("let the own address of the same network go first", "address", a.Prefix, "device", a.Device, "reason", err)
+		return
+	}
+	k.cfg.Log.Info("let the own address of the same network go first", "address", a.Prefix, "device", a.Device)
+	poke(k.kick) // another virtual address may be the first now
+}
