@@ -66,6 +66,9 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 	if err != nil {
 		return s, err
 	}
+	// The edges count all, the machine only what reached it in a flood.
+	maps.Copy(s.Drops.VRRP, d.wire.Counters())
+	maps.Copy(s.Drops.Gossip, d.gossip.Counters())
 	if present, err := d.vip.Present(); err == nil {
 		for i := range s.VirtualAddresses {
 			a := &s.VirtualAddresses[i]

@@ -46,7 +46,7 @@ func (d *daemon) start() {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	s.requestWithin, s.writeWithin = 200*time.Millisecond, 200*time.Millisecond
+	s.requestWithin, s.writeWithin = time.Second, 300*time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	d.Server, d.stop = s, cancel
 	go func() { d.err <- s.Run(ctx) }()
@@ -111,6 +111,14 @@ func (d *daemon) dial() *Client {
 	}
 	d.t.Cleanup(func() { c.Close() })
 	return c
+}
+
+// echo asks for the simplest answer, and not for ever.
+func (d *daemon) echo() error {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return d.dial().Do(ctx, "echo", 1, nil)
 }
 
 func (d *daemon) raw() *net.UnixConn {
@@ -207,7 +215,7 @@ func TestGarbageIsAnswered(t *testing.T) {
 	if all, err := io.ReadAll(silent); err != nil || len(all) > 0 {
 		t.Errorf("no request: answer %q, error %v", all, err)
 	}
-	if err := d.dial().Do(context.Background(), "echo", 1, nil); err != nil {
+	if err := d.echo(); err != nil {
 		t.Errorf("after garbage: %v", err)
 	}
 }
@@ -267,7 +275,7 @@ func TestManyAndSlowClients(t *testing.T) {
 		fmt.Fprintln(conn, `{"command":"flood"}`)
 		slow = append(slow, conn)
 	}
-	if err := d.dial().Do(context.Background(), "echo", 1, nil); err != nil {
+	if err := d.echo(); err != nil {
 		t.Errorf("beside slow readers: %v", err)
 	}
 	await(t, "dropped", func() bool { return d.streams.Load() == 0 })
@@ -281,7 +289,7 @@ func TestManyAndSlowClients(t *testing.T) {
 		fmt.Fprintln(conn, `{"command":"stream"}`)
 	}
 	await(t, "streaming", func() bool { return d.streams.Load() == maxClients })
-	err := d.dial().Do(context.Background(), "echo", 1, nil)
+	err := d.echo()
 	if e, ok := errors.AsType[*Error](err); !ok || !strings.Contains(e.Text, "64 clients") {
 		t.Errorf("one too many: error %v", err)
 	}
@@ -298,7 +306,7 @@ func TestOneDaemonInARunDirectory(t *testing.T) {
 	if err == nil || err.Error() != want {
 		t.Errorf("second daemon: error %v", err)
 	}
-	if err := d.dial().Do(context.Background(), "echo", 1, nil); err != nil {
+	if err := d.echo(); err != nil {
 		t.Errorf("the first one suffered: %v", err)
 	}
 	d.end()
@@ -331,7 +339,7 @@ func TestOneDaemonInARunDirectory(t *testing.T) {
 	}
 	d.err = make(chan error, 1)
 	d.start()
-	if err := d.dial().Do(context.Background(), "echo", 1, nil); err != nil {
+	if err := d.echo(); err != nil {
 		t.Errorf("after a crash: %v", err)
 	}
 }

@@ -61,7 +61,7 @@ func Listen(runDir string, handle Handler, log *slog.Logger) (*Server, error) {
 	// the umask): there is no moment in which others may connect.
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var chmod error
-		err := c.Control(func(fd uintptr) { chmod = error(nil) })
+		err := c.Control(func(fd uintptr) { chmod = unix.Fchmod(int(fd), 0o660) })
 		return errors.Join(err, chmod)
 	}}
 	socket, err := lc.Listen(context.Background(), "unix", path)
@@ -69,7 +69,7 @@ func Listen(runDir string, handle Handler, log *slog.Logger) (*Server, error) {
 		lock.Close()
 		return nil, fmt.Errorf("open the control socket: %w", err)
 	}
-	if err := error(nil); err != nil {
+	if err := os.Chmod(path, 0o660); err != nil {
 		socket.Close()
 		lock.Close()
 		return nil, fmt.Errorf("open the control socket: %w", err)

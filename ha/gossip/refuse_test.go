@@ -157,6 +157,7 @@ func TestStrangersWithOurKey(t *testing.T) {
 	unknown := s.config(8, 2)
 	unknown.Node = "r8"
 	d := s.start(unknown)
+	await(t, "running", func() bool { return len(c.Members()) == 1 && len(d.Members()) == 1 })
 	for i := range 3 {
 		before := a.Counters()[DropSender]
 		await(t, "refused", func() bool { return a.Counters()[DropSender] > before })

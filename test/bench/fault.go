@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -22,11 +23,12 @@ type outcome struct {
 	lost    int           // pings without an answer
 	double  time.Duration // longest time in which two routers held the same address
 	holders string        // after all
-	lag     time.Duration // of the lab
+	noise   noise
 }
 
-// strike runs traffic, does the fault and watches for as long as rest.
-func strike(s *netlab.Site, rest time.Duration, do func() error) (outcome, error) {
+// strike runs traffic, does the fault at a random phase of the adverts and
+// watches for as long as rest.
+func strike(s *netlab.Site, advertise, rest time.Duration, do func() error) (outcome, error) {
 	client, err := s.Load("h1", netlab.Load{
 		Ping:  []netlab.Ping{{Target: site.LANAddress, Interval: pingEvery}},
 		UDP:   []netlab.UDPFlows{{Server: netip.AddrPortFrom(site.Server, netlab.EchoPort), Flows: 4, Interval: udpEvery}},
@@ -35,7 +37,7 @@ func strike(s *netlab.Site, rest time.Duration, do func() error) (outcome, error
 	if err != nil {
 		return outcome{}, err
 	}
-	time.Sleep(500 * time.Millisecond) // an ordinary life before
+	time.Sleep(500*time.Millisecond + rand.N(advertise)) // an ordinary life before
 	at := s.Mark("fault")
 	done := do()
 	time.Sleep(rest - min(rest, netlab.Now().Sub(at)))
@@ -52,7 +54,7 @@ func strike(s *netlab.Site, rest time.Duration, do func() error) (outcome, error
 	for _, f := range r.UDP {
 		o.udp = max(o.udp, f.Gap(at, end))
 	}
-	o.lag = max(r.Lag, r.StallSince("fault"))
+	o.noise = noise{r.Lag, r.StallSince("fault")}
 	if o.silence >= rest {
 		return o, fmt.Errorf("no answer to a ping for %v; the addresses are with %s", o.silence.Round(time.Millisecond), o.holders)
 	}

@@ -13,11 +13,14 @@ import (
 
 // As in research/baseline-keepalived.md: one VRRPv3 instance on the LAN that
 // holds the addresses of LAN and both WANs, real-time priority 50, three
-// gratuitous ARPs. Priorities and advert interval are those of our file.
+// gratuitous ARPs. Priorities and advert interval are those of our file. The
+// kernel kills its VRRP process for using 10 ms of real-time at a stretch, by
+// default, which happens on a machine that stalls: it gets a second.
 const keepalivedConfig = `global_defs {
   vrrp_version 3
   vrrp_garp_master_repeat 3
   vrrp_rt_priority 50
+  vrrp_rlimit_rttime 1000000
 }
 vrrp_instance gateway {
   state BACKUP

@@ -97,7 +97,7 @@ func run(runs int, only, file string) error {
 		l.Print(os.Stdout, b)
 	}
 	took := time.Since(l.begin).Round(time.Second)
-	fmt.Printf("\n%s; up to %d runs of each; lag: by how much the measuring itself was late at worst, ms.\n", took, runs)
+	fmt.Printf("\ntook %s. lag, stall: by how many ms the client's sending thread was late at worst, and for how long a processor stood still.\n", took)
 	if file != "" {
 		if err := save(file, about, took, l.Table); err != nil {
 			return err

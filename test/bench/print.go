@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-const line = "  %-45s %-22s %-22s %6s %5s %6s %s\n"
+const line = "  %-49s %-21s %-21s %5s %4s %5s %6s  %s\n"
 
 // Print writes the rows of one bench.
 func (t *Table) Print(w io.Writer, b bench) {
 	fmt.Fprintf(w, "\n%s\n", b.title)
-	fmt.Fprintf(w, line, "min / median / max", "harouter", b.peer, "ratio", "runs", "lag", "aim")
+	fmt.Fprintf(w, line, "min / median / max", "harouter", b.peer, "ratio", "runs", "lag", "stall", "aim")
 	for _, r := range t.Rows {
 		if r.Bench != b.name {
 			continue
@@ -24,20 +24,20 @@ func (t *Table) Print(w io.Writer, b bench) {
 		if n := max(len(r.Values[Theirs]), len(r.Words[Theirs])); n > 0 && fmt.Sprint(n) != runs {
 			runs += fmt.Sprintf("/%d", n)
 		}
-		lag, aim := "", ""
+		lag, stall, aim := "", "", ""
 		if r.LagMS > 0 {
-			lag = number(r.LagMS)
+			lag, stall = number(r.LagMS), number(r.StallMS)
 		}
 		if r.AtMost != nil {
 			aim = "<= " + number(*r.AtMost)
 			switch r.judge() {
 			case "missed":
 				aim += "  MISSED"
-			case "lag":
-				aim += "  missed, but by less than the lab's lag"
+			case "noise":
+				aim += "  missed, by less than lag or stall"
 			}
 		}
-		fmt.Fprintf(w, line, what, r.cell(Ours), r.cell(Theirs), r.ratio(), runs, lag, aim)
+		fmt.Fprintf(w, line, what, r.cell(Ours), r.cell(Theirs), r.ratio(), runs, lag, stall, aim)
 	}
 	for _, n := range b.notes {
 		fmt.Fprintf(w, "  %s\n", n)

@@ -15,14 +15,17 @@ const (
 
 // Row is one line of the table: the values of all runs, in their order.
 type Row struct {
-	Bench  string      `json:"bench"`
-	What   string      `json:"what"`
-	Unit   string      `json:"unit,omitempty"`
+	Bench  string       `json:"bench"`
+	What   string       `json:"what"`
+	Unit   string       `json:"unit,omitempty"`
 	Values [2][]float64 `json:"values"` // by Side
-	Words  [2][]string `json:"words"`  // instead of numbers, by Side
-	LagMS  float64     `json:"lag_ms"` // the lab's own lateness at worst in these runs
-	AtMost *float64    `json:"at_most,omitempty"`
-	Missed string      `json:"missed,omitempty"` // set by judge
+	Words  [2][]string  `json:"words"`  // instead of numbers, by Side
+	// The lab's own lateness at worst in these runs, in ms: of the client's
+	// sending thread, and of the processors (netlab.Report).
+	LagMS   float64  `json:"lag_ms"`
+	StallMS float64  `json:"stall_ms"`
+	AtMost  *float64 `json:"at_most,omitempty"`
+	Missed  string   `json:"missed,omitempty"` // set by judge
 }
 
 // Aim sets what the value should not exceed.
@@ -31,17 +34,20 @@ func (r *Row) Aim(atMost float64) *Row {
 	return r
 }
 
-// Add takes the value of one run, and by how much the lab was late in it.
-func (r *Row) Add(s Side, value float64, lag time.Duration) {
+// noise is how late the lab was in one run.
+type noise struct{ lag, stall time.Duration }
+
+// Add takes the value of one run, and how late the lab was in it.
+func (r *Row) Add(s Side, value float64, n noise) {
 	r.Values[s] = append(r.Values[s], value)
-	r.LagMS = max(r.LagMS, ms(lag))
+	r.LagMS, r.StallMS = max(r.LagMS, ms(n.lag)), max(r.StallMS, ms(n.stall))
 }
 
 // Say takes the outcome of one run that is no number.
 func (r *Row) Say(s Side, word string) { r.Words[s] = append(r.Words[s], word) }
 
 // judge says how ours stands to the aim: "" reached in every run, "missed", or
-// "lag" where the lab's own lateness is as large as what is too much.
+// "noise" where the lab was late by as much as is too much.
 func (r *Row) judge() string {
 	if r.AtMost == nil || len(r.Values[Ours]) == 0 {
 		return ""
@@ -49,8 +55,8 @@ func (r *Row) judge() string {
 	switch over := slices.Max(r.Values[Ours]) - *r.AtMost; {
 	case over <= 0:
 		return ""
-	case r.Unit == "ms" && over <= r.LagMS:
-		return "lag"
+	case r.Unit == "ms" && over <= max(r.LagMS, r.StallMS):
+		return "noise"
 	default:
 		return "missed"
 	}

@@ -53,10 +53,10 @@ func allFaults(l *lab, side Side, p pair, advertise time.Duration) error {
 	s := p.lab()
 	skew := ms(106 * advertise / 256)
 	planned := func(what string, s Side, o outcome) {
-		l.row(what+": silence", "ms").Aim(20).Add(s, ms(o.silence), o.lag)
-		l.row(what+": UDP silence", "ms").Add(s, ms(o.udp), o.lag)
-		l.row(what+": pings lost", "").Aim(0).Add(s, float64(o.lost), 0)
-		l.row(what+": two holders at once", "ms").Aim(50).Add(s, ms(o.double), 0)
+		l.row(what+": silence", "ms").Add(s, ms(o.silence), o.noise)
+		l.row(what+": UDP silence", "ms").Add(s, ms(o.udp), o.noise)
+		l.row(what+": pings lost", "").Aim(0).Add(s, float64(o.lost), noise{})
+		l.row(what+": two holders at once", "ms").Aim(50).Add(s, ms(o.double), noise{})
 	}
 	// The rows in the order of the table.
 	l.row("crash: silence", "ms")
@@ -64,7 +64,7 @@ func allFaults(l *lab, side Side, p pair, advertise time.Duration) error {
 
 	ours, is := p.(ourPair)
 	if is {
-		o, err := strike(s, time.Second, func() error { return ours.failover() })
+		o, err := strike(s, advertise, time.Second, func() error { return ours.failover() })
 		if err != nil {
 			return fmt.Errorf("failover: %w", err)
 		}
@@ -74,7 +74,7 @@ func allFaults(l *lab, side Side, p pair, advertise time.Duration) error {
 		}
 	}
 
-	o, err := strike(s, 1500*time.Millisecond, func() error { return p.leave("r1") })
+	o, err := strike(s, advertise, 1500*time.Millisecond, func() error { return p.leave("r1") })
 	if err != nil {
 		return fmt.Errorf("SIGTERM: %w", err)
 	}
@@ -87,21 +87,21 @@ func allFaults(l *lab, side Side, p pair, advertise time.Duration) error {
 	}
 
 	port := s.Port("r1", "lan0")
-	if o, err = strike(s, 1200*time.Millisecond, port.Unplug); err != nil {
+	if o, err = strike(s, advertise, 1200*time.Millisecond, port.Unplug); err != nil {
 		return fmt.Errorf("LAN port: %w", err)
 	}
-	l.row("LAN port unplugged: silence", "ms").Aim(50).Add(side, ms(o.silence), o.lag)
-	l.row("LAN port unplugged: UDP silence", "ms").Add(side, ms(o.udp), o.lag)
+	l.row("LAN port unplugged: silence", "ms").Aim(50).Add(side, ms(o.silence), o.noise)
+	l.row("LAN port unplugged: UDP silence", "ms").Add(side, ms(o.udp), o.noise)
 	if err := errors.Join(port.Plug(), p.settled()); err != nil {
 		return fmt.Errorf("after the LAN port: %w", err)
 	}
 
-	if o, err = strike(s, 1200*time.Millisecond, func() error { return p.kill("r1") }); err != nil {
+	if o, err = strike(s, advertise, 1200*time.Millisecond, func() error { return p.kill("r1") }); err != nil {
 		return fmt.Errorf("SIGKILL: %w", err)
 	}
-	l.row("daemon killed: silence", "ms").Aim(50+skew).Add(side, ms(o.silence), o.lag)
-	l.row("daemon killed: UDP silence", "ms").Add(side, ms(o.udp), o.lag)
-	l.row("daemon killed: two holders at once", "ms").Aim(50).Add(side, ms(o.double), 0)
+	l.row("daemon killed: silence", "ms").Aim(50+skew).Add(side, ms(o.silence), o.noise)
+	l.row("daemon killed: UDP silence", "ms").Add(side, ms(o.udp), o.noise)
+	l.row("daemon killed: two holders at once", "ms").Aim(50).Add(side, ms(o.double), noise{})
 	l.row("daemon killed: holders after 1.2 s", "").Say(side, o.holders)
 	if err := errors.Join(p.start("r1"), p.settled()); err != nil {
 		return fmt.Errorf("after SIGKILL: %w", err)
@@ -113,11 +113,11 @@ func allFaults(l *lab, side Side, p pair, advertise time.Duration) error {
 func crash(l *lab, side Side, p pair, advertise time.Duration) error {
 	skew := 106 * advertise / 256
 	s := p.lab()
-	o, err := strike(s, 4*advertise+1500*time.Millisecond, func() error { return s.PowerOff("r1") })
+	o, err := strike(s, advertise, 4*advertise+1500*time.Millisecond, func() error { return s.PowerOff("r1") })
 	if err != nil {
 		return fmt.Errorf("crash: %w", err)
 	}
-	l.row("crash: silence", "ms").Aim(ms(3*advertise+skew)+20).Add(side, ms(o.silence), o.lag)
-	l.row("crash: UDP silence", "ms").Add(side, ms(o.udp), o.lag)
+	l.row("crash: silence", "ms").Aim(ms(3*advertise+skew)+20).Add(side, ms(o.silence), o.noise)
+	l.row("crash: UDP silence", "ms").Add(side, ms(o.udp), o.noise)
 	return nil
 }

@@ -1,0 +1,262 @@
+package integration
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"harouter/ha"
+	"harouter/test/netlab"
+	"harouter/test/site"
+)
+
+// TestThreeNodes: any two die one after the other, the last one serves.
+func TestThreeNodes(t *testing.T) {
+	nodes := "  r2: {address: 192.0.2.2, priority: 150}\n"
+	config := site.Replace(site.Config, nodes, nodes+"  r3: {address: 192.0.2.3, priority: 100}\n")
+	config = site.Replace(config, "preempt_delay: 2s", "preempt_delay: 1s")
+	c := pair(t, netlab.PairOptions{Routers: 3, WANOwn: true}, config)
+	must(t, c.Run("r3"))
+	must(t, c.Settled("r3", "r1", 10*time.Second))
+	all := []string{"r1", "r2", "r3"}
+	for _, order := range [][]string{{"r1", "r2", "r3"}, {"r1", "r3", "r2"}, {"r3", "r2", "r1"}} {
+		t.Run("only "+order[2]+" is left", func(t *testing.T) {
+			alive := slices.Clone(all)
+			for _, dead := range order[:2] {
+				must(t, c.PowerOff(dead))
+				alive = slices.DeleteFunc(alive, func(r string) bool { return r == dead })
+				heir := alive[0] // in the order of priorities
+				at := netlab.Now()
+				must(t, c.WaitHolder(site.LANAddress, heir, 3*time.Second))
+				if got, bound := netlab.Now().Sub(at), 3*advertise+156*advertise/256+noise; got > bound {
+					t.Errorf("%s took over after %v, at most %v", heir, got, bound)
+				}
+				for _, a := range []netip.Addr{site.WAN1, site.WAN2} {
+					must(t, c.WaitHolder(a, heir, time.Second))
+				}
+				// The hosts and ISPs have heard the announcement by now or never will.
+				only(t, heir+" serves", works(t, heir+" serves", connect(t, c, "h1", echo(site.Server), 30)), site.WAN1, site.WAN2)
+				for _, r := range alive {
+					must(t, c.Wait(dead+" is dead and "+heir+" is master", r, 4*time.Second, func(s ha.Status) bool {
+						i := slices.IndexFunc(s.Nodes, func(n ha.NodeStatus) bool { return n.Name == dead })
+						return !s.Nodes[i].Alive && s.VRRP.Master == heir
+					}))
+				}
+			}
+			for _, r := range order[:2] {
+				must(t, c.PowerOn(r))
+			}
+			must(t, c.Run(order[:2]...))
+			must(t, c.WaitHolder(site.LANAddress, "r1", 10*time.Second))
+			for _, r := range all {
+				must(t, c.Settled(r, "r1", 10*time.Second))
+			}
+			must(t, c.Wait("all agree", "r1", 4*time.Second, func(s ha.Status) bool {
+				for _, n := range s.Nodes {
+					if !n.Alive || n.Name != "r1" && n.Role != ha.RoleBackup {
+						return false
+					}
+				}
+				return true
+			}))
+		})
+	}
+	noLeaks(t, c)
+}
+
+// TestClusterOfOne: one node is master soon, serves, and leaves everything in
+// place when its daemon ends.
+func TestClusterOfOne(t *testing.T) {
+	config := site.Replace(site.Config, "  r2: {address: 192.0.2.2, priority: 150}\n", "")
+	c := installed(t, netlab.PairOptions{Routers: 1}, config)
+	at := netlab.Now()
+	must(t, c.Run("r1"))
+	must(t, c.WaitHolder(site.LANAddress, "r1", 5*time.Second))
+	atMost(t, "a lone node is master", netlab.Now().Sub(at), 3*advertise+56*advertise/256+2*time.Second, "340 ms")
+	must(t, c.Settled("r1", "r1", 5*time.Second))
+	s, err := c.Status("r1")
+	must(t, err)
+	if len(s.Nodes) != 1 || s.Role != ha.RoleMaster || len(s.Alarms) != 0 || !s.Config.InSync {
+		t.Errorf("status: %+v", s)
+	}
+	only(t, "the host", works(t, "the host", connect(t, c, "h1", echo(site.Server), 30)), site.WAN1, site.WAN2)
+	only(t, "the node", works(t, "the node", connect(t, c, "r1", echo(site.Server), 10)), site.WAN1, site.WAN2)
+	code, err := c.Daemons["r1"].Stop(10 * time.Second)
+	must(t, err)
+	if code != 0 {
+		t.Errorf("SIGTERM: exit code %d", code)
+	}
+	works(t, "without a daemon", connect(t, c, "h1", echo(site.Server), 10))
+	if h := c.Holders(site.LANAddress); len(h) != 1 {
+		t.Errorf("after SIGTERM of a lone node the address is held by %v", h)
+	}
+	noLeaks(t, c)
+}
+
+// TestNoLAN: two nodes with uplinks only.
+func TestNoLAN(t *testing.T) {
+	config := site.Replace(site.Config, "lans:\n  - {name: office, device: lan0, virtual_addresses: [192.168.77.1/24]}\n", "")
+	spec := netlab.Pair(netlab.PairOptions{WANOwn: true})
+	spec.LANs = nil
+	c := build(t, spec, config)
+	must(t, c.Run("r1", "r2"))
+	for _, r := range []string{"r1", "r2"} {
+		must(t, c.Settled(r, "r1", 15*time.Second))
+		_, err := c.Serve(r)
+		must(t, err)
+	}
+	held := func(by string) {
+		t.Helper()
+		for _, a := range []netip.Addr{site.WAN1, site.WAN2} {
+			must(t, c.WaitHolder(a, by, 3*time.Second))
+			works(t, a.String()+" on "+by, connect(t, c, "net", echo(a), 20))
+		}
+		works(t, "own traffic of "+by, connect(t, c, by, echo(site.Server), 20))
+	}
+	held("r1")
+	works(t, "own traffic of the backup", connect(t, c, "r2", echo(site.Server), 20))
+	_, err := c.Command("r1", "failover")
+	must(t, err)
+	held("r2")
+	_, err = c.Command("r1", "failover", "--to", "r1")
+	must(t, err)
+	held("r1")
+	at := netlab.Now()
+	must(t, c.PowerOff("r1"))
+	must(t, c.WaitHolder(site.WAN1, "r2", 3*time.Second))
+	atMost(t, "takeover", netlab.Now().Sub(at), 3*advertise+skew+noise, "340 ms")
+	held("r2")
+	noLeaks(t, c)
+}
+
+// TestManyUplinks: sixteen uplinks and three lans.
+func TestManyUplinks(t *testing.T) {
+	spec := netlab.Pair(netlab.PairOptions{Routers: 1, ISPs: 16, WANOwn: true})
+	for i := range 2 {
+		spec.LANs = append(spec.LANs, netlab.LANSpec{
+			Name: fmt.Sprintf("lan%d", i+2), Net: netip.MustParsePrefix(fmt.Sprintf("192.168.%d.0/24", 78+i)), Own: true, Hosts: 1})
+	}
+	var b strings.Builder
+	b.WriteString("cluster: home\nnodes:\n  r1: {address: 192.0.2.1}\nvrrp: {advertise: 100ms}\nlans:\n")
+	for i := range spec.LANs {
+		fmt.Fprintf(&b, "  - {name: l%d, device: lan%d, virtual_addresses: [192.168.%d.1/24]}\n", i, i, 77+i)
+	}
+	b.WriteString("uplinks:\n")
+	var virtual []netip.Addr
+	for i, isp := range spec.ISPs {
+		at := isp.Net.Addr().As4()
+		at[3]++
+		gateway := netip.AddrFrom4(at)
+		at[3] += 9
+		v := netip.AddrFrom4(at)
+		virtual = append(virtual, v)
+		fmt.Fprintf(&b, "  - {name: u%d, device: wan%d, gateway: %s, virtual_addresses: [%s/25], probe: {targets: [198.51.100.1], interval: 500ms}}\n", i+1, i+1, gateway, v)
+	}
+	c := build(t, spec, b.String())
+	must(t, c.Up("r1"))
+	for i := range spec.LANs {
+		h := fmt.Sprintf("h%d", i+1)
+		seen := works(t, h, connect(t, c, h, echo(site.Server), 400))
+		only(t, h, seen, virtual...)
+		for _, v := range virtual { // (15/16)^400 by chance
+			if seen[v] == 0 {
+				t.Errorf("of %s none of 400 connections used %v", h, v)
+			}
+		}
+	}
+	must(t, c.Port("r1", "wan16").Unplug())
+	must(t, c.Wait("the last is down", "r1", 2*time.Second, func(s ha.Status) bool { return s.Uplinks[15].Share == 0 }))
+	must(t, netlab.WaitFor("the slots in the kernel", time.Second, func() bool {
+		out, err := c.Router("r1").Exec("nft", "list", "map", "inet", "harouter", "slots_default")
+		return err == nil && !strings.Contains(out, "up_u16")
+	}))
+	only(t, "fifteen", works(t, "fifteen", connect(t, c, "h1", echo(site.Server), 200)), virtual[:15]...)
+	noLeaks(t, c)
+}
+
+// takeover cuts the power of r1 and expects r2 to serve.
+func takeover(t *testing.T, c *site.Cluster) {
+	t.Helper()
+	works(t, "before", connect(t, c, "h1", echo(site.Server), 20))
+	at := netlab.Now()
+	must(t, c.PowerOff("r1"))
+	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
+	atMost(t, "takeover", netlab.Now().Sub(at), 3*advertise+skew+noise, "340 ms")
+	for _, a := range []netip.Addr{site.WAN1, site.WAN2} {
+		must(t, c.WaitHolder(a, "r2", time.Second))
+	}
+	only(t, "after", works(t, "after", connect(t, c, "h1", echo(site.Server), 30)), site.WAN1, site.WAN2)
+	noLeaks(t, c)
+}
+
+// TestAddressOnLAN: there is no cable, the nodes' addresses lie on the lan.
+func TestAddressOnLAN(t *testing.T) {
+	config := site.Replace(site.Config, "address: 192.0.2.1,", "address: 192.168.77.2,")
+	config = site.Replace(config, "address: 192.0.2.2,", "address: 192.168.77.3,")
+	c := pair(t, netlab.PairOptions{WANOwn: true, NoCable: true}, config)
+	for _, r := range []string{"r1", "r2"} {
+		s, err := c.Status(r)
+		must(t, err)
+		if len(s.Alarms) != 1 || s.Alarms[0].Code != ha.AlarmOneWitness || s.Alarms[0].Subject != "office" {
+			t.Errorf("alarms of %s: %+v", r, s.Alarms)
+		}
+	}
+	handOver(t, c, "r1", "r2")
+	handOver(t, c, "r2", "r1")
+	takeover(t, c)
+}
+
+// TestUnicastOnly: adverts go between the nodes' addresses only.
+func TestUnicastOnly(t *testing.T) {
+	config := site.Replace(site.Config, "vrrp: {id: 51,", "vrrp: {id: 51, unicast_only: true,")
+	c := installed(t, netlab.PairOptions{WANOwn: true}, config)
+	onLAN, err := c.Port("r1", "lan0").Capture(nil)
+	must(t, err)
+	onCable, err := c.Port("r1", "sync0").Capture(nil)
+	must(t, err)
+	must(t, c.Up("r1", "r2"))
+	time.Sleep(5 * advertise)
+	if n := len(onLAN.Adverts()); n > 0 {
+		t.Errorf("%d adverts on the lan", n)
+	}
+	n := 0
+	for _, a := range onCable.Adverts() {
+		if a.Out {
+			n++
+			if a.Dst != netip.MustParseAddr("192.0.2.2") || !slices.Contains(a.Addresses, site.LANAddress) {
+				t.Errorf("an advert on the cable: to %v, listing %v", a.Dst, a.Addresses)
+			}
+		}
+	}
+	if n < 5 {
+		t.Errorf("%d adverts of r1 on the cable, want at least 5", n)
+	}
+	takeover(t, c)
+}
+
+// TestOtherDevices: the devices of r2 have other names.
+func TestOtherDevices(t *testing.T) {
+	config := site.Replace(site.Config, "r2: {address: 192.0.2.2, priority: 150}",
+		"r2: {address: 192.0.2.2, priority: 150, devices: {office: br0, cable: enp3s0, dsl: eth0.7}}")
+	c := installed(t, netlab.PairOptions{WANOwn: true}, config)
+	for old, name := range map[string]string{"lan0": "br0", "wan1": "enp3s0", "wan2": "eth0.7"} {
+		must(t, c.Router("r2").IP("link set "+old+" down", "link set "+old+" name "+name, "link set "+name+" up"))
+	}
+	must(t, c.Up("r1", "r2"))
+	one, err := c.Status("r1")
+	must(t, err)
+	must(t, c.Wait("same plan", "r2", 2*time.Second, func(s ha.Status) bool {
+		return s.PlanHash == one.PlanHash && s.Config.InSync && s.Uplinks[0].Device == "enp3s0" && s.Uplinks[1].Views["r2"].String() == "up"
+	}))
+	takeover(t, c)
+	have, err := c.Router("r2").Addresses()
+	must(t, err)
+	for device, p := range map[string]string{"br0": "192.168.77.1/24", "enp3s0": "203.0.113.10/25", "eth0.7": "203.0.113.140/25"} {
+		if !slices.Contains(have[device], netip.MustParsePrefix(p)) {
+			t.Errorf("r2 has %v on %s, want %s", have[device], device, p)
+		}
+	}
+}
