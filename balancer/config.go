@@ -46,7 +46,7 @@ type Input struct {
 	Active   bool                      // this node is master
 	Own      map[string][]netip.Addr   // this node's permanent addresses, by uplink
 	OwnLan   map[string][]netip.Prefix // this node's permanent prefixes, by lan
-	Gateways map[string]netip.Addr     // found for uplinks without a configured one
+	Gateways map[string]netip.Addr     // found for uplinks without a configured one; 0.0.0.0: point-to-point, needs none
 	Master   netip.Addr                // on a backup: the master's node address
 }
 

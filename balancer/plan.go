@@ -19,6 +19,7 @@ type Plan struct {
 
 	TableBase, RulePriority int // the ranges that are ours
 
+	Slots  map[string][SlotCount]int     // by policy: the uplink's id, 0 if there is none
 	Shares map[string]map[string]float64 // by policy, by uplink: 0…1 of the slots
 }
 
@@ -81,11 +82,12 @@ func Build(c Config, in Input) (Plan, error) {
 	if err := c.check(); err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Active: in.Active, TableBase: c.TableBase, RulePriority: c.RulePriority, Shares: map[string]map[string]float64{}}
+	p := Plan{Active: in.Active, TableBase: c.TableBase, RulePriority: c.RulePriority,
+		Slots: map[string][SlotCount]int{}, Shares: map[string]map[string]float64{}}
 	slots := make([][SlotCount]int, len(c.Policies))
 	for i, policy := range c.Policies {
 		slots[i] = c.slots(policy, in)
-		p.Shares[policy.Name] = c.shares(slots[i])
+		p.Slots[policy.Name], p.Shares[policy.Name] = slots[i], c.shares(slots[i])
 	}
 	p.Table = c.nft(in, slots)
 	p.Sysctls = c.sysctls()
@@ -112,13 +114,19 @@ func (c *Config) check() error {
 }
 
 func (c *Config) sysctls() []Sysctl {
-	out := []Sysctl{{Key: "net/ipv4/ip_forward", Value: "1", Keep: true}}
+	out := []Sysctl{
+		{Key: "net/ipv4/ip_forward", Value: "1", Keep: true},
+		// A device sends redirects if "all" or its own setting says so.
+		{Key: "net/ipv4/conf/all/send_redirects", Value: "0"},
+	}
 	var devices []string
+	uplink := map[string]bool{}
 	for _, l := range c.Lans {
 		devices = append(devices, l.Device)
 	}
 	for _, u := range c.Uplinks {
 		devices = append(devices, u.Device)
+		uplink[u.Device] = true
 	}
 	slices.Sort(devices)
 	for _, d := range slices.Compact(devices) {
@@ -128,8 +136,12 @@ func (c *Config) sysctls() []Sysctl {
 			{"promote_secondaries", "1"}, // a virtual address takes no other along
 			{"rp_filter", "0"},           // the way back is chosen by mark
 			{"send_redirects", "0"},      // hosts stay with the virtual address
+			{"forwarding", "1"},          // also where it was set for each device
 		} {
 			out = append(out, Sysctl{Key: "net/ipv4/conf/" + d + "/" + kv[0], Value: kv[1]})
+		}
+		if uplink[d] { // where rp_filter is on for all devices, it must look at our mark
+			out = append(out, Sysctl{Key: "net/ipv4/conf/" + d + "/src_valid_mark", Value: "1"})
 		}
 	}
 	return out
@@ -174,7 +186,7 @@ func (c *Config) routes(in Input, slots [][SlotCount]int) []Route {
 			out = append(out, Route{Table: t, To: p.Masked(), Hops: []Hop{{Device: u.Device}}})
 		}
 		if gw := c.gateway(u, in); gw.IsValid() {
-			out = append(out, Route{Table: t, To: any4, Hops: []Hop{{Device: u.Device, Gateway: gw}}})
+			out = append(out, Route{Table: t, To: any4, Hops: []Hop{via(u.Device, gw, 0)}})
 		}
 		out = append(out, Route{Table: t, To: any4, Unreachable: true, Metric: floor})
 	}
@@ -185,6 +197,15 @@ func (c *Config) routes(in Input, slots [][SlotCount]int) []Route {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.To.String(), b.To.String()))
 	})
 	return slices.CompactFunc(out, func(a, b Route) bool { return a.Table == b.Table && a.Metric == b.Metric && a.To == b.To })
+}
+
+// via is a hop to an uplink's gateway; 0.0.0.0 stands for a point-to-point
+// device, which needs none.
+func via(device string, gw netip.Addr, weight int) Hop {
+	if gw.IsUnspecified() {
+		gw = netip.Addr{}
+	}
+	return Hop{Device: device, Gateway: gw, Weight: weight}
 }
 
 // pool is the way of the node's own traffic: the uplinks that have slots, each
@@ -203,7 +224,7 @@ func (c *Config) pool(in Input, slots [][SlotCount]int) []Hop {
 			}
 			gw := c.gateway(u, in)
 			if n > 0 && gw.IsValid() && (in.Active && len(u.Virtual) > 0 || len(in.Own[u.Name]) > 0) {
-				hops = append(hops, Hop{Device: u.Device, Gateway: gw, Weight: n})
+				hops = append(hops, via(u.Device, gw, n))
 			}
 		}
 	}
@@ -212,7 +233,7 @@ func (c *Config) pool(in Input, slots [][SlotCount]int) []Hop {
 	}
 	for _, u := range c.Uplinks { // a healthy uplink of its own beats the detour
 		if gw := c.gateway(u, in); in.Usable[u.Name] && gw.IsValid() && len(in.Own[u.Name]) > 0 {
-			return []Hop{{Device: u.Device, Gateway: gw, Weight: 1}}
+			return []Hop{via(u.Device, gw, 1)}
 		}
 	}
 	for _, l := range c.Lans {
@@ -238,9 +259,9 @@ func (p Plan) String() string {
 	for _, s := range p.Sysctls {
 		value := s.Value
 		if strings.HasSuffix(s.Key, "/rp_filter") { // all=1 would make it strict
-			value = `$([ "$(cat /proc/sys/net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo ` + value + ")"
+			value = `$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo ` + value + ")"
 		}
-		fmt.Fprintf(&b, "echo %s > /proc/sys/%s\n", value, s.Key)
+		fmt.Fprintf(&b, "sysctl -qw %s=%s\n", s.Key, value)
 	}
 	for _, r := range p.Routes {
 		fmt.Fprintf(&b, "ip route add %v\n", r)
@@ -290,6 +311,9 @@ func (r Route) String() string {
 	}
 	if len(r.Hops) == 1 {
 		words = append(words, r.Hops[0].String())
+		if !r.Hops[0].Gateway.IsValid() {
+			words = append(words, "scope link")
+		}
 	} else {
 		for _, h := range r.Hops {
 			words = append(words, fmt.Sprintf("nexthop %v weight %d", h, h.Weight))
@@ -301,7 +325,7 @@ func (r Route) String() string {
 func (h Hop) String() string {
 	switch {
 	case !h.Gateway.IsValid():
-		return "dev " + h.Device + " scope link"
+		return "dev " + h.Device
 	case h.Device == "":
 		return "via " + h.Gateway.String()
 	}

@@ -40,6 +40,14 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 			nodes.Elements = append(nodes.Elements, Element{Addr: a})
 		}
 	}
+	inside := Set{Name: "inside", Key: KeyAddr4, Elements: slices.Clone(nodes.Elements)}
+	for _, l := range c.Lans {
+		for _, p := range slices.Concat(l.Virtual, in.OwnLan[l.Name]) {
+			if p.Addr().Is4() {
+				inside.Elements = append(inside.Elements, Element{Addr: p.Addr()})
+			}
+		}
+	}
 	virtual := Set{Name: "virtual", Key: KeyAddr4}
 	active := Set{Name: SetActive, Key: KeyProto}
 	if in.Active {
@@ -49,7 +57,7 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 	wanIn := Set{Name: "wan_in", Key: KeyIfname, Verdicts: true}
 	wanOut := Set{Name: "wan_out", Key: KeyIfname, Verdicts: true}
 	restore := Set{Name: "restore", Key: KeyMark, Verdicts: true}
-	nat := Set{Name: "nat", Key: KeyMark, Verdicts: true}
+	nat := Set{Name: "nat", Key: KeyIfname, Verdicts: true}
 	var perUplink []Chain
 	for _, u := range c.Uplinks {
 		id := c.mark(u)
@@ -57,27 +65,32 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 		wanIn.Elements = append(wanIn.Elements, Element{Ifname: u.Device, Verdict: jump("in_" + u.Name)})
 		wanOut.Elements = append(wanOut.Elements, Element{Ifname: u.Device, Verdict: jump("own_" + u.Name)})
 		restore.Elements = append(restore.Elements, Element{Mark: id, Verdict: jump("mark_" + u.Name)})
-		nat.Elements = append(nat.Elements, Element{Mark: id, Verdict: jump("nat_" + u.Name)})
-		translate := Rule{Device{Output: true, Name: u.Device}, Masquerade{}}
+		nat.Elements = append(nat.Elements, Element{Ifname: u.Device, Verdict: jump("nat_" + u.Name)})
+		translate := Rule{Masquerade{}}
 		if len(u.Virtual) > 0 {
-			translate = Rule{Device{Output: true, Name: u.Device}, SNAT{To: u.Virtual[0].Addr()}}
+			translate = Rule{SNAT{To: u.Virtual[0].Addr()}}
 		}
 		for _, p := range u.Virtual {
 			virtual.Elements = append(virtual.Elements, Element{Addr: p.Addr()})
 		}
 		perUplink = append(perUplink,
-			// What comes in on the uplink is answered through it.
-			Chain{Name: "in_" + u.Name, Rules: []Rule{{State{CtNew}, CtMarked{Mask: mask, Not: true}, SetCtMark{mask, id}}}},
+			// What comes in on the uplink is answered through it. The packet's own
+			// mark is for rp_filter (src_valid_mark): without it the kernel looks the
+			// source up in the main table, and drops all if there is no default.
+			Chain{Name: "in_" + u.Name, Rules: []Rule{
+				{State{CtNew}, CtMarked{Mask: mask, Not: true}, SetCtMark{mask, id}},
+				{SetMetaMark{mask, id}},
+			}},
 			// A new flow is given to it.
 			Chain{Name: "up_" + u.Name, Rules: []Rule{{Counter{}, SetCtMark{mask, id}, SetMetaMark{mask, id}}}},
 			// A flow that is on it stays on it.
 			Chain{Name: "mark_" + u.Name, Rules: []Rule{{SetMetaMark{mask, id}}}},
-			// The node's own flow went that way: remember.
+			// The route led there: remember.
 			Chain{Name: "own_" + u.Name, Rules: []Rule{{SetCtMark{mask, id}}}},
 			Chain{Name: "nat_" + u.Name, Rules: []Rule{translate}},
 		)
 	}
-	sets := []Set{lanIf, wanIf, nodes, virtual, active, grace, wanIn, wanOut, restore, nat}
+	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, wanIn, wanOut, restore, nat}
 	var classify []Rule
 	for i, p := range c.Policies {
 		m := Set{Name: "slots_" + p.Name, Key: KeySlot, Verdicts: true}
@@ -91,7 +104,12 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 		sets = append(sets, m)
 		classify = append(classify, Rule{VMap{By: ByRandom, Map: m.Name}})
 	}
-	classify = append(classify, Rule{Counter{}}) // nothing was picked
+	// Nothing was picked: old kernels may miss an element that is being
+	// exchanged. Once more, then it is counted, and dropped in to_wan.
+	if n := len(classify); n > 0 {
+		classify = append(classify, classify[n-1])
+	}
+	classify = append(classify, Rule{Counter{}})
 
 	chains := append([]Chain{
 		// Marks, before routing.
@@ -115,20 +133,35 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 			{others, ret},
 			{MetaMarked{Mask: mask}, ret},
 			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
-			{State{CtNew}, VMap{By: ByOutput, Map: "wan_out"}},
+			{State{CtNew}, FibType{Source: true, OnOutput: true, Type: "local"}, VMap{By: ByOutput, Map: "wan_out"}},
+		}},
+		// The node's own packets are not translated. In the moment between two
+		// roles some may have a way out but no address there: better none than
+		// one from an inner network.
+		{Name: "leave", Type: "filter", Hook: "postrouting", Priority: prioFilter, Rules: []Rule{
+			{others, ret},
+			{InSet{Output: true, Not: true, Set: "wan_if"}, ret},
+			{AddrIn{Set: "inside"}, FibType{Source: true, Type: "local"},
+				FibType{Source: true, OnOutput: true, Not: true, Type: "local"}, Counter{}, drop},
 		}},
 		// Towards uplinks: nothing without an entry but what begins here.
 		{Name: "forwarded", Type: "filter", Hook: "forward", Priority: prioFilter, Rules: []Rule{
 			{others, ret},
 			{InSet{Output: true, Set: "wan_if"}, jump("to_wan")},
 			// A more specific route of the main table led elsewhere: not ours.
-			{InSet{Set: "lan_if"}, State{CtNew}, CtMarked{Mask: mask}, SetCtMark{mask, 0}},
+			{InSet{Not: true, Set: "wan_if"}, State{CtNew}, CtMarked{Mask: mask}, SetCtMark{mask, 0}, SetMetaMark{mask, 0}},
 		}},
+		// Packets without a mark are of nobody's that we look after, unless they
+		// come from a lan: then they would leave without translation.
 		{Name: "to_wan", Rules: []Rule{
 			{InSet{Set: "lan_if"}, State{CtInvalid}, Counter{}, drop},
+			{AddrIn{Set: "nodes"}, State{CtInvalid}, Counter{}, drop},
+			{InSet{Set: "lan_if"}, State{CtNew}, MetaMarked{Mask: mask, Not: true}, Counter{}, drop},
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{State{CtNew}, TCPFlags{Mask: flagFIN | flagSYN | flagRST | flagACK, Value: flagSYN, Not: true}, jump("midstream")},
 			{State{CtNew}, ProtoIn{Not: true, Set: SetActive}, Counter{}, drop},
+			// To an uplink's own network the main table leads, whatever was drawn.
+			{State{CtNew}, VMap{By: ByOutput, Map: "wan_out"}},
 		}},
 		// TCP whose entry is not here: after a takeover it may still come; later
 		// the host learns that its connection is gone, the uplink never sees it.
@@ -155,13 +188,35 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: []Rule{
 			{others, ret},
 			{FibType{Source: true, Type: "local"}, ret},
-			{VMap{By: ByMetaMark, Mask: mask, Map: "nat"}},
+			{MetaMarked{Mask: mask, Not: true}, ret},
+			{VMap{By: ByOutput, Map: "nat"}},
 		}},
 	}, perUplink...)
 	for i := range sets {
 		sets[i].tidy()
 	}
 	return Table{Sets: sets, Chains: chains}
+}
+
+// WithoutListener is the table for a kernel that cannot tell whether a packet
+// has a listening socket (no NFT_SOCKET): instead of the packet, the answer is
+// dropped that would betray that there is none.
+func (t Table) WithoutListener() Table {
+	out := Table{Sets: t.Sets}
+	for _, c := range t.Chains {
+		if slices.ContainsFunc(c.Rules, func(r Rule) bool { return slices.Contains(r, Stmt(Listener{})) }) {
+			c.Rules = nil
+		}
+		out.Chains = append(out.Chains, c)
+	}
+	ret, drop := Jump{Kind: "return"}, Jump{Kind: "drop"}
+	out.Chains = append(out.Chains, Chain{Name: "mute", Type: "filter", Hook: "output", Priority: prioFilter, Rules: []Rule{
+		{Family4{Not: true}, ret},
+		{InSet{Output: true, Not: true, Set: "wan_if"}, ret},
+		{AddrIn{Set: "virtual"}, TCPFlags{Mask: flagRST, Value: flagRST}, Counter{}, drop},
+		{AddrIn{Set: "virtual"}, NoListener{}, Counter{}, drop},
+	}})
+	return out
 }
 
 // tidy sorts the elements and drops doubles: two lans may share a device.

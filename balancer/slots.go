@@ -14,6 +14,7 @@ type share struct {
 	name   string
 	id     int
 	weight int
+	usable bool
 }
 
 // Quota divides n by weights: each gets round(n·w/Σw) by the largest
@@ -63,71 +64,114 @@ func score(name string, slot int) uint64 {
 	return x ^ x>>33
 }
 
-// assign hands out the slots within the quotas: all pairs of slot and uplink
-// in the order of their score, each slot to the first that has quota left. It
-// depends on nothing but names, ids and weights, so that every node gets the
-// same map, and most slots keep their owner when weights change.
+// assign hands out the slots. First as if every share were usable: all pairs
+// of slot and uplink in the order of their score, each slot to the first that
+// has quota left. Then the slots of those that are not usable go to the others
+// in the same way, within the quotas among these.
+//
+// So the map depends on nothing but names, ids, weights and who is usable: every
+// node gets the same, and when an uplink is back the former map is. A death moves
+// the slots of the dead one; of the others' none, but one per uplink at most
+// where rounding takes it from a survivor.
 func assign(shares []share) [SlotCount]int {
 	shares = slices.Clone(shares)
 	slices.SortFunc(shares, func(a, b share) int { return cmp.Compare(a.id, b.id) })
-	weights := make([]int, len(shares))
-	for i, s := range shares {
-		weights[i] = s.weight
-	}
-	left := Quota(weights, SlotCount)
-	type pair struct {
-		score uint64
-		slot  int
-		who   int
-	}
-	pairs := make([]pair, 0, SlotCount*len(shares))
+	var pairs []bid
 	for i, s := range shares {
 		for slot := range SlotCount {
-			pairs = append(pairs, pair{score(s.name, slot), slot, i})
+			pairs = append(pairs, bid{score(s.name, slot), slot, i})
 		}
 	}
-	slices.SortFunc(pairs, func(a, b pair) int {
+	slices.SortFunc(pairs, func(a, b bid) int {
 		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.slot, b.slot), cmp.Compare(a.who, b.who))
 	})
+
+	var owner [SlotCount]int // index of the share + 1
+	fill(&owner, pairs, quotas(shares, func(share) bool { return true }))
+	left := quotas(shares, func(s share) bool { return s.usable })
+	for _, p := range pairs { // best first: what is over its quota loses its worst
+		if owner[p.slot] != p.who+1 {
+			continue
+		}
+		if left[p.who] == 0 {
+			owner[p.slot] = 0
+			continue
+		}
+		left[p.who]--
+	}
+	fill(&owner, pairs, left)
+
 	var slots [SlotCount]int
-	for _, p := range pairs {
-		if slots[p.slot] == 0 && left[p.who] > 0 {
-			slots[p.slot] = shares[p.who].id
-			left[p.who]--
+	for slot, who := range owner {
+		if who > 0 {
+			slots[slot] = shares[who-1].id
 		}
 	}
 	return slots
 }
 
+type bid struct {
+	score uint64
+	slot  int
+	who   int
+}
+
+// fill gives the slots without an owner to whom they score best with, as long
+// as he has quota left.
+func fill(owner *[SlotCount]int, pairs []bid, left []int) {
+	for _, p := range pairs {
+		if owner[p.slot] == 0 && left[p.who] > 0 {
+			owner[p.slot] = p.who + 1
+			left[p.who]--
+		}
+	}
+}
+
+// quotas are the numbers of slots of the shares that count; 0 for the others.
+func quotas(shares []share, counts func(share) bool) []int {
+	var weights, who []int
+	for i, s := range shares {
+		if counts(s) {
+			weights, who = append(weights, s.weight), append(who, i)
+		}
+	}
+	out := make([]int, len(shares))
+	for i, q := range Quota(weights, SlotCount) {
+		out[who[i]] = q
+	}
+	return out
+}
+
 // slots is a policy's map from slot to uplink id; all 0 if it has no uplink.
+// Only the lowest tier with a usable uplink counts.
 func (c *Config) slots(p Policy, in Input) [SlotCount]int {
-	var members []Uplink
-	for _, u := range c.members(p) {
-		if in.Usable[u.Name] && in.Verdicts[u.Name] != Disabled {
-			members = append(members, u)
+	members := c.members(p)
+	usable := func(u Uplink) bool { return in.Usable[u.Name] && in.Verdicts[u.Name] != Disabled }
+	if !slices.ContainsFunc(members, usable) { // nothing is withdrawn (DESIGN.md §5 row 9)
+		usable = func(u Uplink) bool { return in.Verdicts[u.Name] != Disabled }
+	}
+	tier := -1
+	for _, u := range members {
+		if usable(u) && (tier < 0 || u.Tier < tier) {
+			tier = u.Tier
 		}
 	}
-	if len(members) == 0 { // nothing is withdrawn (DESIGN.md §5 row 9)
-		for _, u := range c.members(p) {
-			if in.Verdicts[u.Name] != Disabled {
-				members = append(members, u)
-			}
-		}
-	}
-	if len(members) == 0 {
-		return [SlotCount]int{}
-	}
-	tier := slices.MinFunc(members, func(a, b Uplink) int { return cmp.Compare(a.Tier, b.Tier) }).Tier
 	var shares []share
 	for _, u := range members {
-		if u.Tier != tier || p.Method == Priority && len(shares) == 1 {
+		if u.Tier != tier {
+			continue
+		}
+		if p.Method == Priority {
+			if usable(u) {
+				return assign([]share{{name: u.Name, id: u.ID, usable: true}})
+			}
 			continue
 		}
 		w := u.Weight
 		if own, ok := p.Weights[u.Name]; ok {
 			w = own
 		}
-		shares = append(shares, share{name: u.Name, id: u.ID, weight: w})
+		shares = append(shares, share{name: u.Name, id: u.ID, weight: w, usable: usable(u)})
 	}
 	return assign(shares)
 }

@@ -97,11 +97,10 @@ type Stmt interface {
 type Selector uint8
 
 const (
-	ByInput    Selector = iota // iifname
-	ByOutput                   // oifname
-	ByCtMark                   // ct mark & mask
-	ByMetaMark                 // meta mark & mask
-	ByRandom                   // numgen random mod 256
+	ByInput  Selector = iota // iifname
+	ByOutput                 // oifname
+	ByCtMark                 // ct mark & mask
+	ByRandom                 // numgen random mod 256
 )
 
 // CtState is a set of connection states; the values are the kernel's
@@ -132,11 +131,6 @@ type (
 		Not    bool
 		Set    string
 	}
-	// Device matches one device name.
-	Device struct {
-		Output bool
-		Name   string
-	}
 	// AddrIn looks an address up in a set.
 	AddrIn struct {
 		Dst bool
@@ -147,10 +141,13 @@ type (
 		Not bool
 		Set string
 	}
-	// FibType matches the kind of route to an address: local, broadcast, multicast.
+	// FibType matches the kind of route to an address: local, broadcast, multicast;
+	// OnOutput: of that device alone.
 	FibType struct {
-		Source bool
-		Type   string
+		Source   bool
+		OnOutput bool
+		Not      bool
+		Type     string
 	}
 	// State matches connection states.
 	State struct{ States CtState }
@@ -169,8 +166,10 @@ type (
 		Mask, Value uint8
 		Not         bool
 	}
-	// EchoRequest matches ICMP echo requests.
+	// EchoRequest matches ICMP echo requests; NoListener matches the ICMP errors
+	// by which a host tells that it has no such port or protocol.
 	EchoRequest struct{}
+	NoListener  struct{}
 	// Listener matches packets that a local socket would take.
 	Listener struct{}
 	// VMap asks a verdict map.
@@ -198,7 +197,6 @@ type (
 
 func (Family4) stmt()     {}
 func (InSet) stmt()       {}
-func (Device) stmt()      {}
 func (AddrIn) stmt()      {}
 func (ProtoIn) stmt()     {}
 func (FibType) stmt()     {}
@@ -207,6 +205,7 @@ func (CtMarked) stmt()    {}
 func (MetaMarked) stmt()  {}
 func (TCPFlags) stmt()    {}
 func (EchoRequest) stmt() {}
+func (NoListener) stmt()  {}
 func (Listener) stmt()    {}
 func (VMap) stmt()        {}
 func (SetCtMark) stmt()   {}

@@ -21,7 +21,6 @@ func not(n bool) string {
 
 func (s Family4) String() string { return "meta nfproto " + not(s.Not) + "ipv4" }
 func (s InSet) String() string   { return side(s.Output) + " " + not(s.Not) + "@" + s.Set }
-func (s Device) String() string  { return fmt.Sprintf("%s %q", side(s.Output), s.Name) }
 func (s ProtoIn) String() string { return "meta nfproto " + not(s.Not) + "@" + s.Set }
 
 func (s AddrIn) String() string {
@@ -32,10 +31,14 @@ func (s AddrIn) String() string {
 }
 
 func (s FibType) String() string {
+	key := "daddr"
 	if s.Source {
-		return "fib saddr type " + s.Type
+		key = "saddr"
 	}
-	return "fib daddr type " + s.Type
+	if s.OnOutput {
+		key += " . oif"
+	}
+	return "fib " + key + " type " + not(s.Not) + s.Type
 }
 
 func (s State) String() string {
@@ -85,6 +88,9 @@ func tcpFlags(b uint8) string {
 }
 
 func (EchoRequest) String() string { return "icmp type echo-request" }
+func (NoListener) String() string {
+	return "icmp type destination-unreachable icmp code 2-3"
+}
 
 // Listener reads a property of the socket and accepts any value: without a
 // socket the rule does not match.
@@ -99,8 +105,6 @@ func (s VMap) String() string {
 		key = "oifname"
 	case ByCtMark:
 		key = fmt.Sprintf("ct mark & %#08x", s.Mask)
-	case ByMetaMark:
-		key = fmt.Sprintf("meta mark & %#08x", s.Mask)
 	case ByRandom:
 		key = fmt.Sprintf("numgen random mod %d", SlotCount)
 	}

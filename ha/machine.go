@@ -192,6 +192,10 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 // Role tells what the node is.
 func (m *Machine) Role() Role { return m.role }
 
+// Sure tells whether this node is master beyond doubt, so that addresses that
+// somebody took away may be put back.
+func (m *Machine) Sure() bool { return m.holding && !m.fenced && !m.vrrp.Suspect() }
+
 func (m *Machine) do(a ...Action) { m.out = append(m.out, a...) }
 
 func (m *Machine) record(kind, subject, from, to, reason string) {
@@ -244,8 +248,9 @@ func (m *Machine) onLinks(ev Links, now time.Time) {
 		if known && was.Carrier != link.Carrier {
 			m.record("node", device, carrier(was), carrier(link), "link event")
 		}
-		if link.Present && link.Carrier && (!was.Present || !was.Carrier) {
-			m.reapply = true // routes are lost when a link goes down
+		// Routes are lost when a link goes down, and when its last address goes.
+		if link.Present && link.Carrier && (!was.Present || !was.Carrier) || !slices.Equal(m.permanent(was), m.permanent(link)) {
+			m.reapply = true
 		}
 		m.links[device] = link
 	}
@@ -294,6 +299,11 @@ func (m *Machine) virtual(a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// permanent are the addresses of a link that are not the cluster's.
+func (m *Machine) permanent(l Link) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(l.Addresses), func(p netip.Prefix) bool { return m.virtual(p.Addr()) })
 }
 
 // own returns the node's permanent addresses on a device: neither virtual nor

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -24,6 +25,10 @@ type Loop struct {
 	pending map[uint64]chan string // commands that wait for their Answer
 	nextID  uint64
 	exit    *Exit
+
+	start time.Time
+	beat  atomic.Int64 // when the loop ran last, nanoseconds since start
+	sure  atomic.Bool  // what the machine said then
 }
 
 type ask struct {
@@ -38,8 +43,14 @@ func NewLoop(cfg Config, ports Ports, log *slog.Logger) *Loop {
 	return &Loop{
 		cfg: cfg, ports: ports, log: log,
 		urgent: make(chan Event, 4096), normal: make(chan Event, 1024), asks: make(chan ask),
-		pending: map[uint64]chan string{},
+		pending: map[uint64]chan string{}, start: time.Now(),
 	}
+}
+
+// MayRepair tells whether virtual addresses that are gone may be put back: only
+// while this loop is at work and sure of its role.
+func (l *Loop) MayRepair() bool {
+	return l.sure.Load() && time.Since(l.start)-time.Duration(l.beat.Load()) < sleepLimit(l.cfg.Advertise)
 }
 
 // Post hands an event over. It never blocks: under a flood, events that come
@@ -78,6 +89,8 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 			l.handle(Overslept{For: gap}, now)
 		}
 		last = now
+		l.sure.Store(l.machine.Sure())
+		l.beat.Store(int64(now.Sub(l.start)))
 		l.ports.Adverts.Renew()
 		l.ports.Beat()
 

@@ -79,11 +79,6 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 		}, nil
 	case balancer.InSet:
 		return []expr.Any{&expr.Meta{Key: ifaceKey(s.Output), Register: 1}, lookup(s.Set, s.Not)}, nil
-	case balancer.Device:
-		return []expr.Any{
-			&expr.Meta{Key: ifaceKey(s.Output), Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(s.Name)},
-		}, nil
 	case balancer.AddrIn:
 		offset := uint32(12)
 		if s.Dst {
@@ -96,8 +91,8 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 		return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, lookup(s.Set, s.Not)}, nil
 	case balancer.FibType:
 		return []expr.Any{
-			&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagSADDR: s.Source, FlagDADDR: !s.Source},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: u32(routeTypes[s.Type])},
+			&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagSADDR: s.Source, FlagDADDR: !s.Source, FlagOIF: s.OnOutput},
+			&expr.Cmp{Op: op(s.Not), Register: 1, Data: u32(routeTypes[s.Type])},
 		}, nil
 	case balancer.State:
 		return []expr.Any{
@@ -123,6 +118,13 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 		return append(l4proto(unix.IPPROTO_ICMP),
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{8}}), nil
+	case balancer.NoListener: // type 3, codes 2 and 3 (RFC 792)
+		return append(l4proto(unix.IPPROTO_ICMP),
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{3}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 1, Len: 1},
+			&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: []byte{2}},
+			&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{3}}), nil
 	case balancer.Listener:
 		return []expr.Any{
 			&expr.Socket{Key: expr.SocketKeyMark, Register: 1}, masked(0, 0),
@@ -163,8 +165,6 @@ func selector(s balancer.VMap) []expr.Any {
 		return []expr.Any{&expr.Meta{Key: ifaceKey(s.By == balancer.ByOutput), Register: 1}}
 	case balancer.ByCtMark:
 		return []expr.Any{&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, masked(s.Mask, 0)}
-	case balancer.ByMetaMark:
-		return []expr.Any{&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, masked(s.Mask, 0)}
 	case balancer.ByRandom:
 		return []expr.Any{&expr.Numgen{Register: 1, Modulus: balancer.SlotCount, Type: unix.NFT_NG_RANDOM}}
 	}

@@ -26,19 +26,18 @@ func (k *Kernel) applyRoutes(p balancer.Plan) error {
 	for _, r := range p.Routes {
 		route, err := k.kernelRoute(r)
 		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("route %v: %w", r, err))
+			failed = errors.Join(failed, &SkippedError{Item: "the route " + r.String(), Reason: err.Error()})
 			if route == nil {
 				continue
 			}
 		}
 		place := routePlace(*route)
 		want[place] = true
-		if old, ok := have[place]; ok && routeWay(old) == routeWay(*route) {
+		old, there := have[place]
+		if there && routeWay(old) == routeWay(*route) {
 			continue
 		}
-		if err := k.routes.RouteReplace(route); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("set the route %v: %w", r, err))
-		}
+		failed = errors.Join(failed, k.setRoute(r, route, there, old))
 	}
 	for place, route := range have {
 		if want[place] {
@@ -49,6 +48,46 @@ func (k *Kernel) applyRoutes(p balancer.Plan) error {
 		}
 	}
 	return failed
+}
+
+// setRoute writes one route. In the main table nothing is ever replaced, since
+// that could hit a route of others with the same destination: ours is put behind.
+func (k *Kernel) setRoute(r balancer.Route, route *netlink.Route, there bool, old netlink.Route) error {
+	set := k.routes.RouteReplace
+	if r.Table == unix.RT_TABLE_MAIN {
+		set = k.routes.RouteAppend
+	}
+	// What replaces a route with a dead hop shares it with the old one, dead.
+	if there && (r.Table == unix.RT_TABLE_MAIN || dead(old)) {
+		if err := k.routes.RouteDel(&old); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("remove the route %v: %w", r, err)
+		}
+	}
+	err := set(route)
+	switch {
+	case err == nil, errors.Is(err, unix.EEXIST):
+		return nil
+	case errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.ENODEV):
+		return &SkippedError{Item: "the route " + r.String(), Reason: "the device went away"}
+	case errors.Is(err, unix.EINVAL) && k.isOwn(route):
+		if there { // it would lead out without an address to be answered at
+			if err := k.routes.RouteDel(&old); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("remove the former route of %v: %w", r, err)
+			}
+		}
+		return &SkippedError{Item: "the route " + r.String(), Reason: "the gateway is an address of this node", soon: true}
+	}
+	return fmt.Errorf("set the route %v: %w", r, err)
+}
+
+// isOwn tells whether a gateway is an address that this node holds: on a backup
+// the way leads over the master's, which it may be about to give up.
+func (k *Kernel) isOwn(route *netlink.Route) bool {
+	addrs, err := k.routes.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return route.Gw != nil && a.IP.Equal(route.Gw) })
 }
 
 func (k *Kernel) ourRoutes() (map[string]netlink.Route, error) {
@@ -138,15 +177,23 @@ func destination(r netlink.Route) netip.Prefix {
 	return netip.PrefixFrom(a.Unmap(), bits)
 }
 
+func nextHops(r netlink.Route) []*netlink.NexthopInfo {
+	if len(r.MultiPath) > 0 {
+		return r.MultiPath
+	}
+	return []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw, Flags: r.Flags}}
+}
+
+// dead tells whether a hop's device was down, or without any address.
+func dead(r netlink.Route) bool {
+	return slices.ContainsFunc(nextHops(r), func(h *netlink.NexthopInfo) bool { return h.Flags&unix.RTNH_F_DEAD != 0 })
+}
+
 // routeWay is where it leads.
 func routeWay(r netlink.Route) string {
-	hops := r.MultiPath
-	if len(hops) == 0 {
-		hops = []*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}
-	}
 	var words []string
-	for _, h := range hops {
-		words = append(words, fmt.Sprint(h.LinkIndex, " ", h.Gw, " ", h.Hops))
+	for _, h := range nextHops(r) {
+		words = append(words, fmt.Sprint(h.LinkIndex, " ", h.Gw, " ", h.Hops, " ", h.Flags&unix.RTNH_F_DEAD))
 	}
 	slices.Sort(words)
 	return fmt.Sprint(r.Type, " ", r.Src, " ", strings.Join(words, ","))

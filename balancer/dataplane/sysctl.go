@@ -31,6 +31,8 @@ func readSysctl(key string) (string, error) {
 func (k *Kernel) applySysctls(wanted []balancer.Sysctl) error {
 	var failed error
 	var changed map[string]setting
+	type change struct{ key, value string }
+	var todo []change
 	for _, s := range wanted {
 		value := s.Value
 		if strings.HasSuffix(s.Key, "/rp_filter") {
@@ -63,15 +65,17 @@ func (k *Kernel) applySysctls(wanted []balancer.Sysctl) error {
 			}
 			changed[s.Key] = setting{Before: before, Ours: value}
 		}
-		if err := os.WriteFile(sysctlPath(s.Key), []byte(value), 0); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("set the sysctl %s: %w", s.Key, err))
+		todo = append(todo, change{s.Key, value})
+	}
+	if changed != nil { // first kept, then changed: a crash between loses nothing
+		if err := k.writeSettings(changed); err != nil { // routing goes on without it
+			k.cfg.Log.Warn("keep the sysctls before ours", "error", err)
 		}
 	}
-	if changed == nil {
-		return failed
-	}
-	if err := k.writeSettings(changed); err != nil { // routing goes on without it
-		k.cfg.Log.Warn("keep the sysctls before ours", "error", err)
+	for _, c := range todo {
+		if err := os.WriteFile(sysctlPath(c.key), []byte(c.value), 0); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("set the sysctl %s: %w", c.key, err))
+		}
 	}
 	return failed
 }

@@ -1,16 +1,21 @@
 #!/bin/sh
 set -e
-echo 1 > /proc/sys/net/ipv4/ip_forward
-echo 1 > /proc/sys/net/ipv4/conf/wan1/arp_ignore
-echo 2 > /proc/sys/net/ipv4/conf/wan1/arp_announce
-echo 1 > /proc/sys/net/ipv4/conf/wan1/promote_secondaries
-echo $([ "$(cat /proc/sys/net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0) > /proc/sys/net/ipv4/conf/wan1/rp_filter
-echo 0 > /proc/sys/net/ipv4/conf/wan1/send_redirects
-echo 1 > /proc/sys/net/ipv4/conf/wan2/arp_ignore
-echo 2 > /proc/sys/net/ipv4/conf/wan2/arp_announce
-echo 1 > /proc/sys/net/ipv4/conf/wan2/promote_secondaries
-echo $([ "$(cat /proc/sys/net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0) > /proc/sys/net/ipv4/conf/wan2/rp_filter
-echo 0 > /proc/sys/net/ipv4/conf/wan2/send_redirects
+sysctl -qw net/ipv4/ip_forward=1
+sysctl -qw net/ipv4/conf/all/send_redirects=0
+sysctl -qw net/ipv4/conf/wan1/arp_ignore=1
+sysctl -qw net/ipv4/conf/wan1/arp_announce=2
+sysctl -qw net/ipv4/conf/wan1/promote_secondaries=1
+sysctl -qw net/ipv4/conf/wan1/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
+sysctl -qw net/ipv4/conf/wan1/send_redirects=0
+sysctl -qw net/ipv4/conf/wan1/forwarding=1
+sysctl -qw net/ipv4/conf/wan1/src_valid_mark=1
+sysctl -qw net/ipv4/conf/wan2/arp_ignore=1
+sysctl -qw net/ipv4/conf/wan2/arp_announce=2
+sysctl -qw net/ipv4/conf/wan2/promote_secondaries=1
+sysctl -qw net/ipv4/conf/wan2/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
+sysctl -qw net/ipv4/conf/wan2/send_redirects=0
+sysctl -qw net/ipv4/conf/wan2/forwarding=1
+sysctl -qw net/ipv4/conf/wan2/src_valid_mark=1
 ip route add default table 7000 protocol 200 nexthop via 203.0.113.1 dev wan1 onlink weight 171 nexthop via 203.0.113.129 dev wan2 onlink weight 85
 ip route add default table 7001 protocol 200 via 203.0.113.1 dev wan1 onlink
 ip route add 203.0.113.0/25 table 7001 protocol 200 dev wan1 scope link
@@ -39,6 +44,10 @@ table inet harouter {
 		type ipv4_addr
 		elements = { 192.0.2.1, 192.0.2.2 }
 	}
+	set inside {
+		type ipv4_addr
+		elements = { 192.0.2.1, 192.0.2.2 }
+	}
 	set virtual {
 		type ipv4_addr
 		elements = { 203.0.113.10, 203.0.113.140 }
@@ -64,8 +73,8 @@ table inet harouter {
 		elements = { 0x100 : goto mark_cable, 0x200 : goto mark_dsl }
 	}
 	map nat {
-		type mark : verdict
-		elements = { 0x100 : goto nat_cable, 0x200 : goto nat_dsl }
+		type ifname : verdict
+		elements = { "wan1" : goto nat_cable, "wan2" : goto nat_dsl }
 	}
 	map slots_default {
 		typeof numgen random mod 256 : verdict
@@ -87,6 +96,7 @@ table inet harouter {
 	}
 	chain classify {
 		numgen random mod 256 vmap @slots_default
+		numgen random mod 256 vmap @slots_default
 		counter
 	}
 	chain out {
@@ -94,19 +104,28 @@ table inet harouter {
 		meta nfproto != ipv4 return
 		meta mark & 0x00003f00 != 0 return
 		ct mark & 0x00003f00 vmap @restore
-		ct state new oifname vmap @wan_out
+		ct state new fib saddr . oif type local oifname vmap @wan_out
+	}
+	chain leave {
+		type filter hook postrouting priority -10; policy accept;
+		meta nfproto != ipv4 return
+		oifname != @wan_if return
+		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
 	}
 	chain forwarded {
 		type filter hook forward priority -10; policy accept;
 		meta nfproto != ipv4 return
 		oifname @wan_if goto to_wan
-		iifname @lan_if ct state new ct mark & 0x00003f00 != 0 ct mark set ct mark & 0xffffc0ff | 0x00000000
+		iifname != @wan_if ct state new ct mark & 0x00003f00 != 0 ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
 	}
 	chain to_wan {
 		iifname @lan_if ct state invalid counter drop
+		ip saddr @nodes ct state invalid counter drop
+		iifname @lan_if ct state new meta mark & 0x00003f00 == 0 counter drop
 		meta mark & 0x00003f00 == 0 return
 		ct state new tcp flags & (fin | syn | rst | ack) != syn goto midstream
 		ct state new meta nfproto != @active counter drop
+		ct state new oifname vmap @wan_out
 	}
 	chain midstream {
 		meta nfproto @grace counter drop
@@ -131,10 +150,12 @@ table inet harouter {
 		type nat hook postrouting priority 100; policy accept;
 		meta nfproto != ipv4 return
 		fib saddr type local return
-		meta mark & 0x00003f00 vmap @nat
+		meta mark & 0x00003f00 == 0 return
+		oifname vmap @nat
 	}
 	chain in_cable {
 		ct state new ct mark & 0x00003f00 == 0 ct mark set ct mark & 0xffffc0ff | 0x00000100
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
 	}
 	chain up_cable {
 		counter ct mark set ct mark & 0xffffc0ff | 0x00000100 meta mark set meta mark & 0xffffc0ff | 0x00000100
@@ -146,10 +167,11 @@ table inet harouter {
 		ct mark set ct mark & 0xffffc0ff | 0x00000100
 	}
 	chain nat_cable {
-		oifname "wan1" snat ip to 203.0.113.10
+		snat ip to 203.0.113.10
 	}
 	chain in_dsl {
 		ct state new ct mark & 0x00003f00 == 0 ct mark set ct mark & 0xffffc0ff | 0x00000200
+		meta mark set meta mark & 0xffffc0ff | 0x00000200
 	}
 	chain up_dsl {
 		counter ct mark set ct mark & 0xffffc0ff | 0x00000200 meta mark set meta mark & 0xffffc0ff | 0x00000200
@@ -161,7 +183,7 @@ table inet harouter {
 		ct mark set ct mark & 0xffffc0ff | 0x00000200
 	}
 	chain nat_dsl {
-		oifname "wan2" snat ip to 203.0.113.140
+		snat ip to 203.0.113.140
 	}
 }
 EOF

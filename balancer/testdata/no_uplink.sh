@@ -1,11 +1,13 @@
 #!/bin/sh
 set -e
-echo 1 > /proc/sys/net/ipv4/ip_forward
-echo 1 > /proc/sys/net/ipv4/conf/lan0/arp_ignore
-echo 2 > /proc/sys/net/ipv4/conf/lan0/arp_announce
-echo 1 > /proc/sys/net/ipv4/conf/lan0/promote_secondaries
-echo $([ "$(cat /proc/sys/net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0) > /proc/sys/net/ipv4/conf/lan0/rp_filter
-echo 0 > /proc/sys/net/ipv4/conf/lan0/send_redirects
+sysctl -qw net/ipv4/ip_forward=1
+sysctl -qw net/ipv4/conf/all/send_redirects=0
+sysctl -qw net/ipv4/conf/lan0/arp_ignore=1
+sysctl -qw net/ipv4/conf/lan0/arp_announce=2
+sysctl -qw net/ipv4/conf/lan0/promote_secondaries=1
+sysctl -qw net/ipv4/conf/lan0/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
+sysctl -qw net/ipv4/conf/lan0/send_redirects=0
+sysctl -qw net/ipv4/conf/lan0/forwarding=1
 ip rule add priority 7000 lookup 254 suppress_prefixlength 0 protocol 200
 nft -f - <<'EOF'
 table inet harouter {
@@ -19,6 +21,10 @@ table inet harouter {
 	set nodes {
 		type ipv4_addr
 		elements = { 192.0.2.1, 192.0.2.2 }
+	}
+	set inside {
+		type ipv4_addr
+		elements = { 192.0.2.1, 192.0.2.2, 192.168.77.1, 192.168.77.2 }
 	}
 	set virtual {
 		type ipv4_addr
@@ -41,7 +47,7 @@ table inet harouter {
 		type mark : verdict
 	}
 	map nat {
-		type mark : verdict
+		type ifname : verdict
 	}
 	map slots_default {
 		typeof numgen random mod 256 : verdict
@@ -62,6 +68,7 @@ table inet harouter {
 	}
 	chain classify {
 		numgen random mod 256 vmap @slots_default
+		numgen random mod 256 vmap @slots_default
 		counter
 	}
 	chain out {
@@ -69,19 +76,28 @@ table inet harouter {
 		meta nfproto != ipv4 return
 		meta mark & 0x00003f00 != 0 return
 		ct mark & 0x00003f00 vmap @restore
-		ct state new oifname vmap @wan_out
+		ct state new fib saddr . oif type local oifname vmap @wan_out
+	}
+	chain leave {
+		type filter hook postrouting priority -10; policy accept;
+		meta nfproto != ipv4 return
+		oifname != @wan_if return
+		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
 	}
 	chain forwarded {
 		type filter hook forward priority -10; policy accept;
 		meta nfproto != ipv4 return
 		oifname @wan_if goto to_wan
-		iifname @lan_if ct state new ct mark & 0x00003f00 != 0 ct mark set ct mark & 0xffffc0ff | 0x00000000
+		iifname != @wan_if ct state new ct mark & 0x00003f00 != 0 ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
 	}
 	chain to_wan {
 		iifname @lan_if ct state invalid counter drop
+		ip saddr @nodes ct state invalid counter drop
+		iifname @lan_if ct state new meta mark & 0x00003f00 == 0 counter drop
 		meta mark & 0x00003f00 == 0 return
 		ct state new tcp flags & (fin | syn | rst | ack) != syn goto midstream
 		ct state new meta nfproto != @active counter drop
+		ct state new oifname vmap @wan_out
 	}
 	chain midstream {
 		meta nfproto @grace counter drop
@@ -106,7 +122,8 @@ table inet harouter {
 		type nat hook postrouting priority 100; policy accept;
 		meta nfproto != ipv4 return
 		fib saddr type local return
-		meta mark & 0x00003f00 vmap @nat
+		meta mark & 0x00003f00 == 0 return
+		oifname vmap @nat
 	}
 }
 EOF

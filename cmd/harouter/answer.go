@@ -69,6 +69,7 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 	// The edges count all, the machine only what reached it in a flood.
 	maps.Copy(s.Drops.VRRP, d.wire.Counters())
 	maps.Copy(s.Drops.Gossip, d.gossip.Counters())
+	s.Repairs.Address = d.vip.Repairs()
 	if present, err := d.vip.Present(); err == nil {
 		for i := range s.VirtualAddresses {
 			a := &s.VirtualAddresses[i]

@@ -126,6 +126,7 @@ func (d *daemon) build() error {
 	}
 	v := d.s.vip()
 	v.Log = d.log.part("vip")
+	v.MayRepair = func() bool { return d.loop.MayRepair() }
 	if d.vip, err = vip.New(v); err != nil {
 		return err
 	}

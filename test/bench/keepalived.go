@@ -82,6 +82,12 @@ func (p *theirPair) start(routers ...string) error {
 	for _, name := range routers {
 		r := p.Router(name)
 		run := r.RunDir()
+		// After a SIGKILL: where nobody buries the dead child, it counts as running.
+		for _, left := range []string{"keepalived.pid", "vrrp.pid"} {
+			if err := os.Remove(filepath.Join(run, left)); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
 		d, err := r.Start("keepalived", tool("keepalived"), "-P", "-n", "-l", "-D", "-f", filepath.Join(r.ConfigDir(), "keepalived.conf"),
 			"-p", filepath.Join(run, "keepalived.pid"), "-r", filepath.Join(run, "vrrp.pid"))
 		if err != nil {
@@ -105,11 +111,22 @@ func (p *theirPair) leave(router string) error {
 	return err
 }
 
-// kill ends all its processes: the parent would start a killed child again.
+// kill ends both its processes as one. Of two that see each other die, the
+// parent would start the child again, and the child would leave in good order;
+// and a stopped child goes on when its parent dies: the child first.
 func (p *theirPair) kill(router string) error {
-	if err := p.Router(router).Signal(syscall.SIGKILL); err != nil {
+	r, parent := p.Router(router), p.daemons[router]
+	if err := r.Signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	<-p.daemons[router].Done()
-	return nil
+	all, err := r.Processes()
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		if c.PID != parent.PID {
+			err = errors.Join(err, syscall.Kill(c.PID, syscall.SIGKILL))
+		}
+	}
+	return errors.Join(err, parent.Kill())
 }

@@ -102,11 +102,22 @@ func TestNoLAN(t *testing.T) {
 	spec := netlab.Pair(netlab.PairOptions{WANOwn: true})
 	spec.LANs = nil
 	c := build(t, spec, config)
+	cable, err := c.Port("r1", "sync0").Capture(nil)
+	must(t, err)
 	must(t, c.Run("r1", "r2"))
 	for _, r := range []string{"r1", "r2"} {
 		must(t, c.Settled(r, "r1", 15*time.Second))
 		_, err := c.Serve(r)
 		must(t, err)
+	}
+	adverts := cable.Adverts()
+	for _, a := range adverts {
+		if !slices.Equal(a.Addresses, []netip.Addr{site.WAN1}) {
+			t.Fatalf("an advert from %v lists %v, want the first uplink's %v", a.Src, a.Addresses, site.WAN1)
+		}
+	}
+	if len(adverts) == 0 {
+		t.Error("no adverts on the cable")
 	}
 	held := func(by string) {
 		t.Helper()
@@ -118,7 +129,7 @@ func TestNoLAN(t *testing.T) {
 	}
 	held("r1")
 	works(t, "own traffic of the backup", connect(t, c, "r2", echo(site.Server), 20))
-	_, err := c.Command("r1", "failover")
+	_, err = c.Command("r1", "failover")
 	must(t, err)
 	held("r2")
 	_, err = c.Command("r1", "failover", "--to", "r1")

@@ -1,0 +1,212 @@
+package dataplane
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/userdata"
+	mdnetlink "github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"harouter/balancer"
+)
+
+// present is our table as it is in the kernel.
+type present struct {
+	flags    uint32
+	chains   map[string]*nftables.Chain
+	tags     map[string][]string // of the rules, by chain
+	sets     map[string]*nftables.Set
+	elements map[string]map[string]string // by set, key bytes to verdict
+	strange  bool                         // holds what cannot be read: not from us
+}
+
+// readTable returns nil if there is no table of ours.
+func (k *Kernel) readTable() (*present, error) {
+	c := k.nft
+	table, err := c.ListTableOfFamily(ourTable.Name, ourTable.Family)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	have := &present{
+		flags: table.Flags, chains: map[string]*nftables.Chain{},
+		sets: map[string]*nftables.Set{}, elements: map[string]map[string]string{},
+	}
+	chains, err := c.ListChainsOfTableFamily(ourTable.Family)
+	if err != nil {
+		return nil, err
+	}
+	for _, ch := range chains {
+		if ch.Table.Name == ourTable.Name {
+			have.chains[ch.Name] = ch
+		}
+	}
+	if have.tags, err = k.readTags(); err != nil {
+		return nil, fmt.Errorf("read the rules: %w", err)
+	}
+	sets, err := c.GetSets(ourTable)
+	if err != nil {
+		have.strange = true
+		return have, nil
+	}
+	for _, s := range sets {
+		if s.Anonymous {
+			continue
+		}
+		s.Table = ourTable
+		have.sets[s.Name] = s
+		elements, err := c.GetSetElements(s)
+		if err != nil {
+			return nil, fmt.Errorf("read the set %s: %w", s.Name, err)
+		}
+		have.elements[s.Name] = map[string]string{}
+		for _, e := range elements {
+			have.elements[s.Name][string(e.Key)] = readVerdict(e.Val)
+		}
+	}
+	return have, nil
+}
+
+// readTags lists the comments of all rules of our table, in order, by chain. It
+// does not look at the rules themselves (as nftables.Conn.GetRules does): one
+// dump is enough, and no foreign expression can make it fail. The socket is
+// kept: closing one waits until the kernel has freed what was last replaced.
+func (k *Kernel) readTags() (map[string][]string, error) {
+	if k.rules == nil {
+		c, err := mdnetlink.Dial(unix.NETLINK_NETFILTER, nil)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.SetReadBuffer(8 << 20); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+		k.rules = c
+	}
+	ae := mdnetlink.NewAttributeEncoder()
+	ae.String(unix.NFTA_RULE_TABLE, ourTable.Name)
+	attrs, err := ae.Encode()
+	if err != nil {
+		return nil, err
+	}
+	for try := 1; ; try++ {
+		answer, err := k.rules.Execute(mdnetlink.Message{
+			Header: mdnetlink.Header{
+				Type:  unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE,
+				Flags: mdnetlink.Request | mdnetlink.Dump,
+			},
+			Data: append([]byte{byte(ourTable.Family), unix.NFNETLINK_V0, 0, 0}, attrs...),
+		})
+		if err != nil {
+			err = errors.Join(err, k.rules.Close())
+			k.rules = nil
+			return nil, err
+		}
+		tags, interrupted, err := parseTags(answer)
+		// Interrupted: the ruleset, not necessarily ours, changed meanwhile. If it
+		// does so all the time, a chain too much may be written anew.
+		if err != nil || !interrupted || try == 5 {
+			return tags, err
+		}
+	}
+}
+
+func parseTags(answer []mdnetlink.Message) (tags map[string][]string, interrupted bool, err error) {
+	tags = map[string][]string{}
+	for _, m := range answer {
+		interrupted = interrupted || m.Header.Flags&unix.NLM_F_DUMP_INTR != 0
+		if len(m.Data) < 4 {
+			continue
+		}
+		ad, err := mdnetlink.NewAttributeDecoder(m.Data[4:])
+		if err != nil {
+			return nil, false, err
+		}
+		chain, tag := "", ""
+		for ad.Next() {
+			switch ad.Type() {
+			case unix.NFTA_RULE_CHAIN:
+				chain = ad.String()
+			case unix.NFTA_RULE_USERDATA:
+				tag = comment(ad.Bytes())
+			}
+		}
+		if err := ad.Err(); err != nil {
+			return nil, false, err
+		}
+		tags[chain] = append(tags[chain], tag)
+	}
+	return tags, interrupted, nil
+}
+
+// comment takes the comment out of a rule's user data, a list of type, length,
+// value. (userdata.GetString panics if somebody's length is wrong.)
+func comment(b []byte) string {
+	for len(b) >= 2 && len(b) >= 2+int(b[1]) {
+		if userdata.Type(b[0]) == userdata.TypeComment && b[1] > 0 {
+			return string(b[2 : 1+int(b[1])]) // without the NUL
+		}
+		b = b[2+int(b[1]):]
+	}
+	return ""
+}
+
+// readVerdict decodes a map element's verdict (NFTA_VERDICT_CODE, _CHAIN).
+func readVerdict(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	ad, err := mdnetlink.NewAttributeDecoder(b)
+	if err != nil {
+		return "?"
+	}
+	ad.ByteOrder = binary.BigEndian
+	chain := ""
+	var code int32
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NFTA_VERDICT_CODE:
+			code = int32(ad.Uint32())
+		case unix.NFTA_VERDICT_CHAIN:
+			chain = ad.String()
+		}
+	}
+	for name, kind := range verdicts {
+		if ad.Err() == nil && int32(kind) == code {
+			return (balancer.Jump{Kind: name, Chain: chain}).String()
+		}
+	}
+	return "?"
+}
+
+// fits tells whether chains and sets that have a plan's names are of its kinds.
+func (h *present) fits(t balancer.Table) bool {
+	if h.strange {
+		return false
+	}
+	for _, c := range t.Chains {
+		have := h.chains[c.Name]
+		if have == nil {
+			continue
+		}
+		if (c.Hook != "") != (have.Hooknum != nil) {
+			return false
+		}
+		if c.Hook != "" && (*have.Hooknum != *hooks[c.Hook] || int(*have.Priority) != c.Priority || string(have.Type) != c.Type) {
+			return false
+		}
+	}
+	for _, s := range t.Sets {
+		have := h.sets[s.Name]
+		typ, _ := keyType(s.Key)
+		// (The library does not read the key length of maps.)
+		if have != nil && (have.IsMap != s.Verdicts || have.HasTimeout != s.Timeout || !s.Verdicts && have.KeyType.Bytes != typ.Bytes) {
+			return false
+		}
+	}
+	return true
+}
