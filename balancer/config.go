@@ -43,7 +43,8 @@ type Config struct {
 type Input struct {
 	Usable   map[string]bool           // uplinks that get new flows, by the master's word
 	Verdicts map[string]Verdict        // the master's
-	Active   bool                      // this node is master
+	Holding  bool                      // the virtual addresses are on this node: its own traffic may use them
+	Active   bool                      // this node takes new flows: it is master, or was until a moment ago
 	Own      map[string][]netip.Addr   // this node's permanent addresses, by uplink
 	OwnLan   map[string][]netip.Prefix // this node's permanent prefixes, by lan
 	Gateways map[string]netip.Addr     // found for uplinks without a configured one; 0.0.0.0: point-to-point, needs none

@@ -223,12 +223,12 @@ func (c *Config) pool(in Input, slots [][SlotCount]int) []Hop {
 				}
 			}
 			gw := c.gateway(u, in)
-			if n > 0 && gw.IsValid() && (in.Active && len(u.Virtual) > 0 || len(in.Own[u.Name]) > 0) {
+			if n > 0 && gw.IsValid() && (in.Holding && len(u.Virtual) > 0 || len(in.Own[u.Name]) > 0) {
 				hops = append(hops, via(u.Device, gw, n))
 			}
 		}
 	}
-	if len(hops) > 0 || in.Active {
+	if len(hops) > 0 || in.Holding {
 		return hops
 	}
 	for _, u := range c.Uplinks { // a healthy uplink of its own beats the detour

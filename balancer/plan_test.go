@@ -39,9 +39,9 @@ func pair() (Config, Input) {
 		}, Input{
 			Usable:   map[string]bool{"cable": true, "dsl": true},
 			Verdicts: map[string]Verdict{"cable": Up, "dsl": Up},
-			Active:   true,
-			OwnLan:   map[string][]netip.Prefix{"office": prefixes("192.168.77.2/24")},
-			Own:      map[string][]netip.Addr{"cable": {addr("203.0.113.2")}, "dsl": {addr("203.0.113.130")}},
+			Active:   true, Holding: true,
+			OwnLan: map[string][]netip.Prefix{"office": prefixes("192.168.77.2/24")},
+			Own:    map[string][]netip.Addr{"cable": {addr("203.0.113.2")}, "dsl": {addr("203.0.113.130")}},
 		}
 }
 
@@ -51,10 +51,10 @@ var slotList = regexp.MustCompile(`elements = \{ 0 : goto up_[^}]*\}`)
 func TestPlanText(t *testing.T) {
 	for name, change := range map[string]func(*Config, *Input){
 		"master":             func(*Config, *Input) {},
-		"backup":             func(_ *Config, in *Input) { in.Active = false },
-		"backup_without_own": func(_ *Config, in *Input) { in.Active, in.Own = false, nil },
+		"backup":             func(_ *Config, in *Input) { in.Active, in.Holding = false, false },
+		"backup_without_own": func(_ *Config, in *Input) { in.Active, in.Holding, in.Own = false, false, nil },
 		"backup_without_any_own": func(_ *Config, in *Input) {
-			in.Active, in.Own, in.OwnLan, in.Master = false, nil, nil, addr("192.0.2.1")
+			in.Active, in.Holding, in.Own, in.OwnLan, in.Master = false, false, nil, nil, addr("192.0.2.1")
 		},
 		"one_uplink_dead":  func(_ *Config, in *Input) { in.Usable["dsl"], in.Verdicts["dsl"] = false, Down },
 		"own_address_only": func(c *Config, _ *Input) { c.Uplinks[1].Virtual = nil },
@@ -152,7 +152,7 @@ func TestHash(t *testing.T) {
 	c, in := pair()
 	base := Hash(c, in)
 	same := map[string]func(*Config, *Input){
-		"backup":         func(_ *Config, in *Input) { in.Active = false },
+		"backup":         func(_ *Config, in *Input) { in.Active, in.Holding = false, false },
 		"devices":        func(c *Config, _ *Input) { c.Uplinks[0].Device, c.Lans[0].Device = "enp3s0", "enp4s0" },
 		"own addresses":  func(_ *Config, in *Input) { in.Own, in.OwnLan = nil, nil },
 		"found gateways": func(_ *Config, in *Input) { in.Gateways = map[string]netip.Addr{"dsl": addr("203.0.113.200")} },

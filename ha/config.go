@@ -58,6 +58,7 @@ const (
 	handoffLimit  = time.Second             // a hand-over that takes longer is off
 	forwardLimit  = 8 * time.Second         // a command given on another node
 	lingerFor     = time.Second             // after a hand-over the old master goes on taking new flows
+	retryAfter    = 5 * time.Second         // a plan that could not be applied whole
 	sweepAfter    = time.Second             // second deletion of a dead uplink's flows
 	claimPatience = 3                       // unanswered claims before a node insists
 	alarmHold     = 8 * time.Second         // an alarm that counts events lasts this long after the last

@@ -50,12 +50,14 @@ type Machine struct {
 	sweeps   []sweep
 	sources  map[string]Source
 
-	input    balancer.Input
-	plan     balancer.Plan
-	planHash string
-	planSeq  uint64
-	reapply  bool
-	routed   bool // a plan has been applied
+	input      balancer.Input
+	plan       balancer.Plan
+	planHash   string
+	planSeq    uint64
+	reapply    bool
+	routed     bool // a plan has been applied
+	retry      time.Time
+	applyError string
 
 	told       PeerState
 	toldAt     time.Time
@@ -172,6 +174,7 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	}
 	earlier(m.vrrp.Deadline())
 	earlier(m.deactivate)
+	earlier(m.retry)
 	if m.handoff != nil {
 		earlier(m.handoff.until)
 	}
@@ -229,6 +232,9 @@ func (m *Machine) settleTimers(now time.Time) {
 	}
 	if !m.deactivate.IsZero() && !now.Before(m.deactivate) {
 		m.setActive(false, false)
+	}
+	if !m.retry.IsZero() && !now.Before(m.retry) {
+		m.retry, m.reapply = time.Time{}, true
 	}
 	m.sweeps = slices.DeleteFunc(m.sweeps, func(s sweep) bool {
 		if now.Before(s.at) {

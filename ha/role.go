@@ -120,6 +120,7 @@ func (m *Machine) onSwitched(ev Switched, now time.Time) {
 	if ev.Seq == m.removing {
 		m.removing = 0
 	}
+	m.reapply = true // routes may have waited for an address, or gone with one
 	if ev.Seq != m.adding {
 		return
 	}

@@ -78,7 +78,7 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 
 	start := time.Now()
 	l.machine = NewMachine(l.cfg, start)
-	every := Lease(l.cfg.Advertise) / 4
+	every := Lease(l.cfg.Advertise) / 3
 	limit := sleepLimit(l.cfg.Advertise)
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -89,7 +89,7 @@ func (m *Machine) settlePlan() {
 		return
 	}
 	in := balancer.Input{
-		Usable: maps.Clone(m.pool), Verdicts: maps.Clone(m.verdicts), Active: m.active,
+		Usable: maps.Clone(m.pool), Verdicts: maps.Clone(m.verdicts), Active: m.active, Holding: m.holding,
 		Own: map[string][]netip.Addr{}, OwnLan: map[string][]netip.Prefix{},
 		Gateways: maps.Clone(m.gateways),
 	}
@@ -123,8 +123,17 @@ func (m *Machine) settlePlan() {
 // onApplied ends the flows of uplinks that left the pool, now that no new one
 // can go there, and once more later for those that were being born.
 func (m *Machine) onApplied(ev Applied, now time.Time) {
+	text := ""
 	if ev.Err != nil {
-		m.record("repair", "plan", "", "", ev.Err.Error())
+		text = ev.Err.Error()
+		m.retry = now.Add(retryAfter)
+	}
+	if text != m.applyError { // a device that is missing stays so for long
+		m.applyError = text
+		if text == "" {
+			text = "complete again"
+		}
+		m.record("repair", "plan", "", "", text)
 	}
 	m.routed = true
 	if ev.Seq != m.planSeq {

@@ -20,7 +20,7 @@ func (m *Machine) Status(now time.Time) Status {
 		Config: ConfigStatus{Hash: m.cfg.Hash, InSync: true},
 		VRRP: VRRPStatus{
 			ID: m.cfg.VRID, Version: m.cfg.VRRPVersion, Priority: own.Priority, EffectivePriority: m.vrrp.Priority(),
-			AdvertiseMS: float64(m.cfg.Advertise) / float64(time.Millisecond), Master: m.master(),
+			AdvertiseMS: float64(m.cfg.Advertise) / float64(time.Millisecond), Master: m.master(now),
 			Transitions: uint64(m.transitions),
 		},
 		PlanHash: m.planHash,
@@ -40,7 +40,7 @@ func (m *Machine) Status(now time.Time) Status {
 		s.Nodes = append(s.Nodes, node)
 		s.ConntrackSync.Peers = append(s.ConntrackSync.Peers, SyncPeer{Name: n.Name, State: SyncOff})
 	}
-	holder := m.master()
+	holder := m.master(now)
 	address := func(p netip.Prefix, device string) {
 		s.VirtualAddresses = append(s.VirtualAddresses, AddressStatus{Address: p, Device: device, HeldBy: holder})
 	}
@@ -67,12 +67,22 @@ func (m *Machine) Status(now time.Time) Status {
 	return s
 }
 
-// master names who is master as far as this node knows, "" nobody.
-func (m *Machine) master() string {
-	if m.vrrp.State() == vrrp.Master {
+// master names who is master as far as this node knows, "" nobody. A node that
+// takes no part in the election believes what the others tell.
+func (m *Machine) master(now time.Time) string {
+	switch m.vrrp.State() {
+	case vrrp.Master:
 		return m.cfg.Node
+	case vrrp.Backup:
+		return m.vrrp.Master()
+	case vrrp.Initialize:
 	}
-	return m.vrrp.Master()
+	for _, n := range m.cfg.Nodes {
+		if p := m.peers[n.Name]; p != nil && p.alive(now) && p.told && p.state.Role == RoleMaster {
+			return p.Name
+		}
+	}
+	return ""
 }
 
 func (m *Machine) ownStatus(n Node) NodeStatus {

@@ -34,9 +34,9 @@ func twoUplinks() (balancer.Config, balancer.Input) {
 	in := balancer.Input{
 		Usable:   map[string]bool{"cable": true, "dsl": true},
 		Verdicts: map[string]balancer.Verdict{"cable": balancer.Up, "dsl": balancer.Up},
-		Active:   true,
-		Own:      map[string][]netip.Addr{"cable": {netip.MustParseAddr("203.0.113.2")}},
-		OwnLan:   map[string][]netip.Prefix{"office": prefix("192.168.77.2/24")},
+		Active:   true, Holding: true,
+		Own:    map[string][]netip.Addr{"cable": {netip.MustParseAddr("203.0.113.2")}},
+		OwnLan: map[string][]netip.Prefix{"office": prefix("192.168.77.2/24")},
 	}
 	return c, in
 }
@@ -134,7 +134,7 @@ func TestScriptGivesTheSame(t *testing.T) {
 		t.Run(fmt.Sprintf("active=%t", active), func(t *testing.T) {
 			netlab.Sh(t, "for d in lan0 wan1 wan2; do ip link del $d 2>/dev/null || true; done; nft flush ruleset")
 			devices(t)
-			in.Active = active
+			in.Active, in.Holding = active, active
 			p := build(t, c, in)
 			k := open(t)
 			must(t, k.Apply(t.Context(), p))
@@ -212,10 +212,10 @@ func TestSequence(t *testing.T) {
 	steps := []func(){
 		func() {},
 		func() { in.Usable = map[string]bool{"cable": true} },
-		func() { in.Active = false },
+		func() { in.Active, in.Holding = false, false },
 		func() { in.Own = nil },
 		func() { in.OwnLan = nil },
-		func() { in.Active, in.Usable = true, map[string]bool{"dsl": true} },
+		func() { in.Active, in.Holding, in.Usable = true, true, map[string]bool{"dsl": true} },
 		func() { c.Uplinks[0].Weight = 7; in.Usable = map[string]bool{"cable": true, "dsl": true} },
 		func() { c.Uplinks[1].Virtual = nil },
 		func() {
@@ -289,7 +289,7 @@ func TestActivate(t *testing.T) {
 	devices(t)
 	k := open(t)
 	c, in := twoUplinks()
-	in.Active = false
+	in.Active, in.Holding = false, false
 	must(t, k.Activate(t.Context(), false, false)) // before there is a table
 	p := build(t, c, in)
 	must(t, k.Apply(t.Context(), p))

@@ -124,7 +124,7 @@ func TestBackupDropsNewFlows(t *testing.T) {
 	conn, _, err := client.dial(serverAddr+":80", time.Second)
 	must(t, err)
 
-	in.Active = false
+	in.Active, in.Holding = false, false
 	must(t, k.Activate(t.Context(), false, false))
 	must(t, k.Apply(t.Context(), build(t, c, in)))
 	if err := echo(conn, time.Second); err != nil {
@@ -293,7 +293,7 @@ func TestOwnTraffic(t *testing.T) {
 	}
 	_, _, server := world(t)
 	c, in := settings()
-	in.Active = false
+	in.Active, in.Holding = false, false
 	k := quietKernel(t)
 	must(t, k.Apply(t.Context(), build(t, c, in)))
 	server.serve(80)
@@ -322,7 +322,7 @@ func TestOwnTraffic(t *testing.T) {
 	}
 
 	must(t, k.Activate(t.Context(), true, false))
-	in.Active = true
+	in.Active, in.Holding = true, true
 	must(t, k.Apply(t.Context(), build(t, c, in)))
 	hold(t)
 	connect(60)

@@ -166,7 +166,7 @@ func TestStepDownWithoutWANAddress(t *testing.T) {
 	c, in := twoUplinks()
 	in.Own = nil
 	must(t, k.Apply(t.Context(), build(t, c, in)))
-	in.Active = false
+	in.Active, in.Holding = false, false
 	done := make(chan error)
 	go func() { done <- k.Apply(t.Context(), build(t, c, in)) }()
 	pool := func() string { return netlab.Sh(t, "ip route show table 7000") }
@@ -177,10 +177,10 @@ func TestStepDownWithoutWANAddress(t *testing.T) {
 		t.Errorf("pool: %q", s)
 	}
 	// And if the address never goes, that is told.
-	in.Active = true
+	in.Active, in.Holding = true, true
 	must(t, k.Apply(t.Context(), build(t, c, in)))
 	netlab.Sh(t, "ip addr add 192.168.77.1/24 dev lan0 noprefixroute")
-	in.Active = false
+	in.Active, in.Holding = false, false
 	if err := k.Apply(t.Context(), build(t, c, in)); err == nil || !OnlySkipped(err) {
 		t.Errorf("error: %v", err)
 	}

@@ -24,7 +24,7 @@ func TestActivateFindsTheFormerTable(t *testing.T) {
 	}
 	devices(t)
 	c, in := twoUplinks()
-	in.Active = false
+	in.Active, in.Holding = false, false
 	p := build(t, c, in)
 	must(t, quietKernel(t).Apply(t.Context(), p))
 
@@ -72,7 +72,7 @@ func TestApplyNeverUndoesActivate(t *testing.T) {
 			default:
 			}
 			n := int(applies.Add(1))
-			in.Active = n%2 == 0
+			in.Active, in.Holding = n%2 == 0, n%2 == 0
 			c.Uplinks[0].Weight = 1 + n%5
 			if err := k.Apply(t.Context(), build(t, c, in)); err != nil {
 				t.Errorf("apply %d: %v", n, err)

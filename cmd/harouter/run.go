@@ -83,19 +83,34 @@ func run(ctx context.Context, c *common, s *settings) error {
 			return fmt.Errorf("make the directory %s: %w", dir, err)
 		}
 	}
-	server, err := control.Listen(c.runDir, d.handle, d.log.part("control"))
-	if err != nil {
+	if err := patiently(func() (err error) {
+		d.control, err = control.Listen(c.runDir, d.handle, d.log.part("control"))
+		return err
+	}); err != nil {
 		return err
 	}
-	d.control = server
-	defer server.Close()
-	if err := d.checkPorts(); err != nil {
+	defer d.control.Close()
+	if err := patiently(d.checkPorts); err != nil {
 		return err
 	}
 	if err := d.build(); err != nil {
 		return err
 	}
 	return d.run(ctx)
+}
+
+// patience is how long a former self that was killed may take to vanish: its
+// lock and its ports are free only when the kernel has ended all its threads.
+const patience = 700 * time.Millisecond
+
+// patiently tries again for a moment before it takes an error for final.
+func patiently(try func() error) error {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		err := try()
+		if err == nil || time.Now().After(end) {
+			return err
+		}
+	}
 }
 
 // checkPorts refuses a taken port before anything is changed.

@@ -82,11 +82,12 @@ func run(runs int, only, file string) error {
 	for _, v := range about {
 		fmt.Printf("%-12s %s\n", v.Name, v.Text)
 	}
-	failed := 0
+	failed, done := 0, 0
 	for _, b := range benches {
 		if !chosen.MatchString(b.name) {
 			continue
 		}
+		done++
 		l.name = b.name
 		l.tell("%s", b.title)
 		if err := b.run(l); err != nil {
@@ -95,6 +96,9 @@ func run(runs int, only, file string) error {
 			b.notes = append([]string{fmt.Sprintf("NOT COMPLETE: %.300s", err)}, b.notes...)
 		}
 		l.Print(os.Stdout, b)
+	}
+	if done == 0 {
+		return fmt.Errorf("-only %s: no bench is named so", only)
 	}
 	took := time.Since(l.begin).Round(time.Second)
 	fmt.Printf("\ntook %s. lag, stall: by how many ms the client's sending thread was late at worst, and for how long a processor stood still.\n", took)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 )
@@ -18,14 +19,32 @@ type Row struct {
 	Bench  string       `json:"bench"`
 	What   string       `json:"what"`
 	Unit   string       `json:"unit,omitempty"`
-	Values [2][]float64 `json:"values"` // by Side
-	Words  [2][]string  `json:"words"`  // instead of numbers, by Side
+	Values [2][]float64 `json:"-"` // by Side
+	Words  [2][]string  `json:"-"` // instead of numbers, by Side
 	// The lab's own lateness at worst in these runs, in ms: of the client's
 	// sending thread, and of the processors (netlab.Report).
 	LagMS   float64  `json:"lag_ms"`
 	StallMS float64  `json:"stall_ms"`
 	AtMost  *float64 `json:"at_most,omitempty"`
 	Missed  string   `json:"missed,omitempty"` // set by judge
+}
+
+// MarshalJSON names the two sides.
+func (r *Row) MarshalJSON() ([]byte, error) {
+	type plain Row
+	type side struct {
+		Values []float64 `json:"values,omitempty"`
+		Words  []string  `json:"words,omitempty"`
+	}
+	var theirs *side
+	if len(r.Values[Theirs])+len(r.Words[Theirs]) > 0 {
+		theirs = &side{r.Values[Theirs], r.Words[Theirs]}
+	}
+	return json.Marshal(struct {
+		*plain
+		Ours side  `json:"ours"`
+		Peer *side `json:"peer,omitempty"`
+	}{(*plain)(r), side{r.Values[Ours], r.Words[Ours]}, theirs})
 }
 
 // Aim sets what the value should not exceed.

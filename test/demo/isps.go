@@ -20,7 +20,7 @@ func (s *story) ispDies() ([]string, error) {
 	if err := s.BlackholeBeyond("dsl"); err != nil {
 		return nil, err
 	}
-	s.screen.Doing("waiting for the probes to tell")
+	s.screen.Doing("probing")
 	out, err := s.verdict("down")
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (s *story) ispReturns() ([]string, error) {
 	if err := s.Restore("dsl"); err != nil {
 		return nil, err
 	}
-	s.screen.Doing("waiting for the probes to tell")
+	s.screen.Doing("probing")
 	in, err := s.verdict("up")
 	if err != nil {
 		return nil, err

@@ -88,7 +88,12 @@ func (s *story) sum(failed error) {
 // logs shows the ends of the daemons' logs, before they go with the site.
 func (s *story) logs() {
 	for _, r := range []string{"r1", "r2"} {
-		lines := strings.Split(strings.TrimSpace(s.Log(r)), "\n")
+		log := strings.TrimSpace(s.Log(r))
+		if log == "" {
+			s.screen.Print("", r+" has logged nothing")
+			continue
+		}
+		lines := strings.Split(log, "\n")
 		s.screen.Print("", "the end of the log of "+r+":")
 		s.screen.Print(lines[max(0, len(lines)-8):]...)
 	}
@@ -123,8 +128,8 @@ func (s *story) start() ([]string, error) {
 	return []string{fmt.Sprintf("r1 is master after %s, r2 is backup; both ISPs are up", span(after))}, nil
 }
 
-// Of each new connection of split: how many, and how far from 2 : 1 chance may
-// take them (four times the standard deviation).
+// The new connections of split: how many, how many of them cable should get,
+// and how far from that chance may take it (four standard deviations).
 const (
 	connections = 150
 	expected    = connections * 2 / 3

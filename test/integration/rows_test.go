@@ -183,7 +183,7 @@ func TestRow3Planned(t *testing.T) {
 	moved := func(what string, at netlab.Instant, to string) {
 		t.Helper()
 		must(t, c.WaitHolder(site.LANAddress, to, 3*time.Second))
-		if v := w.Vacant(site.LANAddress, at); v > 0 {
+		if v := w.Vacant(site.LANAddress, at); v > time.Millisecond { // two threads' time stamps
 			t.Errorf("%s: nobody held the address for %v", what, v)
 		}
 		atMost(t, what+": two holders", w.Overlap(site.LANAddress, at), 50*time.Millisecond, "2 ms")

@@ -129,11 +129,9 @@ func TestNoLAN(t *testing.T) {
 	}
 	held("r1")
 	works(t, "own traffic of the backup", connect(t, c, "r2", echo(site.Server), 20))
-	_, err = c.Command("r1", "failover")
-	must(t, err)
+	failover(t, c, "r1", "r2")
 	held("r2")
-	_, err = c.Command("r1", "failover", "--to", "r1")
-	must(t, err)
+	failover(t, c, "r1", "r1") // asked on the other node
 	held("r1")
 	at := netlab.Now()
 	must(t, c.PowerOff("r1"))

@@ -85,11 +85,23 @@ func noLeaks(t *testing.T, c *site.Cluster) {
 // handOver moves the mastership and waits until both nodes agree.
 func handOver(t *testing.T, c *site.Cluster, from, to string) {
 	t.Helper()
-	_, err := c.Command(from, "failover", "--to", to)
-	must(t, err)
+	failover(t, c, from, to)
 	must(t, c.WaitHolder(site.LANAddress, to, 3*time.Second))
 	for _, r := range []string{from, to} {
 		must(t, c.Settled(r, to, 5*time.Second))
+	}
+}
+
+// failover asks until it is done: a node that has just noticed that the machine
+// stood still refuses for a moment.
+func failover(t *testing.T, c *site.Cluster, from, to string) {
+	t.Helper()
+	var err error
+	if netlab.WaitFor("failover", 3*time.Second, func() bool {
+		_, err = c.Command(from, "failover", "--to", to)
+		return err == nil
+	}) != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -396,8 +408,7 @@ func midstream(t *testing.T, c *site.Cluster, net *netlab.Node) {
 		return n, first
 	}
 	since := netlab.Now()
-	_, err := c.Command("r1", "failover", "--to", "r2")
-	must(t, err)
+	failover(t, c, "r1", "r2")
 	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
 	var taken netlab.Instant
 	for _, ch := range c.Watch().Changes(site.LANAddress) {
@@ -407,7 +418,7 @@ func midstream(t *testing.T, c *site.Cluster, net *netlab.Node) {
 	}
 	works(t, "new connections right after the takeover", connect(t, c, "h1", to, 5))
 	sent := 0
-	err = netlab.WaitFor("a reset", 5*time.Second, func() bool {
+	err := netlab.WaitFor("a reset", 5*time.Second, func() bool {
 		if due := int(netlab.Now().Sub(taken)/(50*time.Millisecond)) + 1; due > sent {
 			sent = due
 			sendTCP(t, c.Host("h1"), from, to, ack)
@@ -470,18 +481,27 @@ func TestWarmBackupWithoutOwnAddresses(t *testing.T) {
 			}
 			backup := func(r string) {
 				t.Helper()
-				// The way through the master is told by gossip, a moment after the role.
-				if !c.Router(r).Reaches(site.Server, 2*time.Second) {
+				// The way through the master is told by gossip, a moment after the
+				// role; it must not wait until the old one stops forwarding.
+				at := netlab.Now()
+				if !c.Router(r).Reaches(site.Server, 3*time.Second) {
 					t.Errorf("the backup %s does not reach the internet", r)
 				}
+				atMost(t, "the backup "+r+" reaches the internet", netlab.Now().Sub(at), 300*time.Millisecond+noise, "at once")
 				only(t, r+" as backup", works(t, r+" as backup", connect(t, c, r, echo(site.Server), 20)), allowed[r]...)
 			}
 			backup("r2")
 			// Without own WAN addresses the table of the node's own traffic
 			// follows the role: the master goes out itself, the backup through it.
 			unchanged(t, c, o.WANOwn)
+			// Not one packet of the node that gives the addresses away may leave by an
+			// uplink with an address that is not of that uplink.
+			client, err := c.Load("r1", netlab.Load{Fresh: []netlab.Fresh{{Server: echo(site.Server), Interval: 2 * time.Millisecond}}})
+			must(t, err)
 			handOver(t, c, "r1", "r2")
 			backup("r1")
+			_, err = client.Stop()
+			must(t, err)
 			works(t, "r2 as master", connect(t, c, "r2", echo(site.Server), 20))
 			only(t, "host", works(t, "host", connect(t, c, "h1", echo(site.Server), 20)), virtual...)
 			noLeaks(t, c)
