@@ -152,9 +152,9 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source}, now)
 		return
 	}
-	was := m.vrrp.State()
+	was, planned := m.vrrp.State(), m.handoff != nil
 	m.elect(heard, now)
-	if was == vrrp.Master && m.vrrp.State() == vrrp.Backup && heard.Ours && heard.Priority != 0 {
+	if was == vrrp.Master && !planned && m.vrrp.State() == vrrp.Backup && heard.Ours && heard.Priority != 0 {
 		// It may never hear that there were two, and hosts may have learnt this
 		// node's address.
 		m.do(Send{To: heard.Speaker, Message: Message{Kind: KindGaveWay}})

@@ -161,6 +161,14 @@ func isSoon(err error) bool {
 	return errors.As(err, &s) && s.soon && OnlySkipped(err)
 }
 
+// Prepare sets the plan's sysctls alone, so that the values from before are
+// kept whatever the other parts of the program set later.
+func (k *Kernel) Prepare(p balancer.Plan) error {
+	k.applying.Lock()
+	defer k.applying.Unlock()
+	return k.applySysctls(p.Sysctls)
+}
+
 // Cleanup takes everything of ours away; sysctls go back to what they were if
 // they still hold our value. A second one does nothing.
 func (k *Kernel) Cleanup(context.Context) error {

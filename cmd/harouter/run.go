@@ -188,6 +188,9 @@ func (d *daemon) run(parent context.Context) error {
 	if err := d.guard.start(); err != nil {
 		return err
 	}
+	if err := d.prepare(); err != nil {
+		d.log.part("dataplane").Warn("sysctls", "error", err)
+	}
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
@@ -204,12 +207,15 @@ func (d *daemon) run(parent context.Context) error {
 	} else if found > 0 {
 		d.loop.Post(ha.Found{Addresses: found})
 	}
-	var exit ha.Exit
+	var exit *ha.Exit
 	group.Go(func() error {
 		defer cancel()
-		var err error
-		exit, err = d.loop.Run(ctx)
-		return err
+		e, err := d.loop.Run(ctx)
+		if err != nil || ctx.Err() != nil {
+			return err
+		}
+		exit = &e
+		return d.dismiss(e) // before anything else: from now on nothing beats
 	})
 	group.Go(func() error { d.signals(ctx); return nil })
 	if err := notify("READY=1"); err != nil {
@@ -217,24 +223,42 @@ func (d *daemon) run(parent context.Context) error {
 	}
 	d.log.part("ha").Info("started", "cluster", d.s.file.Cluster, "node", d.s.node, "version", versionString(), "config", d.s.file.Hash[:12])
 	err := group.Wait()
-	return errors.Join(err, d.leave(exit, err))
+	if exit == nil || !exit.Clean { // without an exit, the guard sees this process end and does what is right
+		return err
+	}
+	return errors.Join(err, d.clean())
 }
 
-// leave ends the guard as the machine said, and cleans if it was asked to.
-func (d *daemon) leave(exit ha.Exit, failed error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+// prepare sets the sysctls before anything else looks at the devices.
+func (d *daemon) prepare() error {
+	cfg, err := d.s.balancer()
+	if err != nil {
+		return err
+	}
+	plan, err := balancer.Build(cfg, balancer.Input{})
+	if err != nil {
+		return err
+	}
+	return d.plane.Prepare(plan)
+}
+
+const leaveLimit = 3 * time.Second
+
+// dismiss ends the guard, or leaves the addresses to it.
+func (d *daemon) dismiss(exit ha.Exit) error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveLimit)
 	defer cancel()
-	switch {
-	case failed != nil:
-		return nil // the guard sees this process die and does what is right
-	case exit.Keep:
+	if exit.Keep {
 		return d.guard.client.Release(ctx)
 	}
-	err := d.guard.client.Retire(ctx)
-	if exit.Clean {
-		err = errors.Join(err, d.plane.Cleanup(ctx), d.vip.Cleanup(ctx))
-	}
-	return err
+	return d.guard.client.Retire(ctx)
+}
+
+// clean takes away what would otherwise stay for the next run.
+func (d *daemon) clean() error {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveLimit)
+	defer cancel()
+	return errors.Join(d.plane.Cleanup(ctx), d.vip.Cleanup(ctx))
 }
 
 // signals turns SIGTERM and SIGINT into an orderly leave; the second one ends

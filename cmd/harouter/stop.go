@@ -52,12 +52,8 @@ func stopDaemon(ctx context.Context, c *common, args stopArgs) error {
 		return err
 	}
 	for end := time.Now().Add(stopLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		client, err := control.Dial(c.runDir)
-		if errors.Is(err, control.ErrNoDaemon) {
+		if control.Ended(c.runDir) {
 			return nil
-		}
-		if err == nil {
-			client.Close()
 		}
 	}
 	return fmt.Errorf("the daemon in %s did not end within %v: look at its log", c.runDir, stopLimit)

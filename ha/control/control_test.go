@@ -313,9 +313,23 @@ func TestOneDaemonInARunDirectory(t *testing.T) {
 	if _, err := os.Stat(socketPath(d.dir)); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("socket after the end: %v", err)
 	}
-	d.err = make(chan error, 1)
-	d.start()
-	d.end()
+	if Ended(d.dir) {
+		t.Error("a daemon that answers no more, but has not closed, counts as ended")
+	}
+	for range 2 {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		if !Ended(d.dir) {
+			t.Error("not ended after Close")
+		}
+		d.err = make(chan error, 1)
+		d.start()
+		d.end()
+	}
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
 
 	// one that never ran
 	s, err := Listen(d.dir, d.handle, nil)

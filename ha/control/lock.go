@@ -34,3 +34,14 @@ func takeLock(runDir string) (*os.File, error) {
 	_, _ = f.WriteAt(fmt.Appendln(nil, os.Getpid()), 0)
 	return f, nil
 }
+
+// Ended tells whether no daemon has run-dir any more: it may have closed its
+// socket long before it has done all that leaving takes.
+func Ended(runDir string) bool {
+	f, err := os.OpenFile(lockPath(runDir), os.O_RDWR, 0)
+	if err != nil {
+		return true
+	}
+	defer f.Close()
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
+}

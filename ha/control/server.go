@@ -39,7 +39,7 @@ type Server struct {
 // Listen makes this process the daemon of runDir, which is created if need be,
 // and opens the socket, replacing that of a daemon which is gone. Clients wait
 // until Run. The error is a sentence for the person who started a second
-// daemon. The lock is held until Run ends, or Close.
+// daemon. The lock is held until Close.
 func Listen(runDir string, handle Handler, log *slog.Logger) (*Server, error) {
 	path := socketPath(runDir)
 	if len(path) > maxSocketPath {
@@ -87,10 +87,17 @@ func Listen(runDir string, handle Handler, log *slog.Logger) (*Server, error) {
 func (s *Server) String() string { return "control" }
 
 // Close ends a server that never ran.
-func (s *Server) Close() error { return errors.Join(s.socket.Close(), s.lock.Close()) }
+func (s *Server) Close() error {
+	err := s.socket.Close()
+	if errors.Is(err, net.ErrClosed) { // Run has ended
+		err = nil
+	}
+	return errors.Join(err, s.lock.Close())
+}
 
 // Run answers until ctx ends; commands that are under way then have their ctx
-// ended too, and Run waits for them. The socket is removed, the lock released.
+// ended too, and Run waits for them. The socket is removed; the lock stays until
+// Close, since a daemon that does not answer any more may still be leaving.
 func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	stop := context.AfterFunc(ctx, func() { s.socket.Close() })
@@ -123,9 +130,6 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	wg.Wait()
 	s.socket.Close()
-	if lockErr := s.lock.Close(); lockErr != nil {
-		return fmt.Errorf("release the lock: %w", lockErr)
-	}
 	if ctx.Err() == nil {
 		return fmt.Errorf("accept a control client: %w", err)
 	}

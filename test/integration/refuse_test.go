@@ -1,0 +1,233 @@
+package integration
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"harouter/ha"
+	"harouter/test/netlab"
+	"harouter/test/site"
+	"harouter/vrrp"
+)
+
+// all is everything that harouter could leave on a router.
+func all(t *testing.T, c *site.Cluster, router string) string {
+	t.Helper()
+	out, err := c.Router(router).Exec("sh", "-c", `ip rule; ip route show table all; ip -o addr | sed 's/valid_lft.*//'; nft list ruleset
+cd /proc/sys/net/ipv4; for f in ip_forward conf/*/arp_ignore conf/*/arp_announce conf/*/rp_filter conf/*/send_redirects conf/*/promote_secondaries conf/*/src_valid_mark; do echo $f $(cat $f); done`)
+	must(t, err)
+	return strings.ReplaceAll(out, "ip_forward 1", "ip_forward 0") // never set back
+}
+
+func TestCleanLeavesNothing(t *testing.T) {
+	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	before := all(t, c, "r1")
+	clean := func(what string) {
+		t.Helper()
+		_, err := c.Command("r1", "stop", "--clean")
+		must(t, err)
+		if after := all(t, c, "r1"); after != before {
+			t.Errorf("%s: stop --clean left something:\nbefore:\n%s\nafter:\n%s", what, before, after)
+		}
+		if ps, err := c.Router("r1").Processes(); err != nil || len(ps) > 0 {
+			t.Errorf("%s: processes are left: %v %v", what, ps, err)
+		}
+	}
+	must(t, c.Up("r1"))
+	must(t, c.Daemons["r1"].Kill())
+	clean("a guard alone, no daemon")
+	clean("nothing at all")
+	must(t, c.Up("r1"))
+	clean("a lone master")
+	must(t, c.Up("r1", "r2"))
+	clean("a master with a peer")
+	must(t, c.WaitHolder(site.LANAddress, "r2", time.Second))
+	if _, err := c.Command("r1", "stop"); err == nil || !strings.Contains(err.Error(), "no harouter daemon runs here") {
+		t.Errorf("stop without a daemon: %v", err)
+	}
+
+	// Without --clean a lone master keeps all, and a guard that listens.
+	_, err := c.Command("r2", "stop")
+	must(t, err)
+	if h := c.Holders(site.LANAddress); !slices.Equal(h, []string{"r2"}) {
+		t.Errorf("after a plain stop of the last node the address is held by %v", h)
+	}
+}
+
+func TestGarbageOnEverySocket(t *testing.T) {
+	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	before, err := c.Status("r1")
+	must(t, err)
+	client := load(t, c)
+	c.Mark("garbage")
+	h1, r2 := c.Host("h1"), c.Router("r2")
+	stranger := netip.MustParseAddr("192.168.77.66")
+	advert := func(src netip.Addr, priority uint8, change func([]byte)) netlab.Forgery {
+		a := vrrp.Advert{Version: vrrp.Version3, VRID: 51, Priority: priority, Interval: 100 * time.Millisecond, Addresses: []netip.Addr{site.LANAddress}}
+		b, err := a.Append(nil, src, vrrp.Group4, vrrp.ChecksumPseudo)
+		must(t, err)
+		if change != nil {
+			change(b)
+		}
+		return netlab.Forgery{Device: "eth0", Src: src, Dst: vrrp.Group4, TTL: 255, Protocol: 112, Payload: b}
+	}
+	forgeries := []netlab.Forgery{
+		advert(stranger, 254, nil),
+		advert(stranger, 255, nil),
+		advert(stranger, 0, nil),
+		advert(stranger, 254, func(b []byte) { b[6]++ }),     // checksum
+		advert(stranger, 254, func(b []byte) { b[3] = 200 }), // length
+	}
+	old, err := vrrp.Advert{Version: vrrp.Version2, VRID: 51, Priority: 254, Interval: time.Second, Addresses: []netip.Addr{site.LANAddress}}.
+		Append(nil, stranger, vrrp.Group4, vrrp.ChecksumPlain)
+	must(t, err)
+	forgeries = append(forgeries, netlab.Forgery{Device: "eth0", Src: stranger, Dst: vrrp.Group4, TTL: 255, Protocol: 112, Payload: old})
+	low := advert(netip.MustParseAddr("192.168.77.3"), 254, nil) // r2's own source, from afar
+	low.TTL = 64
+	short := advert(stranger, 1, nil)
+	short.Payload = short.Payload[:5]
+	forgeries = append(forgeries, low, short)
+	for range 20 {
+		for _, f := range forgeries {
+			must(t, h1.SendIP(f))
+		}
+		must(t, r2.SendUDP("sync0", netip.MustParseAddrPort("192.0.2.2:7946"), netip.MustParseAddrPort("192.0.2.1:7946"), 64, []byte("garbage, not gossip")))
+		time.Sleep(20 * time.Millisecond)
+	}
+	_, err = r2.Exec("sh", "-c", `for i in 1 2 3; do head -c 3000 /dev/urandom | timeout 1 bash -c 'cat > /dev/tcp/192.0.2.1/7946' || true; done`)
+	must(t, err)
+	_, err = c.Router("r1").Exec("sh", "-c", fmt.Sprintf(`command -v python3 >/dev/null || exit 0; timeout 3 python3 -c '
+import socket
+for junk in (b"\x00"*70000, b"{\n", b"{\"command\":\"nonsense\"}\n", b"[1,2]\n"):
+    s=socket.socket(socket.AF_UNIX); s.connect("%s/harouter.sock")
+    try:
+        s.sendall(junk); s.recv(100)
+    except OSError: pass
+'`, c.Router("r1").RunDir()))
+	must(t, err)
+	must(t, c.Wait("drops are counted", "r1", 2*time.Second, func(s ha.Status) bool {
+		d := s.Drops.VRRP
+		return d["sender"] > 0 && d["checksum"] > 0 && d["version"] > 0 && d["length"] > 0 && d["ttl"] > 0 && s.Drops.Gossip["garbage"] > 0
+	}))
+	must(t, c.Wait("alarms are shown", "r1", 2*time.Second, func(s ha.Status) bool {
+		return hasAlarm(s, ha.AlarmForeignVRRP) && hasAlarm(s, ha.AlarmBadAdvert) && hasAlarm(s, ha.AlarmVersionMix)
+	}))
+	after, err := c.Status("r1")
+	must(t, err)
+	if after.Role != ha.RoleMaster || after.VRRP.Transitions != before.VRRP.Transitions || after.PlanHash != before.PlanHash {
+		t.Errorf("garbage changed something: %v, %d transitions", after.Role, after.VRRP.Transitions)
+	}
+	r := report(t, client)
+	quietly(t, "silence seen by the host", r, r.PingGapSince("garbage"), noise, "none")
+	must(t, c.Wait("alarms go", "r1", 12*time.Second, func(s ha.Status) bool { return len(s.Alarms) == 0 }))
+	if log := c.Log("r1"); strings.Contains(log, "panic") {
+		t.Error("it panicked")
+	}
+}
+
+func hasAlarm(s ha.Status, code string) bool {
+	return slices.ContainsFunc(s.Alarms, func(a ha.Alarm) bool { return a.Code == code })
+}
+
+func TestWrongKey(t *testing.T) {
+	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	key := filepath.Join(c.Router("r2").ConfigDir(), "cluster.key")
+	must(t, os.WriteFile(key, []byte(base64.StdEncoding.EncodeToString([]byte("this key is not the cluster's !!"))+"\n"), 0o600))
+	must(t, c.Run("r1", "r2"))
+	for _, r := range []string{"r1", "r2"} {
+		must(t, c.Wait("the alarm bad_key", r, 5*time.Second, func(s ha.Status) bool {
+			return hasAlarm(s, ha.AlarmBadKey) && s.Drops.Gossip["key"] > 0
+		}))
+	}
+	must(t, netlab.WaitFor("somebody serves the lan", 3*time.Second, func() bool { return len(c.Holders(site.LANAddress)) > 0 }))
+}
+
+func TestStartIsRefused(t *testing.T) {
+	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	before := all(t, c, "r1")
+	key := filepath.Join(c.Router("r1").ConfigDir(), "cluster.key")
+	goodKey, err := os.ReadFile(key)
+	must(t, err)
+	for name, v := range map[string]struct {
+		breakIt, mend func()
+		code          string
+		want          string
+	}{
+		"a key that others can read": {func() { must(t, os.Chmod(key, 0o644)) }, func() { must(t, os.Chmod(key, 0o600)) }, "exit status 2", "chmod 600"},
+		"no key":                     {func() { must(t, os.Remove(key)) }, func() { must(t, os.WriteFile(key, goodKey, 0o600)) }, "exit status 2", "cluster.key"},
+		"a key that is none":         {func() { must(t, os.WriteFile(key, []byte("hello\n"), 0o600)) }, func() { must(t, os.WriteFile(key, goodKey, 0o600)) }, "exit status 2", "base64"},
+		"a wrong file": {
+			func() {
+				bad := site.Replace(site.Config, "id: 51", "id: 0, colour: blue")
+				bad = site.Replace(bad, "weight: 2", "weight: heavy")
+				must(t, os.WriteFile(c.ConfigFile("r1"), []byte(bad), 0o644))
+			},
+			func() { must(t, os.WriteFile(c.ConfigFile("r1"), []byte(site.Config), 0o644)) }, "exit status 2", "colour",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v.breakIt()
+			defer v.mend()
+			_, err := c.Command("r1", "run")
+			if err == nil || !strings.Contains(err.Error(), v.code) || !strings.Contains(err.Error(), v.want) {
+				t.Errorf("run: %v; want %s and %q", err, v.code, v.want)
+			}
+		})
+	}
+	t.Run("the port is taken", func(t *testing.T) {
+		// A second configuration of ours on the same address and another run-dir.
+		must(t, c.Up("r1"))
+		n := c.Router("r1")
+		_, err := n.Exec(c.Binary, "--config", c.ConfigFile("r1"), "--node", "r1", "--run-dir", n.Dir()+"/run2", "--state-dir", n.StateDir(), "run")
+		if err == nil || !strings.Contains(err.Error(), "port 192.0.2.1:7946 is taken") {
+			t.Errorf("second daemon, other run-dir: %v", err)
+		}
+		_, err = c.Command("r1", "run")
+		if err == nil || !strings.Contains(err.Error(), "another harouter daemon") {
+			t.Errorf("second daemon, same run-dir: %v", err)
+		}
+		must(t, c.Settled("r1", "r1", time.Second)) // the first one goes on
+		_, err = c.Command("r1", "stop", "--clean")
+		must(t, err)
+	})
+	if after := all(t, c, "r1"); after != before {
+		t.Errorf("something was applied:\nbefore:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// TestDeviceComesLater: missing at start, then there, then gone and back.
+func TestDeviceComesLater(t *testing.T) {
+	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	r1 := c.Router("r1")
+	rename := func(from, to string) {
+		must(t, r1.IP("link set "+from+" down", "link set "+from+" name "+to, "link set "+to+" up"))
+	}
+	state := func(want string) func(ha.Status) bool {
+		return func(s ha.Status) bool { return s.Role == ha.RoleMaster && s.Uplinks[1].State.String() == want }
+	}
+	rename("wan2", "other2")
+	must(t, c.Run("r1"))
+	must(t, c.Wait("master without wan2", "r1", 5*time.Second, state("down")))
+	rename("other2", "wan2")
+	must(t, c.Wait("wan2 came", "r1", 8*time.Second, state("up")))
+	must(t, c.WaitHolder(site.WAN2, "r1", 2*time.Second))
+	rename("wan2", "other2")
+	must(t, c.Wait("wan2 went", "r1", 3*time.Second, state("down")))
+	rename("other2", "wan2")
+	must(t, c.Wait("wan2 came again", "r1", 8*time.Second, state("up")))
+	must(t, c.WaitHolder(site.WAN2, "r1", 2*time.Second))
+
+	t.Run("the lan too", func(t *testing.T) {
+		rename("lan0", "otherlan")
+		must(t, c.Wait("no lan: fault", "r1", 3*time.Second, func(s ha.Status) bool { return s.Role == ha.RoleFault }))
+		rename("otherlan", "lan0")
+		must(t, c.WaitHolder(site.LANAddress, "r1", 5*time.Second))
+	})
+}
