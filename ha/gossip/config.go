@@ -78,7 +78,7 @@ func (g *Gossip) library(t *transport) (*memberlist.Config, error) {
 	c.ProbeInterval, c.ProbeTimeout = 150*time.Millisecond, 75*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult, c.AwarenessMaxMultiplier = 2, 1, 2
 	c.IndirectChecks, c.DisableTcpPings = 1, true
-	c.GossipInterval = 200 * time.Millisecond
+	c.GossipInterval = 500 * time.Millisecond
 	c.TCPTimeout = streamTimeout
 	c.PushPullInterval = 5 * time.Second
 	d := &delegate{g}

@@ -112,6 +112,7 @@ func plan(cable, dsl int) (balancer.Plan, error) {
 		Usable:   map[string]bool{"cable": true, "dsl": true},
 		Verdicts: map[string]balancer.Verdict{"cable": balancer.Up, "dsl": balancer.Up},
 		Active:   true,
+		Holding:  true,
 		OwnLan:   map[string][]netip.Prefix{"office": prefixes("192.168.77.2/24")},
 	})
 }

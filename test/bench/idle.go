@@ -16,7 +16,7 @@ var idleBench = bench{
 	name: "idle", title: "an idle pair: three windows of 10 s; advertise 100 ms, ours with two uplinks probed at the default 1 s", peer: "keepalived",
 	notes: []string{
 		"all processes of a router together: ours daemon and guard, keepalived parent and VRRP child (it probes no ISP). Memory is resident and counts shared pages twice.",
-		"the kernel counts processor time in steps of 10 ms: 0.1 % here.",
+		"processor time is that of the processes' own clocks, in nanoseconds.",
 	},
 	run: idle,
 }

@@ -67,13 +67,17 @@ func Usage(pid int) (cpu time.Duration, resident int64, err error) {
 	if len(fields) < 22 {
 		return 0, 0, fmt.Errorf("parse /proc/%d/stat: %d fields after the name", pid, len(fields))
 	}
-	var v [3]int64
-	for i, f := range []int{11, 12, 21} { // utime, stime in ticks of 10 ms; rss in pages
-		if v[i], err = strconv.ParseInt(string(fields[f]), 10, 64); err != nil {
-			return 0, 0, fmt.Errorf("parse /proc/%d/stat: %w", pid, err)
-		}
+	pages, err := strconv.ParseInt(string(fields[21]), 10, 64)
+	if err != nil {
+		return 0, 0, fmt.Errorf("parse /proc/%d/stat: %w", pid, err)
 	}
-	return time.Duration(v[0]+v[1]) * 10 * time.Millisecond, v[2] * int64(os.Getpagesize()), nil
+	// The process's own clock counts nanoseconds; /proc/PID/stat only samples
+	// ticks, and is wrong by half for who wakes up often and briefly.
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil { // CPUCLOCK_SCHED of linux/posix-timers.h
+		return 0, 0, fmt.Errorf("read the processor clock of %d: %w", pid, err)
+	}
+	return time.Duration(ts.Nano()), pages * int64(os.Getpagesize()), nil
 }
 
 // pidsIn lists the processes in a namespace, without this one.

@@ -48,11 +48,12 @@ type Transport struct {
 	kick  chan struct{} // for the keeper
 	own   atomic.Pointer[map[netip.Addr]bool]
 
-	lease atomic.Int64          // nanoseconds after start of the last Renew
-	burst atomic.Pointer[burst] // what the sender repeats
-	once  chan request          // what it sends once
-	wake  *os.File              // an eventfd, ends its sleep
-	quit  atomic.Bool           // ends it
+	lease  atomic.Int64          // nanoseconds after start of the last Renew
+	burst  atomic.Pointer[burst] // what the sender repeats
+	once   chan request          // what it sends once
+	wake   *os.File              // an eventfd, ends its sleep
+	wakeFD int                   // the same; wake.Fd would make it block
+	quit   atomic.Bool           // ends it
 
 	// mu is held for moments only, never during a system call: Advertise and
 	// Silence take it, and they may not wait.
@@ -76,13 +77,13 @@ func New(cfg Config) (*Transport, error) {
 	if cfg.Lease <= 0 {
 		return nil, fmt.Errorf("set up VRRP: lease %v", cfg.Lease)
 	}
-	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("set up VRRP: open an eventfd: %w", err)
 	}
 	t := &Transport{
 		cfg: cfg, start: time.Now(), kick: make(chan struct{}, 1), once: make(chan request, 8),
-		wake: os.NewFile(uintptr(fd), "wake"), drops: map[string]uint64{},
+		wake: os.NewFile(uintptr(fd), "wake"), wakeFD: fd, drops: map[string]uint64{},
 	}
 	t.own.Store(&map[netip.Addr]bool{})
 	if !cfg.UnicastOnly {
