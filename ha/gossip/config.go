@@ -53,7 +53,7 @@ func (c *Config) check() error {
 	return nil
 }
 
-// A node that dies is a member no more after 0.4 to 0.8 s. VRRP is faster, and
+// A node that dies is a member no more after about 1.1 s. VRRP is faster, and
 // decides. Quicker profiles cost more: nearly all of the 0.7 % of a core that an
 // idle node takes is waking up.
 const (
@@ -75,7 +75,7 @@ func (g *Gossip) library(t *transport) (*memberlist.Config, error) {
 	c.AdvertiseAddr, c.AdvertisePort = c.BindAddr, c.BindPort
 	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = true, true
 	c.EnableCompression = false // 64 KiB of tables for every ping
-	c.ProbeInterval, c.ProbeTimeout = 150*time.Millisecond, 75*time.Millisecond
+	c.ProbeInterval, c.ProbeTimeout = 250*time.Millisecond, 125*time.Millisecond
 	c.SuspicionMult, c.SuspicionMaxTimeoutMult, c.AwarenessMaxMultiplier = 2, 1, 2
 	c.IndirectChecks, c.DisableTcpPings = 1, true
 	c.GossipInterval = 500 * time.Millisecond

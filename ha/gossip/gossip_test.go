@@ -166,5 +166,5 @@ func TestKilledNodeIsSeenAndReturns(t *testing.T) {
 		child.Wait()
 		took = append(took, await(t, "down", a.hasMembers("r1")))
 	}
-	median(t, "seeing a killed node", time.Second, took)
+	median(t, "seeing a killed node", 2*time.Second, took)
 }
