@@ -29,15 +29,30 @@ type alarm struct {
 	until time.Time // zero: as long as the cause stands
 }
 
+// maxSubjects bounds the alarms of one code: sources of packets can be forged
+// at will.
+const maxSubjects = 8
+
 // raise sets an alarm; one that stands keeps its time.
 func (m *Machine) raise(code, subject, text string, until time.Time, now time.Time) {
 	k := alarmKey{code, subject}
+	if m.alarms[k] == nil {
+		n := 0
+		for other := range m.alarms {
+			if other.code == code {
+				n++
+			}
+		}
+		if n >= maxSubjects {
+			k.subject = "others"
+		}
+	}
 	if a := m.alarms[k]; a != nil {
 		a.text, a.until = text, until
 		return
 	}
 	m.alarms[k] = &alarm{since: now, text: text, until: until}
-	m.record("alarm", code+" "+subject, "", "on", text)
+	m.record("alarm", code+" "+k.subject, "", "on", text)
 }
 
 func (m *Machine) clear(code, subject string) {
@@ -74,12 +89,38 @@ func (m *Machine) onDropped(d Dropped, now time.Time) {
 	case d.Part == "gossip" && d.Reason == "key":
 		m.raise(AlarmBadKey, "gossip", "a node with another cluster key talks to this one: compare /etc/harouter/cluster.key on all nodes", until, now)
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropSender):
+		if !m.stays(d.Source, now) {
+			return
+		}
 		m.raise(AlarmForeignVRRP, from, fmt.Sprintf("%s sends adverts with our VRID %d and is not one of the nodes: choose another vrrp.id, or name it under vrrp.foreign", from, m.cfg.VRID), until, now)
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropVersion):
 		m.raise(AlarmVersionMix, from, fmt.Sprintf("%s speaks another VRRP version than %d: set the same version on both", from, m.cfg.VRRPVersion), until, now)
 	case d.Part == "vrrp":
 		m.raise(AlarmBadAdvert, from, fmt.Sprintf("%s sends adverts that are refused (%s)", from, d.Reason), until, now)
 	}
+}
+
+// strangerAfter is how long a sender must stay unknown before it is worth an
+// alarm: a node that has just started has not told its addresses yet.
+const strangerAfter = time.Second
+
+// stays tells whether an unknown sender has been there for a while.
+func (m *Machine) stays(source netip.Addr, now time.Time) bool {
+	for a, s := range m.strangers {
+		if now.Sub(s.last) > strangerAfter {
+			delete(m.strangers, a)
+		}
+	}
+	s, ok := m.strangers[source]
+	if !ok {
+		if len(m.strangers) >= maxSubjects { // a flood of forged sources
+			return true
+		}
+		s.first = now
+	}
+	s.last = now
+	m.strangers[source] = s
+	return now.Sub(s.first) >= strangerAfter
 }
 
 // settleAlarms looks at the causes that stand.

@@ -65,9 +65,12 @@ type Machine struct {
 	guardTold  bool
 	drops      map[string]map[string]uint64
 	alarms     map[alarmKey]*alarm
+	strangers  map[netip.Addr]stranger // unknown senders of adverts
 	out        []Action
 	linksKnown bool
 }
+
+type stranger struct{ first, last time.Time }
 
 type sweep struct {
 	at     time.Time
@@ -89,7 +92,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		health:    map[string]*balancer.Health{}, verdicts: map[string]balancer.Verdict{},
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
-		alarms: map[alarmKey]*alarm{},
+		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
 	for _, n := range cfg.Nodes {

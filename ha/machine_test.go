@@ -291,13 +291,13 @@ func TestConfigDiffers(t *testing.T) {
 func TestUnknownSenderIsCountedNotObeyed(t *testing.T) {
 	s := booted(t, "r1", "r2")
 	n := s.nodes["r1"]
-	for range 50 {
+	for range 80 {
 		n.handle(Advert{Link: "office", Source: addr("192.168.77.66"), Advert: adv(254)})
 		s.run(20 * time.Millisecond)
 	}
 	s.master("r1")
 	st := n.m.Status(s.now)
-	if st.Drops.VRRP["sender"] != 50 || len(st.Alarms) != 1 || st.Alarms[0].Code != AlarmForeignVRRP {
+	if st.Drops.VRRP["sender"] != 80 || len(st.Alarms) != 1 || st.Alarms[0].Code != AlarmForeignVRRP {
 		t.Errorf("drops %v, alarms %+v", st.Drops.VRRP, st.Alarms)
 	}
 	s.run(11 * time.Second)

@@ -43,6 +43,7 @@ type simNode struct {
 	holds    bool
 	held     []span // when it held the addresses
 	active   bool
+	turned   bool // since this life began
 	links    map[string]Link
 	exit     *Exit
 	answers  map[uint64]string
@@ -145,6 +146,7 @@ func (s *sim) boot(names ...string) {
 	for _, name := range names {
 		n := s.nodes[name]
 		n.life++
+		n.turned = false
 		n.running, n.exit, n.answers = true, nil, map[uint64]string{}
 		n.sources = map[string]Source{}
 		n.m = NewMachine(n.cfg, s.now)
@@ -260,8 +262,11 @@ func (n *simNode) perform(a Action) {
 	case RemoveAddresses:
 		later(simWork, func() { n.hold(false); n.handle(Switched{Seq: a.Seq}) })
 	case Activate:
-		n.active = a.Active
+		n.active, n.turned = a.Active, true
 	case ApplyPlan:
+		if !n.turned { // the plan's word counts until the switch was turned
+			n.active = a.Plan.Active
+		}
 		n.applied++
 		n.lastPlan = a.Plan
 		later(simWork, func() { n.handle(Applied{Seq: a.Seq}) })

@@ -94,7 +94,7 @@ func TestGarbageOnEverySocket(t *testing.T) {
 	short := advert(stranger, 1, nil)
 	short.Payload = short.Payload[:5]
 	forgeries = append(forgeries, low, short)
-	for range 20 {
+	for range 70 {
 		for _, f := range forgeries {
 			must(t, h1.SendIP(f))
 		}
