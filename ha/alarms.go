@@ -89,10 +89,7 @@ func (m *Machine) onDropped(d Dropped, now time.Time) {
 	case d.Part == "gossip" && d.Reason == "key":
 		m.raise(AlarmBadKey, "gossip", "a node with another cluster key talks to this one: compare /etc/harouter/cluster.key on all nodes", until, now)
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropSender):
-		if !m.stays(d.Source, now) {
-			return
-		}
-		m.raise(AlarmForeignVRRP, from, fmt.Sprintf("%s sends adverts with our VRID %d and is not one of the nodes: choose another vrrp.id, or name it under vrrp.foreign", from, m.cfg.VRID), until, now)
+		m.noteStranger(d.Source, now)
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropVersion):
 		m.raise(AlarmVersionMix, from, fmt.Sprintf("%s speaks another VRRP version than %d: set the same version on both", from, m.cfg.VRRPVersion), until, now)
 	case d.Part == "vrrp":
@@ -100,31 +97,37 @@ func (m *Machine) onDropped(d Dropped, now time.Time) {
 	}
 }
 
-// strangerAfter is how long a sender must stay unknown before it is worth an
-// alarm: a node that has just started has not told its addresses yet.
-const strangerAfter = time.Second
+// strangerAfter is when an unknown sender is worth an alarm, if it is still
+// unknown then: a node that has just started has not told its addresses yet.
+const strangerAfter = 700 * time.Millisecond
 
-// stays tells whether an unknown sender has been there for a while.
-func (m *Machine) stays(source netip.Addr, now time.Time) bool {
-	for a, s := range m.strangers {
-		if now.Sub(s.last) > strangerAfter {
-			delete(m.strangers, a)
-		}
-	}
+func (m *Machine) noteStranger(source netip.Addr, now time.Time) {
 	s, ok := m.strangers[source]
 	if !ok {
-		if len(m.strangers) >= maxSubjects { // a flood of forged sources
-			return true
+		if len(m.strangers) > 2*maxSubjects { // a flood of forged sources
+			return
 		}
 		s.first = now
 	}
 	s.last = now
 	m.strangers[source] = s
-	return now.Sub(s.first) >= strangerAfter
+}
+
+func (m *Machine) settleStrangers(now time.Time) {
+	for a, s := range m.strangers {
+		_, known := m.speakers[a]
+		switch {
+		case known || now.Sub(s.last) > alarmHold:
+			delete(m.strangers, a)
+		case now.Sub(s.first) >= strangerAfter:
+			m.raise(AlarmForeignVRRP, a.String(), fmt.Sprintf("%v sends adverts with our VRID %d and is not one of the nodes: choose another vrrp.id, or name it under vrrp.foreign", a, m.cfg.VRID), s.last.Add(alarmHold), now)
+		}
+	}
 }
 
 // settleAlarms looks at the causes that stand.
 func (m *Machine) settleAlarms(now time.Time) {
+	m.settleStrangers(now)
 	for k, a := range m.alarms {
 		if !a.until.IsZero() && now.After(a.until) {
 			m.clear(k.code, k.subject)
