@@ -159,6 +159,9 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Yield:
 		if m.state == Master {
 			m.yieldTo, m.yieldUntil = ev.To, ev.Until
+			if ev.To == m.from { // handing back so soon: its adverts count again
+				m.from = ""
+			}
 		}
 	case Insist:
 		m.insist = m.state == Backup

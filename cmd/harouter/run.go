@@ -73,6 +73,9 @@ func run(ctx context.Context, c *common, s *settings) error {
 	if err := checkRights("run"); err != nil {
 		return err
 	}
+	// A log that nobody reads any more, and a terminal that is closed, are no
+	// reason to leave.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	if err := guard.Nice(-20); err != nil {
 		slog.Warn("run at normal priority: on a busy machine the guard may take this process for hanging", "error", err)
 	}
