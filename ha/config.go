@@ -31,10 +31,6 @@ type Config struct {
 
 	Balancer balancer.Config
 	Probes   map[string]balancer.ProbeConfig // by uplink
-	Targets  map[string]bool                 // uplinks that have probe targets
-	// LinkLocal are addresses that we set where a device has no own one; they
-	// lead nowhere and are never a probe's source.
-	LinkLocal []netip.Addr
 	// Known are addresses that the other nodes told in an earlier life.
 	Known map[string][]netip.Addr
 }

@@ -108,8 +108,7 @@ func newSim(t *testing.T, names ...string) *sim {
 				Policies: []balancer.Policy{{Name: "default", Method: balancer.Weighted}},
 				MarkMask: 0x3f00, TableBase: 7000, RulePriority: 7000,
 			},
-			Probes:  map[string]balancer.ProbeConfig{"cable": {Fall: 3, Rise: 2}, "dsl": {Fall: 3, Rise: 2}},
-			Targets: map[string]bool{"cable": true, "dsl": true},
+			Probes: map[string]balancer.ProbeConfig{"cable": {Fall: 3, Rise: 2}, "dsl": {Fall: 3, Rise: 2}},
 		}}
 	}
 	return s

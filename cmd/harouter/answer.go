@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"harouter/balancer"
 	"harouter/ha"
 	"harouter/ha/control"
 )
@@ -89,7 +90,7 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 	for i := range s.Uplinks {
 		u := &s.Uplinks[i]
 		if known {
-			n := uint64(flows[mark(u.ID, uint32(d.s.file.Balance.MarkMask))])
+			n := uint64(flows[balancer.Mark(u.ID, uint32(d.s.file.Balance.MarkMask))])
 			u.Flows = &n
 		}
 		if r, ok := rates[u.Device]; ok {

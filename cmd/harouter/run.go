@@ -357,7 +357,7 @@ func (d *daemon) deleteFlows(ctx context.Context, uplink string) error {
 	for _, u := range d.s.file.Uplinks {
 		if u.Name == uplink {
 			mask := uint32(d.s.file.Balance.MarkMask)
-			return kernel.DeleteByMark(ctx, mark(u.ID, mask), mask)
+			return kernel.DeleteByMark(ctx, balancer.Mark(u.ID, mask), mask)
 		}
 	}
 	return nil

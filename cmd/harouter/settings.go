@@ -197,20 +197,11 @@ func (s *settings) vip() vip.Config {
 	return v
 }
 
-// mark is the value that stands for an uplink within the mask.
-func mark(id int, mask uint32) uint32 {
-	shift := 0
-	for mask>>shift&1 == 0 {
-		shift++
-	}
-	return uint32(id) << shift
-}
-
 func (s *settings) probes() []probe.Uplink {
 	var out []probe.Uplink
 	for _, u := range s.file.Uplinks {
 		p := probe.Uplink{
-			Name: u.Name, Device: s.file.Device(s.node, u.Name), Mark: mark(u.ID, uint32(s.file.Balance.MarkMask)),
+			Name: u.Name, Device: s.file.Device(s.node, u.Name), Mark: balancer.Mark(u.ID, uint32(s.file.Balance.MarkMask)),
 			Gateway: u.Gateway.Address, Interval: u.Probe.Interval, Timeout: u.Probe.Timeout, Quorum: u.Probe.Quorum,
 		}
 		if u.Probe.Method != config.ProbeARP {

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -255,20 +256,11 @@ func TestRow8Carrier(t *testing.T) {
 		func(c *site.Cluster) error { return c.ISP("isp2").Port("wan0").Plug() }, 800*time.Millisecond, time.Second)
 	t.Run("own port", func(t *testing.T) {
 		deadISP(t, func(c *site.Cluster) error {
-			return firstError(c.Port("r1", "wan2").Unplug(), c.Port("r2", "wan2").Unplug())
+			return errors.Join(c.Port("r1", "wan2").Unplug(), c.Port("r2", "wan2").Unplug())
 		}, func(c *site.Cluster) error {
-			return firstError(c.Port("r1", "wan2").Plug(), c.Port("r2", "wan2").Plug())
+			return errors.Join(c.Port("r1", "wan2").Plug(), c.Port("r2", "wan2").Plug())
 		}, 100*time.Millisecond, 100*time.Millisecond)
 	})
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func deadISP(t *testing.T, kill, mend func(*site.Cluster) error, detect, fresh time.Duration) {
