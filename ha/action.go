@@ -20,8 +20,9 @@ type (
 	}
 	// Silence stops the repetition.
 	Silence struct{}
-	// Farewell sends priority 0 once on every path.
-	Farewell struct{}
+	// Once sends one advert on every path, after all that was begun before it:
+	// priority 0 is the farewell.
+	Once struct{ Priority uint8 }
 	// Activate sets the takeover switch of the kernel's rules; Grace begins
 	// the three seconds in which TCP in mid-stream is dropped.
 	Activate struct{ Active, Grace bool }
@@ -80,7 +81,7 @@ type (
 
 func (Advertise) haAction()       {}
 func (Silence) haAction()         {}
-func (Farewell) haAction()        {}
+func (Once) haAction()            {}
 func (Activate) haAction()        {}
 func (AddAddresses) haAction()    {}
 func (RemoveAddresses) haAction() {}

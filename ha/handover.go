@@ -37,12 +37,16 @@ func (m *Machine) beginHandoff(to *peer, hold bool, reason string, answer func(s
 	m.do(Send{To: to.Name, Message: Message{Kind: KindHandover, ID: m.nextID, Hold: hold, Reason: reason}})
 }
 
-// finishHandoff is called when the successor is in place and this node has
-// become a backup.
-func (m *Machine) finishHandoff(time.Time) {
+// finishHandoff is called when this node has become a backup, because of an
+// advert of the master named, or of nobody's but at the successor's word.
+func (m *Machine) finishHandoff(master string) {
 	h := m.handoff
 	m.handoff = nil
-	if h.answer != nil {
+	switch {
+	case h.answer == nil:
+	case master != "" && master != h.to:
+		h.answer("hand-over to " + h.to + ": " + master + " took over meanwhile")
+	default:
 		h.answer("")
 	}
 }
@@ -230,9 +234,10 @@ func (m *Machine) stop(verb Verb, answer func(string), now time.Time) {
 	}
 }
 
-// settleExit ends the daemon once nothing is pending.
+// settleExit ends the daemon once nothing is pending: whoever waits for this
+// node's word, to be rid of the addresses, has it first.
 func (m *Machine) settleExit(now time.Time) {
-	if m.stopping == 0 || m.handoff != nil || !m.deactivate.IsZero() {
+	if m.stopping == 0 || m.handoff != nil || m.taking != nil || m.adding != 0 || !m.deactivate.IsZero() {
 		return
 	}
 	keep := false
@@ -243,7 +248,8 @@ func (m *Machine) settleExit(now time.Time) {
 		if !keep {
 			m.elect(vrrp.Stop{Reason: "leaving"}, now)
 		} else {
-			m.do(Silence{})
+			// A guard elsewhere that holds them too lets go when it hears this.
+			m.do(Silence{}, Once{Priority: m.vrrp.Priority()})
 		}
 	}
 	m.exited = true

@@ -142,6 +142,33 @@ func TestStop(t *testing.T) {
 	within(t, "nobody holds the addresses", none, 0)
 }
 
+// TestBothStop stops both nodes, the second at any moment of the first one's
+// leave: in the end exactly one guard holds the addresses.
+func TestBothStop(t *testing.T) {
+	for _, first := range []string{"r1", "r2"} {
+		second := map[string]string{"r1": "r2", "r2": "r1"}[first]
+		for gap := time.Duration(0); gap < 1600*time.Millisecond; gap += 7 * time.Millisecond {
+			s := booted(t, "r1", "r2")
+			s.command(first, VerbStop, "")
+			s.run(gap)
+			s.command(second, VerbStop, "")
+			s.run(5 * time.Second)
+			holders := 0
+			for _, n := range s.nodes {
+				if n.running {
+					t.Fatalf("%s stops %v after %s: %s still runs\n%s", second, gap, first, n.name, strings.Join(s.log, "\n"))
+				}
+				if n.holds {
+					holders++
+				}
+			}
+			if holders != 1 {
+				t.Fatalf("%s stops %v after %s: %d nodes hold the addresses\n%s", second, gap, first, holders, strings.Join(s.log, "\n"))
+			}
+		}
+	}
+}
+
 func TestLeftoverAddressesGoWhenAnotherIsMaster(t *testing.T) {
 	s := booted(t, "r1", "r2")
 	s.nodes["r2"].hold(true)

@@ -18,7 +18,7 @@ func (m *Machine) elect(ev vrrp.Event, now time.Time) {
 		case vrrp.Silence:
 			m.do(Silence{})
 		case vrrp.Farewell:
-			m.do(Farewell{})
+			m.do(Once{})
 		case vrrp.Reannounce:
 			m.reannounce(a.Reason)
 		case vrrp.Claim:
@@ -39,8 +39,11 @@ func (m *Machine) become(b vrrp.Become, now time.Time) {
 		if m.holding { // those found at start stay until a master is heard
 			m.dropAddresses(now)
 		}
-		if m.handoff != nil { // gave way to a successor without having heard its word
-			m.finishHandoff(now)
+		if m.handoff != nil { // to the successor, of whom only the advert was heard so far, or to a third
+			m.finishHandoff(m.vrrp.Master())
+		}
+		if m.stopping != 0 && b.State == vrrp.Backup { // lingering, but never master again
+			m.elect(vrrp.Stop{Reason: "leaving"}, now)
 		}
 	}
 	m.setRole(b.Reason, now)
@@ -55,6 +58,9 @@ func (m *Machine) setRole(reason string, now time.Time) {
 	case vrrp.Backup:
 		role = RoleBackup
 	case vrrp.Initialize:
+		if m.stopping != 0 {
+			role = RoleBackup // it could serve
+		}
 	}
 	if role == m.role {
 		return

@@ -172,7 +172,7 @@ func (l *Loop) perform(a Action) {
 		l.ports.Adverts.Advertise(a.Priority, a.Interval)
 	case Silence:
 		l.ports.Adverts.Silence()
-	case Farewell, Activate, AddAddresses, RemoveAddresses, Announce:
+	case Once, Activate, AddAddresses, RemoveAddresses, Announce:
 		l.workers.switching <- a
 	case ApplyPlan:
 		l.workers.plan(a)

@@ -254,8 +254,8 @@ func (n *simNode) perform(a Action) {
 	case Silence:
 		n.repeat = Advertise{}
 		n.turn++
-	case Farewell:
-		n.send(0)
+	case Once:
+		n.send(a.Priority)
 	case AddAddresses:
 		later(simWork, func() { n.hold(true); n.handle(Switched{Seq: a.Seq}) })
 	case RemoveAddresses:
@@ -327,6 +327,7 @@ func (n *simNode) send(priority uint8) {
 		}
 		deliver := func(link string, src netip.Addr) {
 			n.s.after(simDelay, func() {
+				o.hearAsGuard(priority)
 				o.handle(Advert{Link: link, Source: src, Advert: vrrp.Advert{VRID: 51, Priority: priority, Interval: 100 * time.Millisecond}})
 			})
 		}
@@ -336,6 +337,13 @@ func (n *simNode) send(priority uint8) {
 		if !o.lost[n.name] {
 			deliver("", own.Address)
 		}
+	}
+}
+
+// hearAsGuard does what the guard of a node that left alone does.
+func (n *simNode) hearAsGuard(priority uint8) {
+	if !n.running && n.exit != nil && n.exit.Keep && priority > 0 {
+		n.hold(false)
 	}
 }
 

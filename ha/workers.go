@@ -75,8 +75,8 @@ func (w *workers) runSwitching() {
 			w.loop.Post(Switched{Seq: a.Seq, Err: p.Addresses.Remove(ctx)})
 		case Announce:
 			p.Addresses.Announce()
-		case Farewell:
-			p.Adverts.Once(0)
+		case Once:
+			p.Adverts.Once(a.Priority)
 		}
 	}
 }
