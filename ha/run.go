@@ -3,7 +3,6 @@ package ha
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -17,14 +16,19 @@ type Loop struct {
 	cfg     Config
 	ports   Ports
 	log     *slog.Logger
-	urgent  chan Event // adverts, links, words of other nodes
+	own     chan Event // what this node's own parts tell: never lost
+	urgent  chan Event // adverts, words of other nodes
 	normal  chan Event
+	ended   chan struct{} // closed when nobody takes events any more
+	lost    atomic.Uint64 // events for which there was no room
 	asks    chan ask
 	machine *Machine
 	workers workers
 	pending map[uint64]chan string // commands that wait for their Answer
 	nextID  uint64
 	exit    *Exit
+
+	toldLost time.Time
 
 	start time.Time
 	beat  atomic.Int64 // when the loop ran last, nanoseconds since start
@@ -42,7 +46,8 @@ type ask struct {
 func NewLoop(cfg Config, ports Ports, log *slog.Logger) *Loop {
 	return &Loop{
 		cfg: cfg, ports: ports, log: log,
-		urgent: make(chan Event, 4096), normal: make(chan Event, 1024), asks: make(chan ask),
+		own: make(chan Event, 256), urgent: make(chan Event, 4096), normal: make(chan Event, 1024),
+		ended: make(chan struct{}), asks: make(chan ask),
 		pending: map[uint64]chan string{}, start: time.Now(),
 	}
 }
@@ -53,18 +58,36 @@ func (l *Loop) MayRepair() bool {
 	return l.sure.Load() && time.Since(l.start)-time.Duration(l.beat.Load()) < sleepLimit(l.cfg.Advertise)
 }
 
-// Post hands an event over. It never blocks: under a flood, events that come
-// again by themselves (adverts, probes, drops) are the ones that are lost.
+// Post hands an event over. What comes from outside never blocks: in a flood it
+// is lost, and comes again by itself (adverts, probes, states). What this node's
+// own parts tell once is never lost: Post waits until there is room.
 func (l *Loop) Post(ev Event) {
 	queue := l.normal
 	switch ev.(type) {
-	case Advert, Links, Told, PeerTold, Fenced, Switched:
+	case Links, Found, Switched, Applied, Fenced:
+		select {
+		case l.own <- ev:
+		case <-l.ended:
+		}
+		return
+	case Advert, Told, PeerTold:
 		queue = l.urgent
 	}
 	select {
 	case queue <- ev:
 	default:
-		l.log.Warn("event lost, the queue is full", "event", fmt.Sprintf("%T", ev))
+		l.lost.Add(1)
+	}
+}
+
+// tellLost logs, once a second at most, that events were lost.
+func (l *Loop) tellLost(now time.Time) {
+	if now.Sub(l.toldLost) < time.Second {
+		return
+	}
+	l.toldLost = now
+	if n := l.lost.Swap(0); n > 0 {
+		l.log.Warn("events lost: more came in than this node can look at", "events", n)
 	}
 }
 
@@ -74,6 +97,7 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 	var wg sync.WaitGroup
 	l.workers.start(ctx, &wg, l)
 	defer wg.Wait()
+	defer close(l.ended)
 	defer cancel()
 
 	start := time.Now()
@@ -93,6 +117,7 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 		l.beat.Store(int64(now.Sub(l.start)))
 		l.ports.Adverts.Renew()
 		l.ports.Beat()
+		l.tellLost(now)
 
 		if ev, ok := l.next(); ok { // what waits comes before any timer
 			l.handle(ev, time.Now())
@@ -103,6 +128,8 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 		select {
 		case <-ctx.Done():
 			return Exit{}, nil
+		case ev := <-l.own:
+			l.handle(ev, time.Now())
 		case ev := <-l.urgent:
 			l.handle(ev, time.Now())
 		case ev := <-l.normal:
@@ -119,6 +146,11 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 
 // next takes an event that waits, urgent ones first.
 func (l *Loop) next() (Event, bool) {
+	select {
+	case ev := <-l.own:
+		return ev, true
+	default:
+	}
 	select {
 	case ev := <-l.urgent:
 		return ev, true

@@ -80,11 +80,14 @@ func run(ctx context.Context, c *common, s *settings) error {
 		slog.Warn("run at normal priority: on a busy machine the guard may take this process for hanging", "error", err)
 	}
 	debug.SetGCPercent(50) // a small heap: what is saved in memory costs next to nothing here
-	d := &daemon{c: c, s: s, log: newLoggers(s.file.Log)}
-	for _, dir := range []string{c.runDir, c.stateDir} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return fmt.Errorf("make the directory %s: %w", dir, err)
-		}
+	lines := newLogQueue(os.Stderr)
+	defer lines.Close(500 * time.Millisecond)
+	d := &daemon{c: c, s: s, log: newLoggers(lines, s.file.Log)}
+	if err := os.MkdirAll(c.runDir, 0o755); err != nil {
+		return fmt.Errorf("make the directory of the control socket: %w", err)
+	}
+	if err := os.MkdirAll(c.stateDir, 0o755); err != nil { // routing goes on without (DESIGN.md §5 row 19)
+		d.log.part("ha").Warn("nothing will be remembered over a restart", "error", err)
 	}
 	if err := patiently(func() (err error) {
 		d.control, err = control.Listen(c.runDir, d.handle, d.log.part("control"))
