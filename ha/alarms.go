@@ -18,6 +18,7 @@ const (
 	AlarmBadAdvert     = "bad_advert"
 	AlarmForeignVRRP   = "foreign_vrrp"
 	AlarmVersionMix    = "version_mix"
+	AlarmForgedAdvert  = "forged_advert"
 	AlarmOneWitness    = "one_witness"
 )
 

@@ -81,6 +81,10 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			return
 		}
 		m.elect(vrrp.Promote{From: from.Name, Reason: from.Name + " stepped back: " + msg.Reason}, now)
+	case KindVouch:
+		m.do(Send{To: from.Name, Message: Message{Kind: KindVouched, ID: msg.ID, Role: m.role, Priority: m.vrrp.Priority()}})
+	case KindVouched:
+		m.onVouched(from, msg, now)
 	case KindGaveWay:
 		m.reannounce(from.Name + " was master too and gave way")
 	case KindTaken:
@@ -124,6 +128,9 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 // claim asks the present master, of lower priority, to hand over. One that
 // does not answer is preempted as the RFC does it.
 func (m *Machine) claim(master string, now time.Time) {
+	if p := m.peers[master]; p == nil || now.Sub(p.worded) > aliveFor {
+		return // it cannot be asked: a broken cable is no reason to take the role by force
+	}
 	m.claims++
 	if m.claims > claimPatience {
 		m.elect(vrrp.Insist{}, now)

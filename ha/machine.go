@@ -141,10 +141,11 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case PeerLost:
 		if p := m.peers[ev.Node]; p != nil {
 			p.told = false // what it said last is of a life that ended
+			p.doubt = doubt{}
 		}
 	case Told:
 		if p := m.peers[ev.From]; p != nil {
-			p.heard = now
+			p.heard, p.worded = now, now
 			m.onMessage(p, ev.Message, now)
 		}
 	case Probed:
@@ -169,11 +170,14 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 
 // Deadline is the next time at which Handle wants a Tick.
 func (m *Machine) Deadline(now time.Time) time.Time {
-	d := m.toldAt.Add(publishEvery)
+	d := now.Add(publishEvery)
 	earlier := func(t time.Time) {
 		if !t.IsZero() && t.Before(d) {
 			d = t
 		}
+	}
+	if m.linksKnown {
+		earlier(m.toldAt.Add(publishEvery))
 	}
 	earlier(m.vrrp.Deadline())
 	earlier(m.deactivate)
@@ -238,6 +242,11 @@ func (m *Machine) settleTimers(now time.Time) {
 	}
 	if !m.retry.IsZero() && !now.Before(m.retry) {
 		m.retry, m.reapply = time.Time{}, true
+	}
+	for _, p := range m.peers {
+		if !p.alive(now) {
+			p.told, p.state.Held = false, false
+		}
 	}
 	m.sweeps = slices.DeleteFunc(m.sweeps, func(s sweep) bool {
 		if now.Before(s.at) {

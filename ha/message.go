@@ -18,6 +18,8 @@ const (
 	KindFailover Kind = "failover" // any node -> master: an operator's wish
 	KindAuto     Kind = "auto"     // any node -> master: end the hold
 	KindResult   Kind = "result"   // master: outcome of failover or auto
+	KindVouch    Kind = "vouch"    // is this advert yours?
+	KindVouched  Kind = "vouched"  // the answer: role and effective priority
 )
 
 // Message is one direct message; what is not used is empty.
@@ -28,6 +30,9 @@ type Message struct {
 	Hold   bool   `json:"hold,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	Error  string `json:"error,omitempty"`
+
+	Role     Role  `json:"role,omitempty"`     // vouched
+	Priority uint8 `json:"priority,omitempty"` // vouched: effective
 }
 
 // Encode returns the form in which a message travels.

@@ -106,6 +106,8 @@ type peer struct {
 	state     PeerState
 	told      bool      // state is of its present life
 	heard     time.Time // last sign of life on any path
+	worded    time.Time // last authenticated word, over gossip
+	doubt     doubt
 	addresses []netip.Addr
 }
 

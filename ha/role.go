@@ -152,6 +152,9 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 		p := m.peers[name]
 		p.heard = now
 		heard.Speaker, heard.Rank, heard.Ours = name, p.Address, true
+		if !m.credible(p, heard, ev.Source, now) {
+			return
+		}
 	case slices.Contains(m.cfg.Foreign, ev.Source):
 		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link)
 	default:
@@ -203,10 +206,12 @@ func (m *Machine) settleElection(now time.Time) {
 		return
 	}
 	m.elect(vrrp.SetPriority{Priority: m.effective(now)}, now)
+	// The hold stands while its holder's adverts go on, heard over gossip or not.
 	master := m.peers[m.vrrp.Master()]
-	m.elect(vrrp.Hold{On: master != nil && master.told && master.state.Held}, now)
+	m.elect(vrrp.Hold{On: master != nil && master.state.Held}, now)
 	if m.vrrp.State() == vrrp.Master && m.handoff == nil && m.adding == 0 {
-		if best := m.successor(now); best != nil && best.state.Lans > m.lans() {
+		// One that was not heard since this node took over may be the one that died.
+		if best := m.successor(now); best != nil && best.state.Lans > m.lans() && best.worded.After(m.since) {
 			m.stepBack(fmt.Sprintf("%s reaches %d lans, this node %d", best.Name, best.state.Lans, m.lans()), now)
 			m.elect(vrrp.Start{}, now)
 		}

@@ -1,0 +1,109 @@
+package ha
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// forge lets a node hear an advert as of another, repeated each A.
+func (s *sim) forge(at, as string, priority uint8, times int) {
+	n, o := s.nodes[at], s.nodes[as]
+	for range times {
+		n.handle(Advert{Link: "office", Source: o.links["lan0"].Addresses[0].Addr(), Advert: adv(priority)})
+		s.run(20 * time.Millisecond)
+	}
+}
+
+func TestForgedAdvertCannotSeizeTheGateway(t *testing.T) {
+	for _, names := range [][]string{{"r1", "r2"}, {"r1", "r2", "r3"}} {
+		s := booted(t, names...)
+		at := s.now
+		s.forge("r1", "r2", 254, 100) // the master hears a better one
+		s.master("r1")
+		s.forge("r2", "r1", 0, 20) // the backup hears that the master left
+		s.run(500 * time.Millisecond)
+		s.master("r1")
+		s.forge("r2", names[len(names)-1], 254, 20)
+		s.run(500 * time.Millisecond)
+		s.master("r1")
+		none, double := s.coverage(at)
+		within(t, "nobody holds the addresses", none, 0)
+		within(t, "two hold them", double, 0)
+		for _, name := range []string{"r1", "r2"} {
+			if n := s.nodes[name].m.Status(s.now).Drops.VRRP["forged"]; n == 0 {
+				t.Errorf("%s counted no forged advert", name)
+			}
+		}
+		if text := strings.Join(s.log, "\n"); !strings.Contains(text, "forged_advert r2") || !strings.Contains(text, "forged_advert r1") {
+			t.Errorf("no alarm:\n%s", text)
+		}
+		s.run(10 * time.Second)
+		for _, a := range s.nodes["r1"].m.Status(s.now).Alarms {
+			if a.Code == AlarmForgedAdvert {
+				t.Errorf("the alarm is still there: %+v", a)
+			}
+		}
+	}
+}
+
+// TestHonestAdvertsAreNotDoubted lets the role move in all ways and sees no
+// advert called forged.
+func TestHonestAdvertsAreNotDoubted(t *testing.T) {
+	s := booted(t, "r1", "r2", "r3")
+	s.command("r1", VerbFailover, "r2")
+	s.run(3 * time.Second)
+	s.command("r1", VerbAuto, "")
+	s.run(5 * time.Second)
+	s.master("r1")
+	s.nodes["r1"].carrier("lan0", false)
+	s.run(3 * time.Second)
+	s.nodes["r1"].carrier("lan0", true)
+	s.run(5 * time.Second)
+	s.power("r1")
+	s.run(3 * time.Second)
+	s.boot("r1")
+	s.run(5 * time.Second)
+	s.partition("r1", "r2", true)
+	s.partition("r1", "r3", true)
+	s.run(3 * time.Second)
+	s.partition("r1", "r2", false)
+	s.partition("r1", "r3", false)
+	s.run(5 * time.Second)
+	s.master("r1")
+	if text := strings.Join(s.log, "\n"); strings.Contains(text, "forged") {
+		t.Errorf("an honest advert was called forged:\n%s", text)
+	}
+}
+
+// TestHoldOutlivesTheDirectCable cuts gossip while adverts go on.
+func TestHoldOutlivesTheDirectCable(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.command("r1", VerbFailover, "r2")
+	s.run(2 * time.Second)
+	s.master("r2")
+	for _, pair := range [][2]string{{"r1", "r2"}, {"r2", "r1"}} {
+		n := s.nodes[pair[0]]
+		n.lost[pair[1]] = true
+		n.handle(PeerLost{Node: pair[1]})
+	}
+	s.run(30 * time.Second)
+	s.master("r2")
+}
+
+// TestNoForceWhereNobodyCanBeAsked: a better node that cannot reach the master
+// over gossip waits until it can.
+func TestNoForceWhereNobodyCanBeAsked(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.power("r1")
+	s.run(3 * time.Second)
+	s.nodes["r1"].lost["r2"], s.nodes["r2"].lost["r1"] = true, true
+	s.nodes["r1"].cfg.Known = map[string][]netip.Addr{"r2": {addr("192.168.77.102")}} // from last time
+	s.boot("r1")
+	s.run(20 * time.Second)
+	s.master("r2")
+	s.nodes["r1"].lost["r2"], s.nodes["r2"].lost["r1"] = false, false
+	s.run(6 * time.Second)
+	s.master("r1")
+}
