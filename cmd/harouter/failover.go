@@ -23,7 +23,7 @@ func newFailover(c *common) *cobra.Command {
 			if args.Auto && args.To != "" {
 				return wrongInput{errors.New("--to and --auto exclude each other: --auto ends a hold, --to begins one")}
 			}
-			if _, err := askOnce(cmd.Context(), c, "failover", args); err != nil {
+			if _, err := askOnce(cmd.Context(), c, workLimit, "failover", args); err != nil {
 				return err
 			}
 			text := "handed over"

@@ -32,6 +32,7 @@ func newRoot() *cobra.Command {
 		},
 		Args: cobra.ArbitraryArgs,
 	}
+	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return wrongInput{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
 	})

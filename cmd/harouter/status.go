@@ -43,7 +43,7 @@ func newStatus(c *common) *cobra.Command {
 }
 
 func showStatus(ctx context.Context, out io.Writer, c *common, asJSON, watch bool) error {
-	raw, err := askOnce(ctx, c, "status", nil)
+	raw, err := askOnce(ctx, c, askLimit, "status", nil)
 	if err != nil {
 		return err
 	}
@@ -88,18 +88,40 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 }
 
+// Limits of the daemon's answers: one that hangs must not make its user wait.
+const (
+	askLimit  = 3 * time.Second  // for what it knows
+	workLimit = 10 * time.Second // for what it has to do first
+)
+
 // askOnce sends one command to the daemon on this node and returns its last
-// answer, nil if it had none.
-func askOnce(ctx context.Context, c *common, command string, args any) (json.RawMessage, error) {
+// answer, nil if it had none. One that does not come in time is a *hungError.
+func askOnce(ctx context.Context, c *common, limit time.Duration, command string, args any) (json.RawMessage, error) {
 	client, err := control.Dial(c.runDir)
 	if err != nil {
 		return nil, err
 	}
 	defer client.Close()
+	pid := client.Daemon()
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	var answer json.RawMessage
-	err = client.Do(ctx, command, args, func(data json.RawMessage) error {
+	err = client.Do(limited, command, args, func(data json.RawMessage) error {
 		answer = bytes.Clone(data)
 		return nil
 	})
+	if limited.Err() != nil && ctx.Err() == nil {
+		return nil, &hungError{pid: pid, limit: limit}
+	}
 	return answer, err
+}
+
+// hungError tells of a daemon that listens and does not answer.
+type hungError struct {
+	pid   int
+	limit time.Duration
+}
+
+func (e *hungError) Error() string {
+	return fmt.Sprintf("the daemon (process %d) gave no answer within %v: it hangs, or this machine is overloaded; look at its log, and if need be end it with kill -9 %d", e.pid, e.limit, e.pid)
 }

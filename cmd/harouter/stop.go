@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,10 @@ func newStop(c *common) *cobra.Command {
 			"also when no daemon runs.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := stopDaemon(cmd.Context(), c, args)
+			if hung, ok := errors.AsType[*hungError](err); ok && args.Clean && hung.pid > 0 {
+				fmt.Fprintf(cmd.ErrOrStderr(), "the daemon (process %d) does not answer: it is killed\n", hung.pid)
+				err = killDaemon(c, hung.pid)
+			}
 			if errors.Is(err, control.ErrNoDaemon) && args.Clean {
 				err = cleanWithoutDaemon(cmd.Context(), c)
 			}
@@ -48,7 +53,7 @@ const stopLimit = 10 * time.Second
 
 // stopDaemon asks the daemon to leave and waits until it has.
 func stopDaemon(ctx context.Context, c *common, args stopArgs) error {
-	if _, err := askOnce(ctx, c, "stop", args); err != nil {
+	if _, err := askOnce(ctx, c, askLimit, "stop", args); err != nil {
 		return err
 	}
 	for end := time.Now().Add(stopLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -57,6 +62,19 @@ func stopDaemon(ctx context.Context, c *common, args stopArgs) error {
 		}
 	}
 	return fmt.Errorf("the daemon in %s did not end within %v: look at its log", c.runDir, stopLimit)
+}
+
+// killDaemon ends a daemon that hangs; once it is gone there is none.
+func killDaemon(c *common, pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("kill the daemon (process %d), which does not answer: %w", pid, err)
+	}
+	for end := time.Now().Add(askLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if control.Ended(c.runDir) {
+			return control.ErrNoDaemon
+		}
+	}
+	return fmt.Errorf("the daemon (process %d) was killed and is still there", pid)
 }
 
 // cleanWithoutDaemon does what a daemon that was ended with --clean would have

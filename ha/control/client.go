@@ -11,6 +11,8 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Client sends commands to the daemon of one run directory.
@@ -52,6 +54,19 @@ func dial(runDir string) (net.Conn, error) {
 		return nil, fmt.Errorf("the daemon does not answer (%s): too many clients wait already", path)
 	}
 	return nil, fmt.Errorf("talk to the daemon: %w", err)
+}
+
+// Daemon is the process that listens, 0 if the kernel does not tell.
+func (c *Client) Daemon() int {
+	raw, err := c.conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return 0
+	}
+	var cred *unix.Ucred
+	if raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }) != nil || err != nil {
+		return 0
+	}
+	return int(cred.Pid)
 }
 
 // Close ends a client that sent no command.
