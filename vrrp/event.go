@@ -26,6 +26,14 @@ type (
 	}
 	// SetPriority changes the effective priority.
 	SetPriority struct{ Priority uint8 }
+	// Configure replaces the settings, the effective priority aside. The state
+	// stays; a master tells a changed interval at once.
+	Configure struct {
+		Interval     time.Duration
+		Rank         netip.Addr
+		Preempt      bool
+		PreemptDelay time.Duration
+	}
 	// Hold forbids, or allows again, to preempt the master that is heard: an
 	// operator put it there.
 	Hold struct{ On bool }
@@ -57,6 +65,7 @@ func (Stop) vrrpEvent()        {}
 func (Tick) vrrpEvent()        {}
 func (Heard) vrrpEvent()       {}
 func (SetPriority) vrrpEvent() {}
+func (Configure) vrrpEvent()   {}
 func (Hold) vrrpEvent()        {}
 func (Promote) vrrpEvent()     {}
 func (Confirm) vrrpEvent()     {}

@@ -130,6 +130,8 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		return m.stop(ev.Reason)
 	case SetPriority:
 		return m.setPriority(ev.Priority, now)
+	case Configure:
+		return m.configure(ev, now)
 	case Hold:
 		if m.hold != ev.On {
 			m.hold = ev.On
@@ -231,6 +233,30 @@ func (m *Machine) setPriority(p uint8, now time.Time) []Action {
 			m.down = now
 		}
 		m.lesserSince = time.Time{}
+	case Initialize:
+	}
+	return nil
+}
+
+func (m *Machine) configure(c Configure, now time.Time) []Action {
+	interval := m.cfg.Interval
+	m.cfg.Interval, m.cfg.Rank, m.cfg.Preempt, m.cfg.PreemptDelay = c.Interval, c.Rank, c.Preempt, c.PreemptDelay
+	if c.Interval == interval {
+		return nil
+	}
+	switch m.state {
+	case Master:
+		m.masterInterval = c.Interval
+		if !m.quiet && !m.Suspect() {
+			return []Action{m.advertise()}
+		}
+	case Backup:
+		// The master tells its interval in each advert; a slower one is given
+		// the time until then.
+		if c.Interval > m.masterInterval {
+			m.masterInterval = c.Interval
+			m.down = now.Add(m.MasterDown())
+		}
 	case Initialize:
 	}
 	return nil

@@ -169,6 +169,8 @@ func (p *player) line(f []string) {
 		p.handle(Tick{})
 	case "priority":
 		p.handle(SetPriority{Priority: num(1)})
+	case "configure": // configure 1s [preempt 10s]
+		p.handle(Configure{Interval: dur(1, ""), Rank: p.m.cfg.Rank, Preempt: arg(2, "") == "preempt", PreemptDelay: dur(3, "0s")})
 	case "hold":
 		p.handle(Hold{On: f[1] == "on"})
 	case "promote":
