@@ -119,6 +119,10 @@ func (h *Health) Since() time.Time { return h.since }
 // before the first verdict.
 func (h *Health) Reason() string { return h.reason }
 
+// Failing tells whether the last round was bad, or there is no carrier: the
+// verdict may be about to change.
+func (h *Health) Failing() bool { return h.bad > 0 || h.noCarrier }
+
 // RTT returns the smoothed round trip, zero when there is none to tell: no
 // answer yet, or Down.
 func (h *Health) RTT() time.Duration {

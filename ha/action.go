@@ -39,8 +39,11 @@ type (
 		Seq  uint64
 		Plan balancer.Plan
 	}
-	// DeleteFlows ends all flows of an uplink.
-	DeleteFlows struct{ Uplink string }
+	// DeleteFlows ends all flows of an uplink, which may be in the file no more.
+	DeleteFlows struct {
+		Uplink string
+		ID     int
+	}
 	// Source tells the prober from where, and to which gateway, to probe.
 	Source struct {
 		Uplink  string
@@ -63,6 +66,24 @@ type (
 		PeerAlive bool
 		Senders   []netip.Addr
 	}
+	// ReadFile reads and checks this node's configuration file, or Text, or the
+	// present file with a node added or removed; answered by Checked.
+	ReadFile struct {
+		ID     uint64
+		Text   []byte
+		Add    *Joiner
+		Remove string
+	}
+	// Adopt makes a file that was checked the one that runs; answered by
+	// Reconfigured.
+	Adopt struct {
+		Text       []byte
+		Generation uint64
+		Trial      bool   // not to be kept over a restart
+		Replace    string // the file on disk is overwritten if it has this hash; "" never
+	}
+	// Rest keeps over a restart whether this node is in maintenance.
+	Rest struct{ On bool }
 	// Answer ends an operator's command.
 	Answer struct {
 		ID    uint64
@@ -93,6 +114,9 @@ func (Publish) haAction()         {}
 func (Send) haAction()            {}
 func (Remember) haAction()        {}
 func (Guard) haAction()           {}
+func (ReadFile) haAction()        {}
+func (Adopt) haAction()           {}
+func (Rest) haAction()            {}
 func (Answer) haAction()          {}
 func (Record) haAction()          {}
 func (Exit) haAction()            {}

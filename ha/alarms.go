@@ -143,18 +143,60 @@ func (m *Machine) settleAlarms(now time.Time) {
 		}
 		m.holdAlarm(dead == n, AlarmNoUplink, "all", "no uplink works; routing stays as it was", now)
 	}
-	var differ []string
-	for _, n := range m.cfg.Nodes {
-		if p := m.peers[n.Name]; p != nil && p.alive(now) && p.told && p.state.Hash != m.cfg.Hash {
-			differ = append(differ, fmt.Sprintf("%s has %s", p.Name, short(p.state.Hash)))
-		}
-	}
-	m.holdAlarm(len(differ) > 0, AlarmConfigDiffers, "configuration",
-		fmt.Sprintf("%s has %s, %s: copy one file to all nodes", m.cfg.Node, short(m.cfg.Hash), strings.Join(differ, ", ")), now)
+	m.settleDiffer(now)
 	if len(m.cfg.Nodes) > 1 {
 		lan := m.lanOf(m.address())
 		m.holdAlarm(lan != "", AlarmOneWitness, lan, "the nodes' address lies on this lan: when it fails, adverts and gossip fail together; a direct cable is better", now)
 	}
+}
+
+// differAfter is how long nodes may run different files before that is an
+// alarm: one that comes back fetches what it missed.
+const differAfter = 700 * time.Millisecond
+
+// settleDiffer tells of nodes that run different files, and of files that
+// somebody edited and nobody agreed on.
+func (m *Machine) settleDiffer(now time.Time) {
+	text := m.differs(now)
+	switch {
+	case text == "":
+		m.differing = time.Time{}
+	case m.differing.IsZero():
+		m.differing = now
+	}
+	m.holdAlarm(text != "" && now.Sub(m.differing) >= differAfter, AlarmConfigDiffers, "configuration", text, now)
+}
+
+// differs says in words how the files differ, "" if they do not.
+func (m *Machine) differs(now time.Time) string {
+	var differ, edited []string
+	if m.edited() {
+		edited = append(edited, m.cfg.Node+" "+short(m.file.Hash))
+	}
+	for _, n := range m.cfg.Nodes {
+		p := m.peers[n.Name]
+		if p == nil || !p.alive(now) || !p.told {
+			continue
+		}
+		if p.state.Hash != m.cfg.Hash {
+			differ = append(differ, p.Name+" runs "+short(p.state.Hash))
+		}
+		if p.state.FileHash != "" {
+			edited = append(edited, p.Name+" "+short(p.state.FileHash))
+		}
+	}
+	var parts []string
+	if len(differ) > 0 {
+		parts = append(parts, fmt.Sprintf("%s runs %s, %s: copy one file to all nodes, then harouter reload", m.cfg.Node, short(m.cfg.Hash), strings.Join(differ, ", ")))
+	}
+	if len(edited) > 0 {
+		text := fmt.Sprintf("the file on disk is not the one that runs (%s): on %s; harouter reload takes it into use once it is the same on all nodes", short(m.cfg.Hash), strings.Join(edited, ", "))
+		if m.edited() && m.file.Err != "" {
+			text += " (" + m.file.Err + ")"
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, "; ")
 }
 
 func (m *Machine) address() netip.Addr {

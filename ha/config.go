@@ -22,6 +22,10 @@ type Config struct {
 	Hash    string // of the file's bytes
 	Nodes   []Node // in the file's order
 
+	Text        []byte // the file
+	Generation  uint64 // how often the cluster agreed on a new file
+	Maintenance bool   // at start: an operator keeps this node out
+
 	VRID         uint8
 	VRRPVersion  uint8
 	Advertise    time.Duration // A
@@ -58,6 +62,10 @@ const (
 	sweepAfter    = time.Second             // second deletion of a dead uplink's flows
 	claimPatience = 3                       // unanswered claims before a node insists
 	alarmHold     = 8 * time.Second         // an alarm that counts events lasts this long after the last
+
+	carrierWait = 50 * time.Millisecond // for the others' carrier to go too
+	sureAfter   = time.Second           // a node that is fitter for this long is fitter
+	moveAgain   = 5 * time.Minute       // an uplink that moved the role does not move it again before
 )
 
 func (c *Config) node(name string) (Node, bool) {

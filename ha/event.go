@@ -68,11 +68,33 @@ type (
 	}
 	// Fenced: the guard took the addresses away while this process hung.
 	Fenced struct{}
+	// Checked is a file that was read, or made, and checked for this node.
+	Checked struct {
+		ID   uint64
+		Text []byte
+		Hash string
+		Err  string // a sentence; "" it is fit for this node
+	}
+	// FileSeen tells what stands in the configuration file on this node's disk.
+	FileSeen struct {
+		Hash string // "" there is none
+		Err  string // why it is no file that this node could run
+	}
+	// Reconfigured: Config took effect in all the edges. With Err nothing did.
+	Reconfigured struct {
+		Config Config
+		Err    error
+	}
+	// Condition is a cause of an alarm that an edge sees begin and end.
+	Condition struct {
+		Code, Subject, Text string
+		On                  bool
+	}
 	// Command is an operator's; the answer goes out as an Answer with its ID.
 	Command struct {
 		ID   uint64
 		Verb Verb
-		To   string // failover: target node, "" any
+		Args Args
 	}
 )
 
@@ -84,20 +106,44 @@ const (
 	VerbAuto                     // end such a hold
 	VerbStop                     // leave; with no live peer addresses stay
 	VerbClean                    // leave and take everything of ours away
+	VerbReload                   // the file was changed: agree on it with all nodes
+	VerbRest                     // maintenance on
+	VerbServe                    // maintenance off
+	VerbAddNode                  // put one more node into the file
+	VerbForget                   // take this node out of the file
 )
 
-func (Tick) haEvent()      {}
-func (Overslept) haEvent() {}
-func (Links) haEvent()     {}
-func (Found) haEvent()     {}
-func (Advert) haEvent()    {}
-func (Dropped) haEvent()   {}
-func (PeerTold) haEvent()  {}
-func (PeerSeen) haEvent()  {}
-func (PeerLost) haEvent()  {}
-func (Told) haEvent()      {}
-func (Probed) haEvent()    {}
-func (Switched) haEvent()  {}
-func (Applied) haEvent()   {}
-func (Fenced) haEvent()    {}
-func (Command) haEvent()   {}
+// Args belong to some of the verbs.
+type Args struct {
+	To    string        // failover: target node, "" any
+	Trial time.Duration // reload: back to what was after this, unless kept
+	Add   *Joiner       // add-node
+}
+
+// Joiner is a node that is to be added to the file.
+type Joiner struct {
+	Name      string
+	Addresses []netip.Addr
+	Priority  uint8 // 0: chosen below the others'
+	Devices   map[string]string
+}
+
+func (Tick) haEvent()         {}
+func (Overslept) haEvent()    {}
+func (Links) haEvent()        {}
+func (Found) haEvent()        {}
+func (Advert) haEvent()       {}
+func (Dropped) haEvent()      {}
+func (PeerTold) haEvent()     {}
+func (PeerSeen) haEvent()     {}
+func (PeerLost) haEvent()     {}
+func (Told) haEvent()         {}
+func (Probed) haEvent()       {}
+func (Switched) haEvent()     {}
+func (Applied) haEvent()      {}
+func (Fenced) haEvent()       {}
+func (Checked) haEvent()      {}
+func (FileSeen) haEvent()     {}
+func (Reconfigured) haEvent() {}
+func (Condition) haEvent()    {}
+func (Command) haEvent()      {}

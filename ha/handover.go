@@ -9,10 +9,18 @@ import (
 
 // handoff is a hand-over that this master has begun.
 type handoff struct {
-	to     string
-	id     uint64
-	until  time.Time
-	answer func(err string) // tells whoever asked; nil nobody
+	to    string
+	id    uint64
+	until time.Time
+	hand
+}
+
+// hand says how and why the role is handed over.
+type hand struct {
+	hold    bool // an operator wants it there
+	reason  string
+	uplinks []string         // that are dead here only
+	answer  func(err string) // tells whoever asked; nil nobody
 }
 
 // taking is a hand-over to this node, until its addresses are in place.
@@ -25,16 +33,28 @@ type taking struct {
 type forwarded struct {
 	id    uint64 // of the operator's command here
 	to    string
+	kind  Kind
 	until time.Time
 }
 
-// beginHandoff asks a peer to take over. answer is called once, with "" when
-// it did, else with the reason why nothing changed.
-func (m *Machine) beginHandoff(to *peer, hold bool, reason string, answer func(string), now time.Time) {
+// forward has another node carry out a command.
+func (m *Machine) forward(to string, command uint64, msg Message, now time.Time) {
 	m.nextID++
-	m.handoff = &handoff{to: to.Name, id: m.nextID, until: now.Add(handoffLimit), answer: answer}
+	msg.ID = m.nextID
+	m.forwarded[m.nextID] = forwarded{id: command, to: to, kind: msg.Kind, until: now.Add(forwardLimit)}
+	m.do(Send{To: to, Message: msg})
+}
+
+// beginHandoff asks a peer to take over. hand.answer is called once, with "" when
+// it did, else with the reason why nothing changed.
+func (m *Machine) beginHandoff(to *peer, h hand, now time.Time) {
+	m.nextID++
+	m.handoff = &handoff{to: to.Name, id: m.nextID, until: now.Add(handoffLimit), hand: h}
+	for _, u := range h.uplinks {
+		m.moved[u] = now
+	}
 	m.elect(vrrp.Yield{To: to.Name, Until: m.handoff.until}, now)
-	m.do(Send{To: to.Name, Message: Message{Kind: KindHandover, ID: m.nextID, Hold: hold, Reason: reason}})
+	m.do(Send{To: to.Name, Message: Message{Kind: KindHandover, ID: m.nextID, Hold: h.hold, Reason: h.reason, Uplinks: h.uplinks}})
 }
 
 // finishHandoff is called when this node has become a backup, because of an
@@ -76,11 +96,38 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 		m.taking = &taking{from: from.Name, id: msg.ID}
 		m.elect(vrrp.Promote{From: from.Name, Quiet: true, Reason: "handed over by " + from.Name + ": " + msg.Reason}, now)
 		m.held = msg.Hold
+		for _, u := range msg.Uplinks {
+			m.moved[u] = now
+		}
 	case KindYield:
 		if m.vrrp.State() != vrrp.Backup || m.stopping != 0 {
 			return
 		}
 		m.elect(vrrp.Promote{From: from.Name, Reason: from.Name + " stepped back: " + msg.Reason}, now)
+	case KindForget:
+		result := func(err string) {
+			m.do(Send{To: from.Name, Message: Message{Kind: KindResult, ID: msg.ID, Error: err}})
+		}
+		m.record("operator", "forget", "", from.Name, "asked on "+from.Name)
+		m.propose(offer{spread: true, except: from.Name, answer: result}, ReadFile{Remove: from.Name}, now)
+	case KindPrepare:
+		m.onPrepare(from, msg, now)
+	case KindPrepared:
+		m.onPrepared(from, msg, now)
+	case KindCancel:
+		if p := m.pledge; p != nil && p.from == from.Name && p.id == msg.ID && !p.committed {
+			m.pledge = nil
+		}
+	case KindCommit:
+		m.onCommit(from, msg, now)
+	case KindDone:
+		m.onDone(from.Name, msg.ID, msg.Error, now)
+	case KindKeep:
+		m.onKeep(from, msg, now)
+	case KindFetch:
+		m.onFetch(from, msg)
+	case KindFile:
+		m.onFile(from, msg)
 	case KindVouch:
 		m.do(Send{To: from.Name, Message: Message{Kind: KindVouched, ID: msg.ID, Role: m.role, Priority: m.vrrp.Priority()}})
 	case KindVouched:
@@ -102,10 +149,12 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(m.cfg.Node + " is " + m.role.String() + " and cannot hand over now")
 		case m.held:
 			refuse("an operator put the mastership here; harouter failover --auto ends that")
+		case m.damped(now) != "" && from.state.Lans <= m.lans() && !m.maintenance:
+			refuse(m.damped(now))
 		case !from.canServe(now) || from.state.Effective <= m.vrrp.Priority():
 			refuse("priority " + fmt.Sprint(from.state.Effective) + " is not above " + fmt.Sprint(m.vrrp.Priority()))
 		default:
-			m.beginHandoff(from, false, msg.Reason, nil, now)
+			m.beginHandoff(from, hand{reason: msg.Reason}, now)
 		}
 	case KindFailover, KindAuto:
 		result := func(err string) {
@@ -121,6 +170,9 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 		if f, ok := m.forwarded[msg.ID]; ok && f.to == from.Name {
 			delete(m.forwarded, msg.ID)
 			m.do(Answer{ID: f.id, Error: msg.Error})
+			if f.kind == KindForget && msg.Error == "" {
+				m.stop(VerbStop, func(string) {}, now)
+			}
 		}
 	}
 }
@@ -147,9 +199,9 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 	answer := func(err string) { m.do(Answer{ID: c.ID, Error: err}) }
 	switch c.Verb {
 	case VerbFailover, VerbAuto:
-		if c.To != "" {
-			if _, ok := m.cfg.node(c.To); !ok {
-				answer(fmt.Sprintf("no node is called %q in this cluster; nothing changed", c.To))
+		if c.Args.To != "" {
+			if _, ok := m.cfg.node(c.Args.To); !ok {
+				answer(fmt.Sprintf("no node is called %q in this cluster; nothing changed", c.Args.To))
 				return
 			}
 		}
@@ -158,8 +210,8 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 			return
 		}
 		if m.vrrp.State() == vrrp.Master {
-			m.record("operator", "failover", "", c.To, "asked on "+m.cfg.Node)
-			m.failover(c.Verb == VerbAuto, c.To, answer, now)
+			m.record("operator", "failover", "", c.Args.To, "asked on "+m.cfg.Node)
+			m.failover(c.Verb == VerbAuto, c.Args.To, answer, now)
 			return
 		}
 		master := m.peers[m.vrrp.Master()]
@@ -171,11 +223,24 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 		if c.Verb == VerbAuto {
 			kind = KindAuto
 		}
-		m.nextID++
-		m.forwarded[m.nextID] = forwarded{id: c.ID, to: master.Name, until: now.Add(forwardLimit)}
-		m.do(Send{To: master.Name, Message: Message{Kind: kind, ID: m.nextID, To: c.To}})
+		m.forward(master.Name, c.ID, Message{Kind: kind, To: c.Args.To}, now)
 	case VerbStop, VerbClean:
 		m.stop(c.Verb, answer, now)
+	case VerbReload:
+		m.record("operator", "reload", "", "", "asked on "+m.cfg.Node)
+		m.propose(offer{trial: c.Args.Trial, answer: answer}, ReadFile{}, now)
+	case VerbAddNode:
+		m.record("operator", "join", "", c.Args.Add.Name, "asked on "+m.cfg.Node)
+		m.propose(offer{spread: true, answer: answer}, ReadFile{Add: c.Args.Add}, now)
+	case VerbForget:
+		m.record("operator", "forget", "", m.cfg.Node, "asked on "+m.cfg.Node)
+		m.forget(answer, c.ID, now)
+	case VerbRest:
+		m.rest(answer, now)
+	case VerbServe:
+		m.record("operator", "maintenance", "on", "off", "asked on "+m.cfg.Node)
+		m.setMaintenance(false)
+		answer("")
 	}
 }
 
@@ -184,6 +249,7 @@ func (m *Machine) failover(auto bool, to string, answer func(string), now time.T
 	switch {
 	case auto:
 		m.held = false
+		clear(m.moved)
 		answer("")
 	case m.handoff != nil:
 		answer("a hand-over to " + m.handoff.to + " is under way; nothing changed")
@@ -204,11 +270,15 @@ func (m *Machine) failover(auto bool, to string, answer func(string), now time.T
 				return
 			}
 		}
+		if target != nil && target.state.Resting {
+			answer(target.Name + " is in maintenance: harouter maintenance off on that node first; nothing changed")
+			return
+		}
 		if target == nil {
 			answer("no other node is alive that could take over; nothing changed")
 			return
 		}
-		m.beginHandoff(target, true, "an operator asked for it", answer, now)
+		m.beginHandoff(target, hand{hold: true, reason: "an operator asked for it", answer: answer}, now)
 	}
 }
 
@@ -237,7 +307,7 @@ func (m *Machine) stop(verb Verb, answer func(string), now time.Time) {
 		return // one is under way
 	}
 	if next := m.successor(now); next != nil {
-		m.beginHandoff(next, false, m.cfg.Node+" leaves", nil, now)
+		m.beginHandoff(next, hand{reason: m.cfg.Node + " leaves"}, now)
 	}
 }
 
@@ -270,4 +340,33 @@ func (m *Machine) peerCanServe(now time.Time) bool {
 		}
 	}
 	return false
+}
+
+// rest keeps this node out: a master hands over first, and if that cannot be
+// done nothing changes. One that is alone stays master until somebody comes.
+func (m *Machine) rest(answer func(string), now time.Time) {
+	next := m.successor(now)
+	if m.maintenance || m.vrrp.State() != vrrp.Master || next == nil || next.state.Resting {
+		m.record("operator", "maintenance", "", "on", "asked on "+m.cfg.Node)
+		m.setMaintenance(true)
+		answer("")
+		return
+	}
+	if m.handoff != nil || m.vrrp.Suspect() || m.adding != 0 {
+		answer("the role of " + m.cfg.Node + " is not settled yet, try again in a second; nothing changed")
+		return
+	}
+	m.record("operator", "maintenance", "", "on", "asked on "+m.cfg.Node)
+	m.beginHandoff(next, hand{reason: m.cfg.Node + " goes into maintenance", answer: func(err string) {
+		m.setMaintenance(err == "")
+		answer(err)
+	}}, now)
+}
+
+func (m *Machine) setMaintenance(on bool) {
+	if m.maintenance != on {
+		m.maintenance = on
+		m.held = m.held && !on
+		m.do(Rest{On: on})
+	}
 }

@@ -20,6 +20,7 @@ type Machine struct {
 	transitions int
 	held        bool // an operator put the role here: lesser masters too are not preempted
 	stopping    Verb // VerbStop or VerbClean once asked, else 0
+	maintenance bool // an operator keeps this node out: master only if alone
 	exited      bool
 
 	links    map[string]Link
@@ -36,9 +37,22 @@ type Machine struct {
 	adding     uint64 // AddAddresses that is under way, 0 none
 	removing   uint64 // RemoveAddresses that is under way
 
-	handoff   *handoff
-	taking    *taking
-	claims    int // unanswered
+	handoff *handoff
+	taking  *taking
+	claims  int // unanswered
+	move    *move
+	moved   map[string]time.Time // when an uplink moved the role last
+
+	offer    *offer
+	pledge   *pledge
+	trial    *trial
+	fetch    *fetch
+	adopting *adopting
+	file     FileSeen
+	fileSeen bool
+
+	differing time.Time // since when the nodes' files differ
+
 	forwarded map[uint64]forwarded
 	nextID    uint64
 
@@ -46,7 +60,7 @@ type Machine struct {
 	verdicts map[string]balancer.Verdict // what this node routes by: the master's word
 	changed  map[string]time.Time        // since when
 	pool     map[string]bool
-	dying    []string // left the pool; their flows end once the plan is in the kernel
+	dying    []line // left the pool; their flows end once the plan is in the kernel
 	sweeps   []sweep
 	sources  map[string]Source
 
@@ -73,8 +87,8 @@ type Machine struct {
 type stranger struct{ first, last time.Time }
 
 type sweep struct {
-	at     time.Time
-	uplink string
+	at time.Time
+	line
 }
 
 // NewMachine returns the machine of a node that starts at now.
@@ -93,6 +107,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
+		moved: map[string]time.Time{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
 	for _, n := range cfg.Nodes {
@@ -104,9 +119,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 	}
 	m.indexSpeakers()
 	for _, u := range cfg.Balancer.Uplinks {
-		m.health[u.Name] = balancer.NewHealth(cfg.Probes[u.Name])
-		m.verdicts[u.Name] = balancer.Unknown
-		m.pool[u.Name] = true // until somebody knows better
+		m.addUplink(u)
 	}
 	return m
 }
@@ -159,6 +172,14 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.guardTold = false
 		m.record("address", m.cfg.Node, "", "", "the guard took the virtual addresses away while this process hung")
 		m.elect(vrrp.Overslept{}, now)
+	case Checked:
+		m.onChecked(ev, now)
+	case FileSeen:
+		m.file, m.fileSeen = ev, true
+	case Reconfigured:
+		m.onReconfigured(ev, now)
+	case Condition:
+		m.holdAlarm(ev.On, ev.Code, ev.Subject, ev.Text, now)
 	case Command:
 		m.onCommand(ev, now)
 	}
@@ -187,6 +208,24 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	}
 	for _, f := range m.forwarded {
 		earlier(f.until)
+	}
+	if !m.differing.IsZero() && now.Sub(m.differing) < differAfter {
+		earlier(m.differing.Add(differAfter))
+	}
+	if m.move != nil {
+		earlier(m.move.due)
+	}
+	if m.offer != nil {
+		earlier(m.offer.until)
+	}
+	if m.pledge != nil {
+		earlier(m.pledge.until)
+	}
+	if m.trial != nil {
+		earlier(m.trial.until)
+	}
+	if m.fetch != nil {
+		earlier(m.fetch.until)
 	}
 	for _, s := range m.sweeps {
 		earlier(s.at)
@@ -218,7 +257,9 @@ func (m *Machine) settle(now time.Time) {
 	m.settleTimers(now)
 	m.settleElection(now)
 	m.settleRole(now)
+	m.settleMove(now)
 	m.settlePool(now)
+	m.settleAgreement(now)
 	m.settlePlan()
 	m.settleSources()
 	m.settleAlarms(now)
@@ -252,8 +293,8 @@ func (m *Machine) settleTimers(now time.Time) {
 		if now.Before(s.at) {
 			return false
 		}
-		if !m.pool[s.uplink] {
-			m.do(DeleteFlows{Uplink: s.uplink})
+		if !m.pool[s.name] {
+			m.do(DeleteFlows{Uplink: s.name, ID: s.id})
 		}
 		return true
 	})

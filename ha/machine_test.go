@@ -306,7 +306,7 @@ func TestLastUplinkIsNotWithdrawn(t *testing.T) {
 
 func TestConfigDiffers(t *testing.T) {
 	s := newSim(t, "r1", "r2")
-	s.nodes["r2"].cfg.Hash = "other"
+	s.nodes["r2"].disk = file1
 	s.boot("r1", "r2")
 	s.run(2 * time.Second)
 	st := s.nodes["r1"].m.Status(s.now)

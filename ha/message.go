@@ -3,6 +3,7 @@ package ha
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 )
 
 // Kind names a direct message between nodes.
@@ -18,6 +19,15 @@ const (
 	KindFailover Kind = "failover" // any node -> master: an operator's wish
 	KindAuto     Kind = "auto"     // any node -> master: end the hold
 	KindResult   Kind = "result"   // master: outcome of failover or auto
+	KindPrepare  Kind = "prepare"  // is this file (the one you have, or Text) fit to be the next generation?
+	KindPrepared Kind = "prepared" // yes, or Error
+	KindCancel   Kind = "cancel"   // forget what you prepared
+	KindCommit   Kind = "commit"   // it is the next generation
+	KindDone     Kind = "done"     // and it runs here, or Error
+	KindKeep     Kind = "keep"     // a generation on trial is kept
+	KindFetch    Kind = "fetch"    // which file do you run?
+	KindFile     Kind = "file"     // this one
+	KindForget   Kind = "forget"   // take me out of the file
 	KindVouch    Kind = "vouch"    // is this advert yours?
 	KindVouched  Kind = "vouched"  // the answer: role and effective priority
 )
@@ -33,6 +43,13 @@ type Message struct {
 
 	Role     Role  `json:"role,omitempty"`     // vouched
 	Priority uint8 `json:"priority,omitempty"` // vouched: effective
+
+	Uplinks []string `json:"uplinks,omitempty"` // handover: because of these
+
+	Generation uint64        `json:"generation,omitempty"`
+	Hash       string        `json:"hash,omitempty"`
+	Text       []byte        `json:"text,omitempty"`  // the file
+	Trial      time.Duration `json:"trial,omitempty"` // commit: it goes back after this, unless kept
 }
 
 // Encode returns the form in which a message travels.

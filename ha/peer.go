@@ -50,6 +50,7 @@ type UplinkView struct {
 	RTT      time.Duration    `json:"rtt,omitempty"` // 0: not measured
 	Loss     float64          `json:"loss"`          // 0…1 of the last rounds
 	Measured bool             `json:"measured,omitempty"`
+	Failing  bool             `json:"failing,omitempty"` // the last round was bad
 }
 
 // PeerState is what each node tells the others over gossip: newest wins.
@@ -65,6 +66,10 @@ type PeerState struct {
 	Master    string                      `json:"master"` // whom it takes for the master
 	Held      bool                        `json:"held,omitempty"`
 	Leaving   bool                        `json:"leaving,omitempty"`
+	Resting   bool                        `json:"maintenance,omitempty"`
+	FileHash  string                      `json:"file_hash,omitempty"` // of the file on its disk, where that is another
+	Trial     bool                        `json:"trial,omitempty"`     // Generation is not kept yet
+	Gen       uint64                      `json:"generation,omitempty"`
 	Lans      int                         `json:"lans"` // lans whose link carries
 	Addresses []netip.Addr                `json:"addresses"`
 	Uplinks   []UplinkView                `json:"uplinks"`

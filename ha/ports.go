@@ -35,14 +35,26 @@ type Gossip interface {
 	Send(ctx context.Context, node, kind string, payload []byte) error
 }
 
+// Files are the configuration files of this node, and all that follows them.
+type Files interface {
+	// Read reads, or makes, a file and checks it for this node.
+	Read(ReadFile) Checked
+	// Adopt keeps a file and hands it to all edges; with an error nothing
+	// changed.
+	Adopt(context.Context, Adopt) (Config, error)
+	// Rest keeps the maintenance mode over a restart.
+	Rest(on bool) error
+}
+
 // Ports are the edges that the loop drives; cmd/harouter fills them.
 type Ports struct {
 	Adverts   Adverts
 	Addresses Addresses
 	Plane     Plane
 	Gossip    Gossip
-	// DeleteFlows ends all flows that carry the uplink's mark.
-	DeleteFlows func(ctx context.Context, uplink string) error
+	Files     Files
+	// DeleteFlows ends all flows that carry the mark of the uplink with this id.
+	DeleteFlows func(ctx context.Context, id int) error
 	// Probe sets where an uplink is probed from.
 	Probe func(Source)
 	// Guard hands the guard its orders; Beat tells it that this loop lives.

@@ -211,7 +211,7 @@ func (m *Machine) settleElection(now time.Time) {
 	m.elect(vrrp.Hold{On: master != nil && master.state.Held}, now)
 	if m.vrrp.State() == vrrp.Master && m.handoff == nil && m.adding == 0 {
 		// One that was not heard since this node took over may be the one that died.
-		if best := m.successor(now); best != nil && best.state.Lans > m.lans() && best.worded.After(m.since) {
+		if best := m.successor(now); best != nil && best.state.Lans > m.lans() && m.counts(best, now) && best.worded.After(m.since) {
 			m.stepBack(fmt.Sprintf("%s reaches %d lans, this node %d", best.Name, best.state.Lans, m.lans()), now)
 			m.elect(vrrp.Start{}, now)
 		}
@@ -228,37 +228,6 @@ func (m *Machine) stepBack(reason string, now time.Time) {
 		}
 	}
 	m.elect(vrrp.Stop{Reason: reason}, now)
-}
-
-// effective is DESIGN.md §6: fitness compares live lans; who is less fit than
-// live peers goes below the lowest configured priority of those.
-func (m *Machine) effective(now time.Time) uint8 {
-	own, _ := m.cfg.node(m.cfg.Node)
-	p := own.Priority
-	for _, peer := range m.peers {
-		if peer.canServe(now) && peer.state.Lans > m.lans() {
-			p = min(p, max(peer.Priority, 2)-1)
-		}
-	}
-	return max(p, 1)
-}
-
-// successor is the live peer that is best suited to be master: the fittest,
-// then the highest configured priority, then the greater address.
-func (m *Machine) successor(now time.Time) *peer {
-	var best *peer
-	for _, n := range m.cfg.Nodes {
-		p := m.peers[n.Name]
-		if p == nil || !p.canServe(now) { // it may refuse, if it is no backup after all
-			continue
-		}
-		if best == nil || p.state.Lans > best.state.Lans ||
-			p.state.Lans == best.state.Lans && (p.Priority > best.Priority ||
-				p.Priority == best.Priority && p.Address.Compare(best.Address) > 0) {
-			best = p
-		}
-	}
-	return best
 }
 
 // settleRole keeps the role in step where no Become was emitted.

@@ -37,7 +37,7 @@ type Loop struct {
 
 type ask struct {
 	verb   Verb
-	to     string
+	args   Args
 	answer chan string
 	status chan Status
 }
@@ -64,7 +64,7 @@ func (l *Loop) MayRepair() bool {
 func (l *Loop) Post(ev Event) {
 	queue := l.normal
 	switch ev.(type) {
-	case Links, Found, Switched, Applied, Fenced:
+	case Links, Found, Switched, Applied, Fenced, Checked, FileSeen, Reconfigured, Condition:
 		select {
 		case l.own <- ev:
 		case <-l.ended:
@@ -218,6 +218,8 @@ func (l *Loop) perform(a Action) {
 		l.workers.send(a)
 	case Remember:
 		l.workers.remember(a)
+	case ReadFile, Adopt, Rest:
+		l.workers.files <- a
 	case Guard:
 		l.ports.Guard(a)
 	case Answer:
@@ -243,7 +245,7 @@ func (l *Loop) ask(a ask) {
 	}
 	l.nextID++
 	l.pending[l.nextID] = a.answer
-	l.handle(Command{ID: l.nextID, Verb: a.verb, To: a.to}, time.Now())
+	l.handle(Command{ID: l.nextID, Verb: a.verb, Args: a.args}, time.Now())
 }
 
 // errEnded is what a caller gets whose question came too late.
@@ -266,8 +268,8 @@ func (l *Loop) Status(ctx context.Context) (Status, error) {
 }
 
 // Command carries out an operator's command; the error is a sentence for him.
-func (l *Loop) Command(ctx context.Context, verb Verb, to string) error {
-	a := ask{verb: verb, to: to, answer: make(chan string, 1)}
+func (l *Loop) Command(ctx context.Context, verb Verb, args Args) error {
+	a := ask{verb: verb, args: args, answer: make(chan string, 1)}
 	select {
 	case l.asks <- a:
 	case <-ctx.Done():

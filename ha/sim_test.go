@@ -54,6 +54,11 @@ type simNode struct {
 	deaf     bool            // adverts on the lan do not arrive here
 	sources  map[string]Source
 	lastPlan balancer.Plan
+	disk     string          // the configuration file
+	accepted string          // what was agreed on, with
+	gen      uint64          // its generation
+	rests    bool            // remembered
+	blind    map[string]bool // uplinks whose probes are not answered here
 }
 
 type span struct{ from, to time.Time }
@@ -88,31 +93,63 @@ func newSim(t *testing.T, names ...string) *sim {
 	t.Helper()
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}, dead: map[string]bool{}}
-	var nodes []Node
-	for i, n := range names {
-		nodes = append(nodes, Node{Name: n, Address: addr(fmt.Sprintf("192.0.2.%d", i+1)), Priority: priorities[n]})
-	}
 	for _, n := range names {
-		s.nodes[n] = &simNode{s: s, name: n, links: map[string]Link{}, lost: map[string]bool{}, cfg: Config{
-			Cluster: "home", Node: n, Version: "test", Hash: "h", Nodes: nodes,
-			VRID: 51, VRRPVersion: 3, Advertise: 100 * time.Millisecond, Preempt: true, PreemptDelay: 2 * time.Second,
-			Balancer: balancer.Config{
-				Lans: []balancer.Lan{
-					{Name: "office", Device: "lan0", Virtual: prefixes("192.168.77.1/24")},
-					{Name: "guests", Device: "lan1", Virtual: prefixes("192.168.78.1/24")},
-				},
-				Uplinks: []balancer.Uplink{
-					{Name: "cable", ID: 1, Device: "wan1", Gateway: addr("203.0.113.1"), Virtual: prefixes("203.0.113.10/25"), Weight: 2, Tier: 1},
-					{Name: "dsl", ID: 2, Device: "wan2", Gateway: addr("203.0.113.129"), Virtual: prefixes("203.0.113.140/25"), Weight: 1, Tier: 1},
-				},
-				Policies: []balancer.Policy{{Name: "default", Method: balancer.Weighted}},
-				MarkMask: 0x3f00, TableBase: 7000, RulePriority: 7000,
-			},
-			Probes: map[string]balancer.ProbeConfig{"cable": {Fall: 3, Rise: 2}, "dsl": {Fall: 3, Rise: 2}},
-		}}
+		s.nodes[n] = &simNode{
+			s: s, name: n, links: map[string]Link{}, lost: map[string]bool{}, blind: map[string]bool{},
+			disk: "cable=2 nodes=" + strings.Join(names, ","),
+		}
+		cfg, err := simFile(n, s.nodes[n].disk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.nodes[n].cfg = cfg
 	}
 	return s
 }
+
+// simFile reads a file such as "cable=2 nodes=r1,r2": the weight of an uplink,
+// and the nodes; "lan" adds one, "bad" is none that can be read.
+func simFile(node, text string) (Config, error) {
+	c := Config{
+		Cluster: "home", Node: node, Version: "test", Hash: "hash of " + text, Text: []byte(text),
+		VRID: 51, VRRPVersion: 3, Advertise: 100 * time.Millisecond, Preempt: true, PreemptDelay: 2 * time.Second,
+		Balancer: balancer.Config{
+			Lans: []balancer.Lan{
+				{Name: "office", Device: "lan0", Virtual: prefixes("192.168.77.1/24")},
+				{Name: "guests", Device: "lan1", Virtual: prefixes("192.168.78.1/24")},
+			},
+			Uplinks: []balancer.Uplink{
+				{Name: "cable", ID: 1, Device: "wan1", Gateway: addr("203.0.113.1"), Virtual: prefixes("203.0.113.10/25"), Weight: 2, Tier: 1},
+				{Name: "dsl", ID: 2, Device: "wan2", Gateway: addr("203.0.113.129"), Virtual: prefixes("203.0.113.140/25"), Weight: 1, Tier: 1},
+			},
+			Policies: []balancer.Policy{{Name: "default", Method: balancer.Weighted}},
+			MarkMask: 0x3f00, TableBase: 7000, RulePriority: 7000,
+		},
+		Probes: map[string]balancer.ProbeConfig{"cable": {Fall: 3, Rise: 2}, "dsl": {Fall: 3, Rise: 2}},
+	}
+	for _, word := range strings.Fields(text) {
+		key, value, _ := strings.Cut(word, "=")
+		switch key {
+		case "cable":
+			fmt.Sscan(value, &c.Balancer.Uplinks[0].Weight)
+		case "only": // one uplink
+			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
+		case "nodes":
+			for _, n := range strings.Split(value, ",") {
+				c.Nodes = append(c.Nodes, Node{Name: n, Address: addr("192.0.2." + n[1:]), Priority: priorities[n]})
+			}
+		default:
+			return c, fmt.Errorf("%q is no key", key)
+		}
+	}
+	if _, ok := c.node(node); !ok {
+		return c, fmt.Errorf("the file has no node %s", node)
+	}
+	return c, nil
+}
+
+// seen tells the machine what is in the file on disk.
+func (n *simNode) seen() { n.handle(FileSeen{Hash: "hash of " + n.disk}) }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
@@ -148,6 +185,12 @@ func (s *sim) boot(names ...string) {
 		n.turned = false
 		n.running, n.exit, n.answers = true, nil, map[uint64]string{}
 		n.sources = map[string]Source{}
+		if n.accepted == "" {
+			n.accepted = n.disk
+		}
+		known := n.cfg.Known
+		n.cfg, _ = simFile(n.name, n.accepted)
+		n.cfg.Generation, n.cfg.Maintenance, n.cfg.Known = n.gen, n.rests, known
 		n.m = NewMachine(n.cfg, s.now)
 		last := name[1:]
 		n.links = map[string]Link{}
@@ -162,6 +205,7 @@ func (s *sim) boot(names ...string) {
 			n.handle(Found{Addresses: 4})
 		}
 		n.linksChanged()
+		n.seen()
 		n.tick()
 		n.probe()
 	}
@@ -199,7 +243,7 @@ func (n *simNode) probe() {
 	n.s.after(200*time.Millisecond, func() {
 		if n.life == life && n.running {
 			for _, u := range []string{"cable", "dsl"} {
-				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.s.now, Good: !n.s.dead[u], RTT: time.Millisecond}})
+				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.s.now, Good: !n.s.dead[u] && !n.blind[u], RTT: time.Millisecond}})
 			}
 			n.probe()
 		}
@@ -269,6 +313,42 @@ func (n *simNode) perform(a Action) {
 		n.applied++
 		n.lastPlan = a.Plan
 		later(simWork, func() { n.handle(Applied{Seq: a.Seq}) })
+	case ReadFile:
+		text := n.disk
+		switch {
+		case a.Text != nil:
+			text = string(a.Text)
+		case a.Add != nil:
+			text = string(n.m.cfg.Text) + "," + a.Add.Name
+		case a.Remove != "":
+			text = strings.NewReplacer(","+a.Remove, "", a.Remove+",", "").Replace(string(n.m.cfg.Text))
+		}
+		later(simWork, func() {
+			c := Checked{ID: a.ID, Text: []byte(text), Hash: "hash of " + text}
+			if _, err := simFile(n.name, text); err != nil {
+				c.Err = err.Error()
+			}
+			n.handle(c)
+		})
+	case Adopt:
+		cfg, err := simFile(n.name, string(a.Text))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		cfg.Generation = a.Generation
+		later(simWork, func() {
+			if a.Replace != "" && a.Replace == "hash of "+n.disk {
+				n.disk = string(a.Text)
+			}
+			if !a.Trial {
+				n.accepted, n.gen = string(a.Text), a.Generation
+			}
+			n.cfg = cfg
+			n.handle(Reconfigured{Config: cfg})
+			n.seen()
+		})
+	case Rest:
+		n.rests = a.On
 	case DeleteFlows:
 		n.deleted = append(n.deleted, a.Uplink)
 	case Source:
@@ -393,6 +473,6 @@ func (s *sim) command(node string, verb Verb, to string) func() (string, bool) {
 	n := s.nodes[node]
 	s.seq++
 	id := uint64(s.seq)
-	n.handle(Command{ID: id, Verb: verb, To: to})
+	n.handle(Command{ID: id, Verb: verb, Args: Args{To: to}})
 	return func() (string, bool) { text, ok := n.answers[id]; return text, ok }
 }

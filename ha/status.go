@@ -35,8 +35,10 @@ type (
 	// ConfigStatus tells which file runs here and whether all live nodes run
 	// the same.
 	ConfigStatus struct {
-		Hash   string `json:"hash"`
-		InSync bool   `json:"in_sync"`
+		Hash       string `json:"hash"`
+		InSync     bool   `json:"in_sync"`
+		Generation uint64 `json:"generation"` // how often the cluster agreed on a new file
+		Trial      bool   `json:"trial"`      // the generation goes back unless it is kept
 	}
 
 	// VRRPStatus is this node's side of the election.
@@ -68,9 +70,10 @@ type (
 		EffectivePriority *uint8     `json:"effective_priority"`
 		ConfigHash        string     `json:"config_hash"` // "" not told
 		Version           string     `json:"version"`     // "" not told
-		Since             *time.Time `json:"since"`       // of Role
-		HeardMS           *int64     `json:"heard_ms"`    // milliseconds since the last word; 0 for the answering node
-		Flows             *uint64    `json:"flows"`       // entries of its flow table
+		Maintenance       bool       `json:"maintenance"`
+		Since             *time.Time `json:"since"`    // of Role
+		HeardMS           *int64     `json:"heard_ms"` // milliseconds since the last word; 0 for the answering node
+		Flows             *uint64    `json:"flows"`    // entries of its flow table
 	}
 
 	// UplinkStatus is one ISP line. State is the master's verdict, the node's

@@ -23,11 +23,7 @@ func (m *Machine) onPeerTold(s PeerState, now time.Time) {
 	if !slices.Equal(p.addresses, s.Addresses) {
 		p.addresses = slices.Clone(s.Addresses)
 		m.indexSpeakers()
-		known := map[string][]netip.Addr{}
-		for name, p := range m.peers {
-			known[name] = p.addresses
-		}
-		m.do(Remember{Addresses: known})
+		m.do(Remember{Addresses: m.knownAddresses()})
 	}
 }
 
@@ -55,7 +51,11 @@ func (m *Machine) state(time.Time) PeerState {
 		Node: m.cfg.Node, Version: m.cfg.Version, Role: m.role, Since: m.since,
 		Priority: own.Priority, Effective: m.vrrp.Priority(), Hash: m.cfg.Hash, PlanHash: m.planHash,
 		Master: m.vrrp.Master(), Held: m.held, Leaving: m.stopping != 0, Lans: m.lans(),
-		Verdicts: maps.Clone(m.verdicts),
+		Verdicts: maps.Clone(m.verdicts), Resting: m.maintenance,
+		Gen: m.cfg.Generation, Trial: m.trial != nil,
+	}
+	if m.file.Hash != m.cfg.Hash {
+		s.FileHash = m.file.Hash
 	}
 	if m.role == RoleMaster {
 		s.Master = m.cfg.Node
@@ -79,7 +79,7 @@ func (m *Machine) state(time.Time) PeerState {
 // view is what this node itself sees of an uplink.
 func (m *Machine) view(uplink string) UplinkView {
 	h := m.health[uplink]
-	v := UplinkView{Name: uplink, Verdict: h.Verdict(), Since: h.Since(), RTT: h.RTT()}
+	v := UplinkView{Name: uplink, Verdict: h.Verdict(), Since: h.Since(), RTT: h.RTT(), Failing: h.Failing()}
 	if loss, ok := h.Loss(); ok {
 		v.Loss, v.Measured = loss, true
 	}

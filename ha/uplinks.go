@@ -27,7 +27,7 @@ func (m *Machine) settlePool(now time.Time) {
 	if m.vrrp.State() != vrrp.Master && master != nil && master.told && master.state.Role == RoleMaster && master.alive(now) {
 		word, pool = m.follow(master.state)
 	} else {
-		word, pool = m.judge()
+		word, pool = m.judge(now)
 	}
 	if !slices.Contains(slices.Collect(maps.Values(pool)), true) {
 		pool = m.pool // the last uplink: nothing is withdrawn (DESIGN.md §5 row 9)
@@ -38,7 +38,7 @@ func (m *Machine) settlePool(now time.Time) {
 			m.changed[u.Name] = now
 		}
 		if m.pool[u.Name] && !pool[u.Name] {
-			m.dying = append(m.dying, u.Name)
+			m.dying = append(m.dying, line{u.Name, u.ID})
 		}
 	}
 	m.verdicts, m.pool = word, pool
@@ -69,7 +69,7 @@ func (m *Machine) follow(s PeerState) (map[string]balancer.Verdict, map[string]b
 
 // judge makes this node's own views the word. Where it cannot tell, what the
 // last master said stays.
-func (m *Machine) judge() (map[string]balancer.Verdict, map[string]bool) {
+func (m *Machine) judge(now time.Time) (map[string]balancer.Verdict, map[string]bool) {
 	word, pool := map[string]balancer.Verdict{}, map[string]bool{}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		v := m.health[u.Name].Verdict()
@@ -77,7 +77,7 @@ func (m *Machine) judge() (map[string]balancer.Verdict, map[string]bool) {
 			v = m.verdicts[u.Name]
 		}
 		word[u.Name] = v
-		pool[u.Name] = v.Usable() || v == balancer.Unknown && m.pool[u.Name]
+		pool[u.Name] = v.Usable() || v == balancer.Unknown && m.pool[u.Name] || m.spared(u.Name, now)
 	}
 	return word, pool
 }
@@ -139,10 +139,10 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 	if ev.Seq != m.planSeq {
 		return
 	}
-	for _, name := range m.dying {
-		if !m.pool[name] {
-			m.do(DeleteFlows{Uplink: name})
-			m.sweeps = append(m.sweeps, sweep{at: now.Add(sweepAfter), uplink: name})
+	for _, l := range m.dying {
+		if !m.pool[l.name] {
+			m.do(DeleteFlows{Uplink: l.name, ID: l.id})
+			m.sweeps = append(m.sweeps, sweep{at: now.Add(sweepAfter), line: l})
 		}
 	}
 	m.dying = nil

@@ -17,7 +17,7 @@ func (m *Machine) Status(now time.Time) Status {
 	own, _ := m.cfg.node(m.cfg.Node)
 	s := Status{
 		Cluster: m.cfg.Cluster, Node: m.cfg.Node, Role: m.role, Since: m.since, Version: m.cfg.Version,
-		Config: ConfigStatus{Hash: m.cfg.Hash, InSync: true},
+		Config: ConfigStatus{Hash: m.cfg.Hash, InSync: m.differs(now) == "", Generation: m.cfg.Generation, Trial: m.trial != nil},
 		VRRP: VRRPStatus{
 			ID: m.cfg.VRID, Version: m.cfg.VRRPVersion, Priority: own.Priority, EffectivePriority: m.vrrp.Priority(),
 			AdvertiseMS: float64(m.cfg.Advertise) / float64(time.Millisecond), Master: m.master(now),
@@ -33,11 +33,7 @@ func (m *Machine) Status(now time.Time) Status {
 			s.Nodes = append(s.Nodes, m.ownStatus(n))
 			continue
 		}
-		node := m.peerStatus(m.peers[n.Name], now)
-		if node.Alive && node.ConfigHash != "" && node.ConfigHash != m.cfg.Hash {
-			s.Config.InSync = false
-		}
-		s.Nodes = append(s.Nodes, node)
+		s.Nodes = append(s.Nodes, m.peerStatus(m.peers[n.Name], now))
 		s.ConntrackSync.Peers = append(s.ConntrackSync.Peers, SyncPeer{Name: n.Name, State: SyncOff})
 	}
 	holder := m.master(now)
@@ -89,7 +85,7 @@ func (m *Machine) ownStatus(n Node) NodeStatus {
 	effective, zero, since := m.vrrp.Priority(), int64(0), m.since
 	return NodeStatus{
 		Name: n.Name, Address: n.Address, Alive: true, Role: m.role, Priority: n.Priority,
-		EffectivePriority: &effective, ConfigHash: m.cfg.Hash, Version: m.cfg.Version, Since: &since, HeardMS: &zero,
+		EffectivePriority: &effective, ConfigHash: m.cfg.Hash, Version: m.cfg.Version, Maintenance: m.maintenance, Since: &since, HeardMS: &zero,
 	}
 }
 
@@ -104,7 +100,7 @@ func (m *Machine) peerStatus(p *peer, now time.Time) NodeStatus {
 	}
 	if p.told && s.Alive {
 		effective, since := p.state.Effective, p.state.Since
-		s.EffectivePriority, s.Since = &effective, &since
+		s.EffectivePriority, s.Since, s.Maintenance = &effective, &since, p.state.Resting
 	}
 	return s
 }

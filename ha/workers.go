@@ -17,6 +17,7 @@ type workers struct {
 	plans     chan ApplyPlan   // the newest only
 	deletions chan DeleteFlows // flows of dead uplinks
 	addresses chan map[string][]netip.Addr
+	files     chan Action   // the configuration: read, adopted
 	done      chan struct{} // closed when switching has been drained
 }
 
@@ -30,11 +31,13 @@ func (w *workers) start(ctx context.Context, wg *sync.WaitGroup, l *Loop) {
 	w.plans = make(chan ApplyPlan, 1)
 	w.deletions = make(chan DeleteFlows, 256)
 	w.addresses = make(chan map[string][]netip.Addr, 1)
+	w.files = make(chan Action, 64)
 	w.done = make(chan struct{})
 	wg.Go(w.runSwitching)
 	wg.Go(w.runPlans)
 	wg.Go(w.runDeletions)
 	wg.Go(w.runRemember)
+	wg.Go(w.runFiles)
 }
 
 // finish waits until the addresses are as the machine wanted them last.
@@ -111,7 +114,7 @@ func (w *workers) runDeletions() {
 	for {
 		select {
 		case a := <-w.deletions:
-			if err := w.loop.ports.DeleteFlows(w.ctx, a.Uplink); err != nil && w.ctx.Err() == nil {
+			if err := w.loop.ports.DeleteFlows(w.ctx, a.ID); err != nil && w.ctx.Err() == nil {
 				w.loop.log.Error("end the flows of an uplink", "uplink", a.Uplink, "error", err)
 			}
 		case <-w.ctx.Done():
@@ -155,6 +158,28 @@ func (w *workers) runRemember() {
 		case known := <-w.addresses:
 			if err := w.loop.ports.Remember(known); err != nil {
 				w.loop.log.Warn("keep the other nodes' addresses for the next start", "error", err)
+			}
+		case <-w.ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *workers) runFiles() {
+	p := w.loop.ports.Files
+	for {
+		select {
+		case a := <-w.files:
+			switch a := a.(type) {
+			case ReadFile:
+				w.loop.Post(p.Read(a))
+			case Adopt:
+				cfg, err := p.Adopt(w.ctx, a)
+				w.loop.Post(Reconfigured{Config: cfg, Err: err})
+			case Rest:
+				if err := p.Rest(a.On); err != nil {
+					w.loop.log.Warn("remember the maintenance for the next start", "on", a.On, "error", err)
+				}
 			}
 		case <-w.ctx.Done():
 			return

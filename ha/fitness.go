@@ -1,0 +1,220 @@
+package ha
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"harouter/balancer"
+	"harouter/vrrp"
+)
+
+// fitness compares a live peer with this node, as DESIGN.md §6 orders it: the
+// lans that carry, then the weight of the uplinks that work. An uplink counts
+// only where both can tell. Above 0: the peer is fitter.
+func (m *Machine) fitness(p *peer) int {
+	if d := p.state.Lans - m.lans(); d != 0 {
+		return d
+	}
+	d := 0
+	for _, u := range m.cfg.Balancer.Uplinks {
+		mine, theirs := m.health[u.Name].Verdict(), p.view(u.Name).Verdict
+		if tells(mine) && tells(theirs) {
+			d += usable(theirs, u.Weight) - usable(mine, u.Weight)
+		}
+	}
+	return d
+}
+
+// tells says whether a verdict is one of the configured probes. "unknown"
+// attracts no role.
+func tells(v balancer.Verdict) bool { return v.Usable() || v == balancer.Down }
+
+func usable(v balancer.Verdict, weight int) int {
+	if v.Usable() {
+		return weight
+	}
+	return 0
+}
+
+// view is what the peer said last of an uplink.
+func (p *peer) view(uplink string) UplinkView {
+	for _, v := range p.state.Uplinks {
+		if v.Name == uplink {
+			return v
+		}
+	}
+	return UplinkView{Verdict: balancer.Unknown}
+}
+
+// counts tells whether the peer may be preferred to this node at all: one in
+// maintenance only by one that is too.
+func (m *Machine) counts(p *peer, now time.Time) bool {
+	return p.canServe(now) && (!p.state.Resting || m.maintenance)
+}
+
+// effective is the priority in the election: below the lowest configured
+// priority of the live peers that are fitter, and 1 in maintenance.
+func (m *Machine) effective(now time.Time) uint8 {
+	if m.maintenance {
+		return 1
+	}
+	own, _ := m.cfg.node(m.cfg.Node)
+	e := own.Priority
+	for _, p := range m.peers {
+		if m.counts(p, now) && m.fitness(p) > 0 {
+			e = min(e, max(p.Priority, 2)-1)
+		}
+	}
+	return max(e, 1)
+}
+
+// successor is the live peer that is best suited to be master: not in
+// maintenance, the fittest, then the highest configured priority, then the
+// greater address.
+func (m *Machine) successor(now time.Time) *peer {
+	var best *peer
+	better := func(p, q *peer) bool {
+		if p.state.Resting != q.state.Resting {
+			return q.state.Resting
+		}
+		if d := m.fitness(p) - m.fitness(q); p.state.Lans != q.state.Lans || d != 0 {
+			if p.state.Lans != q.state.Lans {
+				return p.state.Lans > q.state.Lans
+			}
+			return d > 0
+		}
+		return p.Priority > q.Priority || p.Priority == q.Priority && p.Address.Compare(q.Address) > 0
+	}
+	for _, n := range m.cfg.Nodes {
+		p := m.peers[n.Name]
+		if p == nil || !p.canServe(now) { // it may refuse, if it is no backup after all
+			continue
+		}
+		if best == nil || better(p, best) {
+			best = p
+		}
+	}
+	return best
+}
+
+// move is a hand-over that this master would begin by itself.
+type move struct {
+	to      string
+	uplinks []string // because these work there and not here; none: maintenance
+	since   time.Time
+	due     time.Time
+}
+
+// settleMove hands the role over where another node serves better: one whose
+// uplink works while this one's is dead (DESIGN.md §5 row 6), or any node that
+// works while this one is in maintenance.
+func (m *Machine) settleMove(now time.Time) {
+	if m.vrrp.State() != vrrp.Master || m.handoff != nil || m.adding != 0 || m.stopping != 0 || m.vrrp.Suspect() || m.offering() {
+		if m.handoff == nil {
+			m.move = nil
+		}
+		return
+	}
+	next := m.wanted(now)
+	if next == nil {
+		m.move = nil
+		return
+	}
+	if m.move != nil && m.move.to == next.to && slices.Equal(m.move.uplinks, next.uplinks) {
+		next = m.move
+	}
+	m.move = next
+	if now.Before(next.due) {
+		return
+	}
+	m.move = nil
+	reason := m.cfg.Node + " is in maintenance"
+	if len(next.uplinks) > 0 {
+		reason = strings.Join(next.uplinks, ", ") + " is dead on " + m.cfg.Node + " only"
+	}
+	m.beginHandoff(m.peers[next.to], hand{reason: reason, uplinks: next.uplinks}, now)
+}
+
+// offering tells whether a change of the configuration is being adopted; the
+// role does not move in the middle of it.
+func (m *Machine) offering() bool { return m.adopting != nil }
+
+// wanted is the move that should be made, whether or not it is due.
+func (m *Machine) wanted(now time.Time) *move {
+	if m.maintenance {
+		if best := m.successor(now); best != nil && !best.state.Resting && best.worded.After(m.since) {
+			return &move{to: best.Name, since: now, due: now.Add(sureAfter)}
+		}
+		return nil
+	}
+	var best *move
+	var target *peer
+	for _, n := range m.cfg.Nodes {
+		p := m.peers[n.Name]
+		if p == nil || !m.counts(p, now) || !p.worded.After(m.since) || p.state.Lans < m.lans() || m.fitness(p) <= 0 {
+			continue
+		}
+		mv := m.moveFor(p, now)
+		if mv == nil || target != nil && m.fitness(p) <= m.fitness(target) {
+			continue
+		}
+		best, target = mv, p
+	}
+	return best
+}
+
+// moveFor names the uplinks that are dead here and work on a peer, and when the
+// peer's word on them is good enough.
+func (m *Machine) moveFor(p *peer, now time.Time) *move {
+	mv := &move{to: p.Name, since: now, due: now.Add(sureAfter)}
+	for _, u := range m.cfg.Balancer.Uplinks {
+		h, view := m.health[u.Name], p.view(u.Name)
+		if u.Weight == 0 || h.Verdict() != balancer.Down || !view.Verdict.Usable() || view.Failing {
+			continue
+		}
+		if at, ok := m.moved[u.Name]; ok && now.Sub(at) < moveAgain {
+			continue
+		}
+		mv.uplinks = append(mv.uplinks, u.Name)
+		switch {
+		case !m.links[u.Device].Carrier:
+			// The ISP's own equipment takes all nodes' carrier within moments.
+			if due := h.Since().Add(carrierWait); due.Before(mv.due) {
+				mv.due = due
+			}
+		case m.cfg.Probes[u.Name].Fall >= 3 && now.Sub(h.Since()) < carrierWait:
+			// A line that is dead for all has failed at least one round of
+			// each node by the time that one has counted three.
+			mv.due = now
+		}
+	}
+	if len(mv.uplinks) == 0 {
+		return nil
+	}
+	return mv
+}
+
+// spared are the uplinks that keep their flows although they are dead here: the
+// role is about to go where they work.
+func (m *Machine) spared(uplink string, now time.Time) bool {
+	if m.vrrp.State() != vrrp.Master {
+		return false
+	}
+	if m.handoff != nil && slices.Contains(m.handoff.uplinks, uplink) {
+		return true
+	}
+	return m.pool[uplink] && m.move != nil && slices.Contains(m.move.uplinks, uplink) && m.move.due.Sub(now) <= carrierWait
+}
+
+// damped tells why a node that claims the role has to wait: an uplink brought
+// it here a short time ago.
+func (m *Machine) damped(now time.Time) string {
+	for name, at := range m.moved {
+		if left := moveAgain - now.Sub(at); left > 0 {
+			return fmt.Sprintf("%s moved the mastership %v ago, it stays for another %v", name, now.Sub(at).Round(time.Second), left.Round(time.Second))
+		}
+	}
+	return ""
+}

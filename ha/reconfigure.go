@@ -1,0 +1,111 @@
+package ha
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"harouter/balancer"
+	"harouter/vrrp"
+)
+
+// onReconfigured goes on with a file that all edges have taken. What stays in
+// it keeps its state: roles, verdicts, what is known of the peers.
+func (m *Machine) onReconfigured(ev Reconfigured, now time.Time) {
+	a := m.adopting
+	m.adopting = nil
+	if ev.Err != nil {
+		m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(m.cfg.Generation), ev.Err.Error())
+		if a != nil {
+			a.done(ev.Err.Error(), now)
+		}
+		return
+	}
+	old := m.cfg
+	m.cfg = ev.Config
+	if m.cfg.Hash != old.Hash || m.cfg.Generation != old.Generation {
+		m.record("config", "generation", generation(old), generation(m.cfg), "in use")
+	}
+	if m.cfg.Hash != old.Hash {
+		m.reconfigure(old, now)
+	}
+	if a != nil {
+		a.done("", now)
+	}
+}
+
+func generation(c Config) string { return fmt.Sprintf("%d (%s)", c.Generation, short(c.Hash)) }
+
+func (m *Machine) reconfigure(old Config, now time.Time) {
+	own, _ := m.cfg.node(m.cfg.Node)
+	m.elect(vrrp.Configure{
+		Interval: m.cfg.Advertise, Rank: own.Address, Preempt: m.cfg.Preempt, PreemptDelay: m.cfg.PreemptDelay,
+	}, now)
+	for name := range m.peers {
+		if _, ok := m.cfg.node(name); !ok {
+			delete(m.peers, name)
+			m.record("node", name, "", "", "no longer in the configuration")
+		}
+	}
+	for _, n := range m.cfg.Nodes {
+		switch p := m.peers[n.Name]; {
+		case n.Name == m.cfg.Node:
+		case p != nil:
+			p.Node = n
+		default:
+			m.peers[n.Name] = &peer{Node: n}
+			m.record("node", n.Name, "", "", "new in the configuration")
+		}
+	}
+	m.indexSpeakers()
+	for _, u := range old.Balancer.Uplinks {
+		if !slices.ContainsFunc(m.cfg.Balancer.Uplinks, func(n balancer.Uplink) bool { return n.Name == u.Name }) {
+			m.forgetUplink(u)
+		}
+	}
+	for _, u := range m.cfg.Balancer.Uplinks {
+		if h := m.health[u.Name]; h != nil {
+			h.Configure(m.cfg.Probes[u.Name])
+			continue
+		}
+		m.addUplink(u)
+		m.health[u.Name].Link(m.links[u.Device].Carrier, now)
+	}
+	m.reapply, m.guardTold = true, false
+}
+
+// addUplink begins to judge an uplink. It is in the pool until somebody knows
+// better.
+func (m *Machine) addUplink(u balancer.Uplink) {
+	m.health[u.Name] = balancer.NewHealth(m.cfg.Probes[u.Name])
+	m.verdicts[u.Name] = balancer.Unknown
+	m.pool[u.Name] = true
+}
+
+// forgetUplink ends an uplink that the file no longer has; its flows end once
+// the plan without it is in the kernel.
+func (m *Machine) forgetUplink(u balancer.Uplink) {
+	delete(m.health, u.Name)
+	delete(m.verdicts, u.Name)
+	delete(m.changed, u.Name)
+	delete(m.pool, u.Name)
+	delete(m.sources, u.Name)
+	delete(m.moved, u.Name)
+	m.dying = append(m.dying, line{u.Name, u.ID})
+}
+
+// line names an uplink, which may be gone from the file.
+type line struct {
+	name string
+	id   int
+}
+
+// knownAddresses are the other nodes' addresses as they told them.
+func (m *Machine) knownAddresses() map[string][]netip.Addr {
+	known := map[string][]netip.Addr{}
+	for name, p := range m.peers {
+		known[name] = p.addresses
+	}
+	return known
+}

@@ -1,0 +1,420 @@
+package ha
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A new file is agreed on in two steps, so that it runs everywhere or nowhere:
+// whoever was asked (the offer) lets every live node read and check its own copy
+// (a pledge each), and only if all are fit and equal tells all to adopt it as the
+// next generation. A node that missed a generation fetches it from one that has
+// it. What a person edits and nobody agreed on does not run: it is an alarm.
+
+const (
+	offerLimit  = 5 * time.Second  // for all nodes to read and check
+	adoptLimit  = 4 * time.Second  // for all nodes to adopt
+	pledgeLimit = 8 * time.Second  // a node that promised forgets it after this
+	fetchLimit  = 2 * time.Second  // for the answer to a fetch
+	fetchAgain  = 30 * time.Second // after a file that this node cannot run
+	leaveAfter  = 100 * time.Millisecond
+)
+
+// offer is a new file that this node asks all to adopt.
+type offer struct {
+	id         uint64
+	generation uint64
+	hash       string
+	text       []byte
+	spread     bool   // the text travels; else each node reads its own copy
+	except     string // the node that leaves
+	trial      time.Duration
+	waiting    map[string]bool
+	committed  bool
+	failed     []string
+	until      time.Time
+	answer     func(string)
+}
+
+// pledge is a file that this node has checked for another's offer.
+type pledge struct {
+	from       string
+	id         uint64
+	check      uint64 // of ReadFile
+	generation uint64
+	hash       string
+	text       []byte
+	spread     bool
+	committed  bool
+	until      time.Time
+}
+
+// trial is a generation that goes away again unless somebody keeps it.
+type trial struct {
+	until time.Time
+	text  []byte // what was before
+}
+
+// fetch is a newer generation that another node has.
+type fetch struct {
+	from       string
+	id         uint64
+	generation uint64
+	until      time.Time
+}
+
+// adopting is a change of configuration that is under way in the edges.
+type adopting struct {
+	done func(err string, now time.Time)
+}
+
+// present are the other nodes that take part in an agreement: those alive. All
+// of them have to be reachable by a word.
+func (m *Machine) present(except string, now time.Time) ([]*peer, error) {
+	var out []*peer
+	for _, n := range m.cfg.Nodes {
+		p := m.peers[n.Name]
+		if p == nil || !p.alive(now) || p.Name == except || p.told && p.state.Leaving {
+			continue
+		}
+		if !p.told || now.Sub(p.worded) > aliveFor {
+			return nil, fmt.Errorf("%s is alive but not heard over gossip, so it cannot agree; mend the path to its address first", p.Name)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// propose begins an agreement on what read makes.
+func (m *Machine) propose(o offer, read ReadFile, now time.Time) {
+	switch {
+	case m.stopping != 0:
+		o.answer(m.cfg.Node + " is leaving; nothing changed")
+		return
+	case m.offer != nil || m.adopting != nil:
+		o.answer("another change of the configuration is under way on " + m.cfg.Node + ", try again in a moment; nothing changed")
+		return
+	case m.pledge != nil:
+		o.answer("another change of the configuration is under way on " + m.pledge.from + ", try again in a moment; nothing changed")
+		return
+	}
+	if _, err := m.present(o.except, now); err != nil {
+		o.answer(err.Error() + "; nothing changed")
+		return
+	}
+	if o.spread && m.edited() {
+		o.answer(m.editedText() + "; nothing changed")
+		return
+	}
+	m.nextID++
+	o.id, o.until, o.waiting = m.nextID, now.Add(offerLimit), map[string]bool{}
+	read.ID = o.id
+	m.offer = &o
+	m.do(read)
+}
+
+// edited tells whether the file on this node's disk is not the one that runs.
+func (m *Machine) edited() bool { return m.fileSeen && m.file.Hash != m.cfg.Hash }
+
+func (m *Machine) editedText() string {
+	return fmt.Sprintf("the file on %s (%s) is not the one that runs (%s): harouter reload takes it into use", m.cfg.Node, short(m.file.Hash), short(m.cfg.Hash))
+}
+
+// onChecked goes on with what a file was read for.
+func (m *Machine) onChecked(ev Checked, now time.Time) {
+	switch {
+	case m.offer != nil && m.offer.id == ev.ID && m.offer.hash == "":
+		m.onOfferChecked(ev, now)
+	case m.pledge != nil && m.pledge.check == ev.ID:
+		m.onPledgeChecked(ev)
+	case m.fetch != nil && m.fetch.id == ev.ID:
+		m.onFetchChecked(ev, now)
+	}
+}
+
+func (m *Machine) onOfferChecked(ev Checked, now time.Time) {
+	o := m.offer
+	if ev.Err != "" {
+		m.endOffer(ev.Err+"; nothing changed", now)
+		return
+	}
+	if m.trial != nil && !o.spread {
+		m.offer = nil
+		if ev.Hash != m.cfg.Hash {
+			o.answer("generation " + fmt.Sprint(m.cfg.Generation) + " is on trial and the file is another one: wait until the trial is over, or reload the file unchanged to keep it; nothing changed")
+			return
+		}
+		m.keep(o.answer, now)
+		return
+	}
+	peers, err := m.present(o.except, now)
+	if err != nil {
+		m.endOffer(err.Error()+"; nothing changed", now)
+		return
+	}
+	o.hash, o.text, o.generation = ev.Hash, ev.Text, m.cfg.Generation+1
+	for _, p := range peers {
+		o.generation = max(o.generation, p.state.Gen+1)
+	}
+	for _, p := range peers {
+		o.waiting[p.Name] = true
+		msg := Message{Kind: KindPrepare, ID: o.id, Generation: o.generation, Hash: o.hash}
+		if o.spread {
+			msg.Text = o.text
+		}
+		m.do(Send{To: p.Name, Message: msg})
+	}
+	m.settleOffer(now)
+}
+
+// onPrepare promises another node to adopt a file, if it is fit.
+func (m *Machine) onPrepare(from *peer, msg Message, now time.Time) {
+	refuse := func(why string) {
+		m.do(Send{To: from.Name, Message: Message{Kind: KindPrepared, ID: msg.ID, Error: why}})
+	}
+	switch {
+	case m.stopping != 0:
+		refuse(m.cfg.Node + " is leaving")
+		return
+	case m.offer != nil || m.adopting != nil || m.pledge != nil && m.pledge.from != from.Name:
+		refuse("another change of the configuration is under way on " + m.cfg.Node)
+		return
+	case m.trial != nil:
+		refuse("a generation is on trial on " + m.cfg.Node)
+		return
+	case len(msg.Text) > 0 && m.edited():
+		refuse(m.editedText())
+		return
+	}
+	m.nextID++
+	m.pledge = &pledge{
+		from: from.Name, id: msg.ID, check: m.nextID, generation: msg.Generation, hash: msg.Hash,
+		spread: len(msg.Text) > 0, until: now.Add(pledgeLimit),
+	}
+	m.do(ReadFile{ID: m.nextID, Text: msg.Text})
+}
+
+func (m *Machine) onPledgeChecked(ev Checked) {
+	p := m.pledge
+	why := ev.Err
+	if why == "" && ev.Hash != p.hash {
+		why = fmt.Sprintf("the file on %s is another one (%s, not %s): copy one file to all nodes", m.cfg.Node, short(ev.Hash), short(p.hash))
+	}
+	m.do(Send{To: p.from, Message: Message{Kind: KindPrepared, ID: p.id, Error: why}})
+	if why != "" {
+		m.pledge = nil
+		return
+	}
+	p.text = ev.Text
+}
+
+func (m *Machine) onPrepared(from *peer, msg Message, now time.Time) {
+	o := m.offer
+	if o == nil || o.id != msg.ID || o.committed || !o.waiting[from.Name] {
+		return
+	}
+	delete(o.waiting, from.Name)
+	if msg.Error != "" {
+		why := msg.Error
+		if !strings.Contains(why, from.Name) {
+			why = "on " + from.Name + ": " + why
+		}
+		o.failed = append(o.failed, why)
+	}
+	m.settleOffer(now)
+}
+
+// settleOffer goes to the next step once everybody has answered.
+func (m *Machine) settleOffer(now time.Time) {
+	o := m.offer
+	late := !now.Before(o.until)
+	if len(o.waiting) > 0 && !late {
+		return
+	}
+	missing := strings.Join(slices.Sorted(maps.Keys(o.waiting)), ", ")
+	switch {
+	case o.committed && missing != "":
+		o.failed = append(o.failed, missing+" did not say that it adopted the file; it will fetch it")
+		fallthrough
+	case o.committed:
+		m.offer = nil
+		text := ""
+		if len(o.failed) > 0 {
+			text = fmt.Sprintf("generation %d is in use, but %s", o.generation, strings.Join(o.failed, "; "))
+		}
+		o.answer(text)
+	case len(o.failed) > 0:
+		m.endOffer(strings.Join(o.failed, "; ")+"; nothing changed anywhere", now)
+	case missing != "" || o.hash == "":
+		if missing == "" {
+			missing = m.cfg.Node
+		}
+		m.endOffer(missing+" did not answer; nothing changed", now)
+	default:
+		m.commit(now)
+	}
+}
+
+func (m *Machine) endOffer(why string, now time.Time) {
+	o := m.offer
+	m.offer = nil
+	for _, p := range m.peers {
+		if p.alive(now) && o.hash != "" {
+			m.do(Send{To: p.Name, Message: Message{Kind: KindCancel, ID: o.id}})
+		}
+	}
+	m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(m.cfg.Generation), "not changed: "+why)
+	o.answer(why)
+}
+
+func (m *Machine) commit(now time.Time) {
+	o := m.offer
+	peers, err := m.present(o.except, now)
+	if err != nil {
+		m.endOffer(err.Error()+"; nothing changed", now)
+		return
+	}
+	o.committed, o.until = true, now.Add(adoptLimit)
+	for _, p := range peers {
+		o.waiting[p.Name] = true
+		m.do(Send{To: p.Name, Message: Message{Kind: KindCommit, ID: o.id, Generation: o.generation, Hash: o.hash, Trial: o.trial}})
+	}
+	o.waiting[m.cfg.Node] = true
+	m.adopt(o.text, o.generation, o.trial, o.spread, func(err string, now time.Time) {
+		m.onDone(m.cfg.Node, o.id, err, now)
+	}, now)
+}
+
+func (m *Machine) onCommit(from *peer, msg Message, now time.Time) {
+	p := m.pledge
+	if p == nil || p.from != from.Name || p.id != msg.ID || p.text == nil || p.committed {
+		return // it fetches the generation when it hears that there is one
+	}
+	p.committed = true
+	m.adopt(p.text, p.generation, msg.Trial, p.spread, func(err string, _ time.Time) {
+		m.pledge = nil
+		m.do(Send{To: from.Name, Message: Message{Kind: KindDone, ID: msg.ID, Error: err}})
+	}, now)
+}
+
+func (m *Machine) onDone(node string, id uint64, err string, now time.Time) {
+	o := m.offer
+	if o == nil || o.id != id || !o.committed || !o.waiting[node] {
+		return
+	}
+	delete(o.waiting, node)
+	if err != "" {
+		o.failed = append(o.failed, "on "+node+": "+err)
+	}
+	m.settleOffer(now)
+}
+
+// adopt has the edges take a file that was checked. write says that the file on
+// disk follows.
+func (m *Machine) adopt(text []byte, generation uint64, try time.Duration, write bool, done func(string, time.Time), now time.Time) {
+	m.adopting = &adopting{done: done}
+	if try > 0 {
+		m.trial = &trial{until: now.Add(try), text: m.cfg.Text}
+	} else {
+		m.trial = nil
+	}
+	a := Adopt{Text: text, Generation: generation, Trial: try > 0}
+	if write {
+		a.Replace = m.cfg.Hash
+	}
+	m.do(a)
+}
+
+// keep makes a generation on trial one that stays, here and on all others.
+func (m *Machine) keep(answer func(string), now time.Time) {
+	next := m.cfg.Generation + 1
+	for _, p := range m.peers {
+		if p.alive(now) {
+			m.do(Send{To: p.Name, Message: Message{Kind: KindKeep, Generation: next, Hash: m.cfg.Hash}})
+		}
+	}
+	m.adopt(m.cfg.Text, next, 0, false, func(err string, _ time.Time) { answer(err) }, now)
+}
+
+func (m *Machine) onKeep(from *peer, msg Message, now time.Time) {
+	if m.trial == nil || m.adopting != nil || msg.Hash != m.cfg.Hash {
+		return
+	}
+	m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(msg.Generation), "kept by "+from.Name)
+	m.adopt(m.cfg.Text, msg.Generation, 0, false, func(string, time.Time) {}, now)
+}
+
+// settleAgreement ends what took too long, goes back from a trial that nobody
+// kept, and fetches what this node missed.
+func (m *Machine) settleAgreement(now time.Time) {
+	if o := m.offer; o != nil && !now.Before(o.until) && (m.adopting == nil || !o.committed) {
+		m.settleOffer(now)
+	}
+	if p := m.pledge; p != nil && !now.Before(p.until) && m.adopting == nil {
+		m.pledge = nil
+	}
+	if t := m.trial; t != nil && !now.Before(t.until) && m.adopting == nil {
+		m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(m.cfg.Generation+1), "nobody kept it within its trial: back to the file from before")
+		m.adopt(t.text, m.cfg.Generation+1, 0, true, func(string, time.Time) {}, now)
+	}
+	if m.fetch != nil && !now.Before(m.fetch.until) {
+		m.fetch = nil
+	}
+	if m.offer != nil || m.pledge != nil || m.adopting != nil || m.fetch != nil || m.stopping != 0 || !m.linksKnown {
+		return
+	}
+	for _, n := range m.cfg.Nodes {
+		p := m.peers[n.Name]
+		if p == nil || !p.told || !p.alive(now) || p.state.Trial || p.state.Gen <= m.cfg.Generation {
+			continue
+		}
+		if p.state.Hash == m.cfg.Hash { // only the number
+			m.adopt(m.cfg.Text, p.state.Gen, 0, false, func(string, time.Time) {}, now)
+			return
+		}
+		m.nextID++
+		m.fetch = &fetch{from: p.Name, id: m.nextID, until: now.Add(fetchLimit)}
+		m.do(Send{To: p.Name, Message: Message{Kind: KindFetch, ID: m.nextID}})
+		return
+	}
+}
+
+func (m *Machine) onFetch(from *peer, msg Message) {
+	m.do(Send{To: from.Name, Message: Message{Kind: KindFile, ID: msg.ID, Generation: m.cfg.Generation, Hash: m.cfg.Hash, Text: m.cfg.Text}})
+}
+
+func (m *Machine) onFile(from *peer, msg Message) {
+	if f := m.fetch; f == nil || f.id != msg.ID || f.from != from.Name || msg.Generation <= m.cfg.Generation {
+		return
+	}
+	m.fetch.generation = msg.Generation
+	m.do(ReadFile{ID: msg.ID, Text: msg.Text})
+}
+
+func (m *Machine) onFetchChecked(ev Checked, now time.Time) {
+	f := m.fetch
+	if ev.Err != "" {
+		f.until = now.Add(fetchAgain)
+		m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(f.generation), "this node cannot run the file of "+f.from+": "+ev.Err)
+		return
+	}
+	m.fetch = nil
+	m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(f.generation), "missed, fetched from "+f.from)
+	m.adopt(ev.Text, f.generation, 0, true, func(string, time.Time) {}, now)
+}
+
+// forget asks another node to take this one out of the file; it leaves then.
+func (m *Machine) forget(answer func(string), id uint64, now time.Time) {
+	peers, err := m.present("", now)
+	switch {
+	case err != nil:
+		answer(err.Error() + "; nothing changed")
+	case len(peers) == 0:
+		answer("no other node is alive that could take " + m.cfg.Node + " out of the file; nothing changed")
+	default:
+		m.forward(peers[0].Name, id, Message{Kind: KindForget}, now)
+	}
+}
