@@ -76,7 +76,8 @@ func score(name string, slot int) uint64 {
 // So the map depends on nothing but names, ids, weights and verdicts: every node
 // gets the same, and when an uplink is well again the former map is back. A death
 // moves the slots of the dead one, degradation those that it loses; of the
-// others' none, but one per uplink at most where rounding takes it from them.
+// others' none, but one per uplink at most where rounding takes it from them, and
+// a few where slots of one that was down before come to lie elsewhere.
 func assign(shares []share) [SlotCount]int {
 	shares = slices.Clone(shares)
 	slices.SortFunc(shares, func(a, b share) int { return cmp.Compare(a.id, b.id) })
