@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -250,6 +251,34 @@ func TestHold(t *testing.T) {
 			t.Errorf("%v after %d changes", l.Verdict(), l.changes)
 		}
 	})
+}
+
+// TestFlapsAreBounded: whatever the rhythm, the verdict is Down while the line
+// is, and each change back costs twice the time: 9 in 20 minutes would need more.
+func TestFlapsAreBounded(t *testing.T) {
+	r := rand.New(rand.NewPCG(9, 10))
+	most := 0
+	for n := range 200 {
+		l := newLine(damped, 200*time.Millisecond)
+		l.carrier = n%2 == 0
+		longest := time.Duration(1+r.IntN(100)) * time.Second
+		for end := l.now.Add(20 * time.Minute); l.now.Before(end); {
+			l.run(time.Duration(r.Int64N(int64(longest))), false)
+			l.run(time.Second, false)
+			if l.Verdict() != Down || !l.HeldUntil().IsZero() {
+				t.Fatalf("%v, held until %v, while it is down", l.Verdict(), l.HeldUntil())
+			}
+			l.run(time.Duration(r.Int64N(int64(longest))), true)
+			if until := l.HeldUntil(); !until.IsZero() && (l.Verdict() != Down || !l.now.Before(until) || until.Sub(l.now) > damped.FlapMax) {
+				t.Fatalf("%v, held until %v, at %v", l.Verdict(), until, l.now)
+			}
+		}
+		most = max(most, l.changes)
+	}
+	if most > 2*8+1 {
+		t.Errorf("%d changes in 20 minutes", most)
+	}
+	t.Logf("%d changes at most", most)
 }
 
 func TestWords(t *testing.T) {
