@@ -286,7 +286,7 @@ func (h *Health) see(v Verdict, reason string, now time.Time) {
 // settle makes the verdict of what is seen and of what is held.
 func (h *Health) settle(now time.Time) (changed bool) {
 	v, reason := h.seen, h.seenReason
-	if until := h.HeldUntil(); v != Down && now.Before(until) {
+	if until := h.HeldUntil(); now.Before(until) {
 		v, reason = Down, h.flaps.reason(now, until)
 	}
 	h.reason = reason

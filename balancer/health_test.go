@@ -270,11 +270,18 @@ func TestHealthDegraded(t *testing.T) {
 		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5, Latency: Limit[time.Duration]{Degraded: ms(100), Clear: ms(50)}})
 		rounds(h, 60, ms(200))
 		h.Round(Round{At: now, Good: true, OnlyARP: true, RTT: ms(1)})
-		if got := rounds(h, 1, ms(20)); got != Up {
+		if got := rounds(h, 5, ms(20)); got != Up {
 			t.Errorf("after ARP: %v: %s", got, h.Reason())
 		}
-		if got := rounds(h, 59, ms(200)); got != Degraded {
+		if got := rounds(h, 55, ms(200)); got != Degraded {
 			t.Errorf("slow again: %v", got)
+		}
+	})
+	t.Run("an outage is a new beginning", func(t *testing.T) {
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5, Loss: Limit[float64]{Degraded: 0.10, Clear: 0.05},
+			Latency: Limit[time.Duration]{Degraded: ms(5), Clear: ms(2)}})
+		if got := feed(t, h, &now, strings.Repeat("ggggb", 10)+"bb"+"gggggggg"); !strings.HasSuffix(got, "ddDDDDDUUUU") {
+			t.Errorf("verdicts %s", got)
 		}
 	})
 	t.Run("without limits", func(t *testing.T) {

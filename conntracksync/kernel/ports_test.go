@@ -128,6 +128,27 @@ func TestManyEndpoints(t *testing.T) {
 	}
 }
 
+// TestNoRoom: where all have two flows and there is no room, a new one costs
+// each of them one and is not kept.
+func TestNoRoom(t *testing.T) {
+	e := endpoints{mask: mask, counts: map[endpoint]tally{}}
+	add := func(port int) {
+		e.add(&ct.Flow{Status: ct.SourceNAT, Reply: ct.Tuple{Protocol: ct.TCP, SourcePort: uint16(port)}})
+	}
+	for i := range 2 * maxEndpoints {
+		add(i % maxEndpoints)
+	}
+	add(maxEndpoints)
+	if got := e.busiest(); len(e.counts) != maxEndpoints || got[0].Used != 1 {
+		t.Errorf("%d kept, %v", len(e.counts), got)
+	}
+	add(maxEndpoints) // and now there is
+	add(maxEndpoints)
+	if got := e.busiest(); len(e.counts) != 1 || got[0].Destination.Port() != maxEndpoints {
+		t.Errorf("%d kept, %v", len(e.counts), got)
+	}
+}
+
 func BenchmarkEndpoints(b *testing.B) {
 	var f ct.Flow
 	f.Reply = ct.Tuple{Protocol: ct.TCP, Destination: netip.MustParseAddr("203.0.113.10"), SourcePort: 443}
