@@ -6,7 +6,9 @@
 // ours. balancer/probe measures, balancer/dataplane makes the kernel agree with
 // a Plan; package ha drives both.
 //
-//	method.go   the eight methods      slots.go  who owns which of 256 slots
+//	health.go   rounds to a verdict    window.go loss, latency, jitter and their limits
+//	flaps.go    who is held back       slots.go  who owns which of 256 slots
+//	method.go   the eight methods      verdict.go, round.go  words of all these
 //	config.go   what goes in           plan.go   what comes out
 //	table.go    the nft table as data  rules.go  its rules   text.go  as a script
 package balancer

@@ -94,11 +94,11 @@ func TestHealthWithoutNumbers(t *testing.T) {
 	}
 }
 
-func TestHealthConfigureKeepsTheVerdict(t *testing.T) {
+func TestHealthReconfigureKeepsTheVerdict(t *testing.T) {
 	now := time.Unix(1000, 0)
 	h := NewHealth(ProbeConfig{Fall: 3, Rise: 5})
 	got := feed(t, h, &now, "gbb")
-	h.Configure(ProbeConfig{Fall: 5, Rise: 2})
+	h.Reconfigure(ProbeConfig{Fall: 5, Rise: 2})
 	got += feed(t, h, &now, "bbbgg")
 	if want := "UUU" + "UUDDU"; got != want {
 		t.Errorf("verdicts %s, want %s", got, want)
@@ -158,21 +158,22 @@ func TestHealthLoss(t *testing.T) {
 	}
 }
 
+func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+
 func TestHealthRTT(t *testing.T) {
 	h := NewHealth(ProbeConfig{Fall: 2, Rise: 2})
-	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 	for i, c := range []struct {
 		round       Round
 		rtt, jitter time.Duration
 	}{
 		{Round{}, 0, 0},
 		{Round{Good: true, RTT: ms(80)}, ms(80), 0},
-		{Round{Good: true, RTT: ms(160)}, ms(90), ms(5)},
-		{Round{Good: true}, ms(90), ms(5)}, // answered, how fast is not known
-		{Round{}, ms(90), ms(5)},
+		{Round{Good: true, RTT: ms(160)}, ms(90), ms(80)},
+		{Round{Good: true}, ms(90), ms(80)}, // answered, how fast is not known
+		{Round{}, ms(90), ms(80)},
 		{Round{}, 0, 0}, // down
 		{Round{Good: true, RTT: ms(8)}, 0, 0},
-		{Round{Good: true, RTT: ms(16)}, ms(9), ms(8) / 16},
+		{Round{Good: true, RTT: ms(16)}, ms(9), ms(8)},
 		{Round{Good: true, RTT: ms(1), OnlyARP: true}, ms(1), 0}, // another measure
 		{Round{Good: true, RTT: ms(20)}, ms(20), 0},
 	} {
@@ -200,41 +201,105 @@ func TestHealthDegraded(t *testing.T) {
 			t.Fatalf("judged too early or too hard: %s", got)
 		}
 		// The 5th of 50 lost rounds makes 10 %.
-		if got = feed(t, h, &now, "gbgb"); got != "Uddd" {
+		if got = feed(t, h, &now, "gb"); got != "Ud" {
 			t.Fatalf("verdicts %s", got)
 		}
-		if h.Reason() != "loss is over its threshold" {
-			t.Errorf("reason %q", h.Reason())
+		if want := "loss 10 % (degraded from 10 %, up again at 5 %)"; h.Reason() != want {
+			t.Errorf("reason %q, want %q", h.Reason(), want)
 		}
-		// It clears when the first of the 6 falls out of the hundred.
-		want := strings.Repeat("d", 49) + strings.Repeat("U", 51)
-		if got = feed(t, h, &now, strings.Repeat("g", 100)); got != want {
-			t.Fatalf("verdicts %s", got)
+		// Of the rounds 2, 24, 36, 48 and 50, 3 may stay in the window.
+		want := strings.Repeat("d", 33) + "U"
+		if got = feed(t, h, &now, strings.Repeat("g", 34)); got != want {
+			t.Fatalf("verdicts %s, want %s", got, want)
 		}
 		if feed(t, h, &now, "bbb"+"ggggg"); h.Verdict() != Up {
 			t.Errorf("after an outage: %v, want up", h.Verdict())
 		}
 	})
 	t.Run("latency", func(t *testing.T) {
-		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5,
-			Latency: Limit[time.Duration]{Degraded: 300 * time.Millisecond, Clear: 200 * time.Millisecond}})
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5, Latency: Limit[time.Duration]{Degraded: ms(300), Clear: ms(200)}})
 		for _, c := range []struct {
 			rtt  int
 			want Verdict
 		}{{100, Up}, {280, Up}, {320, Degraded}, {250, Degraded}, {150, Up}, {250, Up}} {
-			if got := rounds(h, 100, time.Duration(c.rtt)*time.Millisecond); got != c.want {
+			if got := rounds(h, 100, ms(c.rtt)); got != c.want {
 				t.Errorf("at %d ms: %v, want %v", c.rtt, got, c.want)
 			}
 		}
+		rounds(h, 100, ms(350))
+		if want := "latency 350ms (degraded from 300ms, up again at 200ms)"; h.Reason() != want {
+			t.Errorf("reason %q, want %q", h.Reason(), want)
+		}
 	})
 	t.Run("jitter", func(t *testing.T) {
-		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5,
-			Jitter: Limit[time.Duration]{Degraded: 30 * time.Millisecond, Clear: 10 * time.Millisecond}})
-		if got := rounds(h, 100, 50*time.Millisecond, 100*time.Millisecond); got != Degraded {
-			t.Errorf("50 ms to and fro: %v", got)
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5, Jitter: Limit[time.Duration]{Degraded: ms(30), Clear: ms(10)}})
+		if got := rounds(h, 100, ms(50), ms(100)); got != Degraded || h.Jitter() != ms(50) {
+			t.Errorf("50 ms to and fro: %v, jitter %v", got, h.Jitter())
 		}
-		if got := rounds(h, 200, 70*time.Millisecond, 75*time.Millisecond); got != Up {
+		if want := "jitter 50ms (degraded from 30ms, up again at 10ms)"; h.Reason() != want {
+			t.Errorf("reason %q, want %q", h.Reason(), want)
+		}
+		if got := rounds(h, 200, ms(70), ms(75)); got != Up {
 			t.Errorf("5 ms to and fro: %v", got)
+		}
+	})
+	t.Run("all three", func(t *testing.T) {
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5, Loss: Limit[float64]{Degraded: 0.10, Clear: 0.05},
+			Latency: Limit[time.Duration]{Degraded: ms(40), Clear: ms(20)}, Jitter: Limit[time.Duration]{Degraded: ms(30), Clear: ms(10)}})
+		rounds(h, 40, ms(20), ms(100))
+		feed(t, h, &now, "gbbgbbgbb")
+		want := "loss 12.2 % (degraded from 10 %, up again at 5 %); " +
+			"latency 56.5ms (degraded from 40ms, up again at 20ms); " +
+			"jitter 76.4ms (degraded from 30ms, up again at 10ms)"
+		if h.Reason() != want {
+			t.Errorf("reason %q, want %q", h.Reason(), want)
+		}
+	})
+	t.Run("one slow answer is none", func(t *testing.T) {
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5, Latency: Limit[time.Duration]{Degraded: ms(100), Clear: ms(50)},
+			Jitter: Limit[time.Duration]{Degraded: ms(30), Clear: ms(10)}})
+		rounds(h, 60, ms(20))
+		if got := rounds(h, 1, ms(800)); got != Up {
+			t.Errorf("after a slow answer: %v: %s", got, h.Reason())
+		}
+		if got := rounds(h, 1, ms(20)); got != Up {
+			t.Errorf("after a quick one again: %v: %s", got, h.Reason())
+		}
+	})
+	t.Run("the times of another kind of probe do not count", func(t *testing.T) {
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5, Latency: Limit[time.Duration]{Degraded: ms(100), Clear: ms(50)}})
+		rounds(h, 60, ms(200))
+		h.Round(Round{At: now, Good: true, OnlyARP: true, RTT: ms(1)})
+		if got := rounds(h, 5, ms(20)); got != Up {
+			t.Errorf("after ARP: %v: %s", got, h.Reason())
+		}
+		if got := rounds(h, 55, ms(200)); got != Degraded {
+			t.Errorf("slow again: %v", got)
+		}
+	})
+	t.Run("an outage is a new beginning", func(t *testing.T) {
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5, Loss: Limit[float64]{Degraded: 0.10, Clear: 0.05},
+			Latency: Limit[time.Duration]{Degraded: ms(5), Clear: ms(2)}})
+		if got := feed(t, h, &now, strings.Repeat("ggggb", 10)+"bb"+"gggggggg"); !strings.HasSuffix(got, "ddDDDDDUUUU") {
+			t.Errorf("verdicts %s", got)
+		}
+	})
+	t.Run("without limits", func(t *testing.T) {
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5})
+		if got := feed(t, h, &now, strings.Repeat("gb", 50)); strings.Contains(got, "d") {
+			t.Errorf("verdicts %s", got)
+		}
+	})
+	t.Run("a reload sets limits, and takes them away", func(t *testing.T) {
+		h := NewHealth(ProbeConfig{Fall: 3, Rise: 5})
+		rounds(h, 60, ms(200))
+		h.Reconfigure(ProbeConfig{Fall: 3, Rise: 5, Latency: Limit[time.Duration]{Degraded: ms(100), Clear: ms(50)}})
+		if got := rounds(h, 1, ms(200)); got != Degraded {
+			t.Errorf("with a limit: %v", got)
+		}
+		h.Reconfigure(ProbeConfig{Fall: 3, Rise: 5})
+		if got := rounds(h, 1, ms(200)); got != Up {
+			t.Errorf("without: %v", got)
 		}
 	})
 	t.Run("degraded still falls", func(t *testing.T) {

@@ -15,6 +15,9 @@ type share struct {
 	id     int
 	weight int
 	usable bool
+	// degraded: it counts with a quarter of its weight, unless all others are
+	// degraded too.
+	degraded bool
 }
 
 // Quota divides n by weights: each gets round(n·w/Σw) by the largest
@@ -64,15 +67,17 @@ func score(name string, slot int) uint64 {
 	return x ^ x>>33
 }
 
-// assign hands out the slots. First as if every share were usable: all pairs
-// of slot and uplink in the order of their score, each slot to the first that
-// has quota left. Then the slots of those that are not usable go to the others
-// in the same way, within the quotas among these.
+// assign hands out the slots. First as if every share were up: all pairs of
+// slot and uplink in the order of their score, each slot to the first that has
+// quota left. Then the quotas shrink of those that are not usable, to nothing,
+// and of those that are degraded; the slots in which these score worst go to
+// the others in the same way, within the quotas as they are now.
 //
-// So the map depends on nothing but names, ids, weights and who is usable: every
-// node gets the same, and when an uplink is back the former map is. A death moves
-// the slots of the dead one; of the others' none, but one per uplink at most
-// where rounding takes it from a survivor.
+// So the map depends on nothing but names, ids, weights and verdicts: every node
+// gets the same, and when an uplink is well again the former map is back. A death
+// moves the slots of the dead one, degradation those that it loses; of the
+// others' none, but one per uplink at most where rounding takes it from them, and
+// a few where slots of one that was down before come to lie elsewhere.
 func assign(shares []share) [SlotCount]int {
 	shares = slices.Clone(shares)
 	slices.SortFunc(shares, func(a, b share) int { return cmp.Compare(a.id, b.id) })
@@ -87,8 +92,12 @@ func assign(shares []share) [SlotCount]int {
 	})
 
 	var owner [SlotCount]int // index of the share + 1
-	fill(&owner, pairs, quotas(shares, func(share) bool { return true }))
-	left := quotas(shares, func(s share) bool { return s.usable })
+	healthy := slices.Clone(shares)
+	for i := range healthy {
+		healthy[i].usable, healthy[i].degraded = true, false
+	}
+	fill(&owner, pairs, quotas(healthy))
+	left := quotas(shares)
 	for _, p := range pairs { // best first: what is over its quota loses its worst
 		if owner[p.slot] != p.who+1 {
 			continue
@@ -127,13 +136,26 @@ func fill(owner *[SlotCount]int, pairs []bid, left []int) {
 	}
 }
 
-// quotas are the numbers of slots of the shares that count; 0 for the others.
-func quotas(shares []share, counts func(share) bool) []int {
+// quotas are the numbers of slots of the shares: none of those that are not
+// usable, by a quarter of the weight of those that are degraded.
+func quotas(shares []share) []int {
 	var weights, who []int
+	sum := 0
 	for i, s := range shares {
-		if counts(s) {
+		if s.usable {
 			weights, who = append(weights, s.weight), append(who, i)
+			sum += s.weight
 		}
+	}
+	for k, i := range who {
+		if sum == 0 { // all have weight 0: they count alike
+			weights[k] = 1
+		}
+		v := Up
+		if shares[i].degraded {
+			v = Degraded
+		}
+		weights[k] = v.UsableWeight(weights[k])
 	}
 	out := make([]int, len(shares))
 	for i, q := range Quota(weights, SlotCount) {
@@ -143,7 +165,12 @@ func quotas(shares []share, counts func(share) bool) []int {
 }
 
 // slots is a policy's map from slot to uplink id; all 0 if it has no uplink.
-// Only the lowest tier with a usable uplink counts.
+//
+// Only the lowest tier with a usable uplink counts, and a degraded one is usable:
+// a line that is full makes its own probes slow, and the next tier may cost by
+// the byte. Within the tier a degraded uplink has a quarter of its weight, or
+// with Priority comes after those that are not degraded. Who wants another line
+// before a bad one puts both in one tier.
 func (c *Config) slots(p Policy, in Input) [SlotCount]int {
 	members := c.members(p)
 	usable := func(u Uplink) bool { return in.Usable[u.Name] && in.Verdicts[u.Name] != Disabled }
@@ -161,19 +188,31 @@ func (c *Config) slots(p Policy, in Input) [SlotCount]int {
 		if u.Tier != tier {
 			continue
 		}
-		if p.Method == Priority {
-			if usable(u) {
-				return assign([]share{{name: u.Name, id: u.ID, usable: true}})
-			}
-			continue
-		}
 		w := u.Weight
 		if own, ok := p.Weights[u.Name]; ok {
 			w = own
 		}
-		shares = append(shares, share{name: u.Name, id: u.ID, weight: w, usable: usable(u)})
+		shares = append(shares, share{
+			name: u.Name, id: u.ID, weight: w, usable: usable(u), degraded: in.Verdicts[u.Name] == Degraded,
+		})
+	}
+	if p.Method == Priority {
+		shares = first(shares)
 	}
 	return assign(shares)
+}
+
+// first keeps the first usable share that is not degraded, else the first that
+// is usable.
+func first(shares []share) []share {
+	well := func(s share) bool { return s.usable && !s.degraded }
+	usable := func(s share) bool { return s.usable }
+	for _, good := range []func(share) bool{well, usable} {
+		if i := slices.IndexFunc(shares, good); i >= 0 {
+			return shares[i : i+1]
+		}
+	}
+	return nil
 }
 
 // shares are the parts of the slots by uplink name, 0…1.

@@ -127,6 +127,95 @@ func TestFewSlotsMove(t *testing.T) {
 	}
 }
 
+// TestDegradedMovesFewSlots: whatever becomes of the verdicts, all 256 slots
+// have an owner that is usable; one that becomes degraded loses slots and gets
+// none, as few as its quota wants; the others lose one at most, or some where
+// others are down already; and who is well again has what he had.
+func TestDegradedMovesFewSlots(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 300 {
+		n := 2 + r.IntN(15)
+		shares := randomShares(r, n)
+		first := r.IntN(2) == 0
+		for i := range shares {
+			shares[i].weight++
+			shares[i].usable = first || r.IntN(5) > 0
+		}
+		k := r.IntN(n)
+		shares[k].usable = true
+		before := assign(shares)
+		had := owned(before)
+		shares[k].degraded = true
+		after := assign(shares)
+		has := owned(after)
+
+		alone, quota := true, quotas(shares)
+		total := 0
+		for i, s := range shares {
+			alone = alone && (i == k || !s.usable)
+			total += has[s.id]
+			if has[s.id] != quota[i] || !s.usable && has[s.id] > 0 {
+				t.Fatalf("%+v owns %d slots, its quota is %d", s, has[s.id], quota[i])
+			}
+		}
+		if total != SlotCount {
+			t.Fatalf("%d slots have an owner", total)
+		}
+		if alone {
+			if after != before {
+				t.Errorf("%v: slots moved although there is no other", shares)
+			}
+			continue
+		}
+		if has[k+1] >= had[k+1] {
+			t.Errorf("%v: %s owns %d slots, before it was degraded %d", shares, shares[k].name, has[k+1], had[k+1])
+		}
+		lost := map[int]int{}
+		for slot, id := range before {
+			if after[slot] != id {
+				lost[id]++
+				if after[slot] == k+1 {
+					t.Errorf("slot %d goes to %s, which is degraded", slot, shares[k].name)
+				}
+			}
+		}
+		others := 0
+		for id, n := range lost {
+			if id != k+1 {
+				others += n
+				if first && n > 1 {
+					t.Errorf("%v: uplink %d lost %d slots", shares, id, n)
+				}
+			}
+		}
+		if others > SlotCount/16 {
+			t.Errorf("%v: those that are well lost %d slots", shares, others)
+		}
+		if lost[k+1] != had[k+1]-has[k+1] {
+			t.Errorf("%v: %s lost %d slots, wanted %d", shares, shares[k].name, lost[k+1], had[k+1]-has[k+1])
+		}
+
+		shares[k].degraded = false
+		if assign(shares) != before {
+			t.Error("well again, and the map is another")
+		}
+		for i := range shares {
+			shares[i].degraded = true
+		}
+		if assign(shares) != before {
+			t.Error("all degraded, and the map is not that of all up")
+		}
+	}
+}
+
+func owned(slots [SlotCount]int) map[int]int {
+	n := map[int]int{}
+	for _, id := range slots {
+		n[id]++
+	}
+	return n
+}
+
 // FuzzQuota: whatever the weights, all is handed out, and to nobody more than
 // one beside his exact share.
 func FuzzQuota(f *testing.F) {

@@ -41,6 +41,26 @@ func (v Verdict) String() string {
 // an uplink that nobody can judge.
 func (v Verdict) Usable() bool { return v == Up || v == Degraded }
 
+// A degraded uplink counts with a quarter of its weight.
+const (
+	whole   = 4
+	quarter = 1
+)
+
+// UsableWeight is what an uplink of that weight is worth on this verdict alone,
+// in quarters: four times its weight when Up, once when Degraded, else nothing.
+// Slots are shared out by it, and nodes may compare their fitness by its sum.
+func (v Verdict) UsableWeight(weight int) int {
+	switch v {
+	case Up:
+		return whole * weight
+	case Degraded:
+		return quarter * weight
+	case Unknown, Down, Disabled:
+	}
+	return 0
+}
+
 // MarshalText writes the word of String; a value that is none of the named
 // ones is an error.
 func (v Verdict) MarshalText() ([]byte, error) {

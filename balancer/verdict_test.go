@@ -23,6 +23,14 @@ func TestVerdictText(t *testing.T) {
 	}
 }
 
+func TestUsableWeight(t *testing.T) {
+	for v, want := range map[Verdict]int{Unknown: 0, Up: 12, Degraded: 3, Down: 0, Disabled: 0, 9: 0} {
+		if got := v.UsableWeight(3); got != want {
+			t.Errorf("%v of weight 3: %d, want %d", v, got, want)
+		}
+	}
+}
+
 func TestVerdictRefusesOtherText(t *testing.T) {
 	for _, text := range []string{"", "UP", "up ", "verdict(9)"} {
 		v := Down

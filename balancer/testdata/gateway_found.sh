@@ -85,7 +85,7 @@ table inet harouter {
 	}
 	map slots_default {
 		typeof numgen random mod 256 : verdict
-		elements = { … }
+		elements = { 171 times goto up_cable, 85 times goto up_dsl }
 	}
 	chain pre {
 		type filter hook prerouting priority -150; policy accept;

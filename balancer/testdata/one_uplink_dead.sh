@@ -85,7 +85,7 @@ table inet harouter {
 	}
 	map slots_default {
 		typeof numgen random mod 256 : verdict
-		elements = { … }
+		elements = { 256 times goto up_cable }
 	}
 	chain pre {
 		type filter hook prerouting priority -150; policy accept;

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"harouter/balancer"
 	"harouter/balancer/probe"
@@ -127,10 +128,22 @@ func (s *settings) ha(known map[string][]netip.Addr) (ha.Config, error) {
 		c.Nodes = append(c.Nodes, ha.Node{Name: n.Name, Address: n.Addresses[0], Priority: n.Priority})
 	}
 	for _, u := range s.file.Uplinks {
-		c.Probes[u.Name] = balancer.ProbeConfig{Fall: u.Probe.Fall, Rise: u.Probe.Rise}
+		loss := u.Probe.Loss
+		c.Probes[u.Name] = balancer.ProbeConfig{
+			Fall: u.Probe.Fall, Rise: u.Probe.Rise,
+			Loss:     balancer.Limit[float64]{Degraded: fraction(loss.Degraded), Clear: fraction(loss.Clear)},
+			Latency:  balancer.Limit[time.Duration](u.Probe.Latency),
+			Jitter:   balancer.Limit[time.Duration](u.Probe.Jitter),
+			FlapHold: s.file.Balance.FlapHold, FlapMax: flapMax,
+		}
 	}
 	return c, nil
 }
+
+// flapMax is up to where the hold of an uplink that flaps doubles.
+const flapMax = 5 * time.Minute
+
+func fraction(p config.Percent) float64 { return float64(p) / 100 }
 
 func (s *settings) wire() wire.Config {
 	v := s.file.VRRP

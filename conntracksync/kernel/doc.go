@@ -7,5 +7,5 @@
 //
 // It decides nothing and imports no edge of ours. ha calls it: to delete the
 // flows of an uplink that died, to show how many flows each has, and to see
-// the limit of the table before it bites.
+// the limits of the table and of the ports of NAT before they bite.
 package kernel
