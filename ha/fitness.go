@@ -12,16 +12,17 @@ import (
 
 // fitness compares a live peer with this node, as DESIGN.md §6 orders it: the
 // lans that carry, then the weight of the uplinks that work. An uplink counts
-// only where both can tell. Above 0: the peer is fitter.
+// only where both can tell, and one that is only held down for having flapped
+// counts as one that works. Above 0: the peer is fitter.
 func (m *Machine) fitness(p *peer) int {
 	if d := p.state.Lans - m.lans(); d != 0 {
 		return d
 	}
 	d := 0
 	for _, u := range m.cfg.Balancer.Uplinks {
-		mine, theirs := m.health[u.Name].Verdict(), p.view(u.Name).Verdict
-		if tells(mine) && tells(theirs) {
-			d += usable(theirs, u.Weight) - usable(mine, u.Weight)
+		mine, theirs := m.view(u.Name), p.view(u.Name)
+		if tells(mine.Verdict) && tells(theirs.Verdict) {
+			d += theirs.weight(u.Weight) - mine.weight(u.Weight)
 		}
 	}
 	return d
@@ -31,8 +32,10 @@ func (m *Machine) fitness(p *peer) int {
 // attracts no role.
 func tells(v balancer.Verdict) bool { return v.Usable() || v == balancer.Down }
 
-func usable(v balancer.Verdict, weight int) int {
-	if v.Usable() {
+// weight is what an uplink adds to a node's fitness. Degraded is not less: a
+// line that is slow today is no reason to move everybody's connections.
+func (v UplinkView) weight(weight int) int {
+	if v.Verdict.Usable() || v.Held {
 		return weight
 	}
 	return 0

@@ -200,6 +200,9 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	if m.linksKnown {
 		earlier(m.toldAt.Add(publishEvery))
 	}
+	for _, h := range m.health {
+		earlier(h.HeldUntil())
+	}
 	earlier(m.vrrp.Deadline())
 	earlier(m.deactivate)
 	earlier(m.retry)
@@ -283,6 +286,9 @@ func (m *Machine) settleTimers(now time.Time) {
 	}
 	if !m.retry.IsZero() && !now.Before(m.retry) {
 		m.retry, m.reapply = time.Time{}, true
+	}
+	for _, h := range m.health {
+		h.Tick(now)
 	}
 	for _, p := range m.peers {
 		if !p.alive(now) {

@@ -51,6 +51,7 @@ type UplinkView struct {
 	Loss     float64          `json:"loss"`          // 0…1 of the last rounds
 	Measured bool             `json:"measured,omitempty"`
 	Failing  bool             `json:"failing,omitempty"` // the last round was bad
+	Held     bool             `json:"held,omitempty"`    // down only for having flapped
 }
 
 // PeerState is what each node tells the others over gossip: newest wins.

@@ -66,7 +66,7 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 	}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		if h := m.health[u.Name]; h != nil {
-			h.Configure(m.cfg.Probes[u.Name])
+			h.Reconfigure(m.cfg.Probes[u.Name])
 			continue
 		}
 		m.addUplink(u)

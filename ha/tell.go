@@ -79,7 +79,7 @@ func (m *Machine) state(time.Time) PeerState {
 // view is what this node itself sees of an uplink.
 func (m *Machine) view(uplink string) UplinkView {
 	h := m.health[uplink]
-	v := UplinkView{Name: uplink, Verdict: h.Verdict(), Since: h.Since(), RTT: h.RTT(), Failing: h.Failing()}
+	v := UplinkView{Name: uplink, Verdict: h.Verdict(), Since: h.Since(), RTT: h.RTT(), Failing: h.Failing(), Held: !h.HeldUntil().IsZero()}
 	if loss, ok := h.Loss(); ok {
 		v.Loss, v.Measured = loss, true
 	}

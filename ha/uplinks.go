@@ -70,6 +70,7 @@ func (m *Machine) follow(s PeerState) (map[string]balancer.Verdict, map[string]b
 // judge makes this node's own views the word. Where it cannot tell, what the
 // last master said stays.
 func (m *Machine) judge(now time.Time) (map[string]balancer.Verdict, map[string]bool) {
+	m.release(now)
 	word, pool := map[string]balancer.Verdict{}, map[string]bool{}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		v := m.health[u.Name].Verdict()
@@ -80,6 +81,18 @@ func (m *Machine) judge(now time.Time) (map[string]balancer.Verdict, map[string]
 		pool[u.Name] = v.Usable() || v == balancer.Unknown && m.pool[u.Name] || m.spared(u.Name, now)
 	}
 	return word, pool
+}
+
+// release ends the holds of uplinks that flapped when nothing better is left.
+func (m *Machine) release(now time.Time) {
+	for _, h := range m.health {
+		if h.Verdict() != balancer.Down {
+			return
+		}
+	}
+	for _, h := range m.health {
+		h.Release(now)
+	}
 }
 
 // settlePlan makes the plan of what is known now and applies it if it differs
