@@ -38,7 +38,9 @@ type Events struct {
 }
 
 // NewEvents returns a table that begins with its header.
-func NewEvents(w io.Writer, color bool) *Events { return &Events{w: w, color: color} }
+func NewEvents(w io.Writer, color bool) *Events {
+	return &Events{w: w, color: color, widths: []int{12, 0, 8, 12, 15}} // as most events need
+}
 
 // maxSubject is the width to which a subject is cut, characters.
 const maxSubject = 32
