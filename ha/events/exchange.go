@@ -42,8 +42,8 @@ type Exchange struct {
 }
 
 type received struct {
-	from string
-	message
+	from    string
+	payload []byte
 }
 
 // peer is what is known of another node.
@@ -67,19 +67,15 @@ func NewExchange(log *Log, send func(ctx context.Context, node string, payload [
 // String names the task.
 func (x *Exchange) String() string { return "event exchange" }
 
-// Received takes what another node sent. It never blocks: what comes too fast
-// is dropped, and comes again after the next digest.
+// Received takes what another node sent; the payload must not be changed
+// afterwards. It never blocks: what comes too fast is dropped, and comes again
+// after the next digest.
 func (x *Exchange) Received(from string, payload []byte) {
-	if from == x.log.cfg.Node || !x.admit(from, time.Now()) {
-		return
-	}
-	m, err := decode(payload)
-	if err != nil {
-		x.slog.Debug("event message refused", "node", from, "error", err)
+	if from == x.log.cfg.Node || len(payload) > maxMessage || !x.admit(from, time.Now()) {
 		return
 	}
 	select {
-	case x.inbox <- received{from, m}:
+	case x.inbox <- received{from, payload}:
 	default:
 	}
 }
@@ -179,16 +175,18 @@ func (x *Exchange) sendDigest(ctx context.Context, node string, ask bool) {
 
 // take handles a message, and tells whether there may be something to send.
 func (x *Exchange) take(ctx context.Context, r received) bool {
+	m, err := decode(r.payload)
+	if err != nil {
+		x.slog.Debug("event message refused", "node", r.from, "error", err)
+		return false
+	}
+	x.log.Merge(m.Events)
 	p := x.peer(r.from)
-	if p == nil {
+	if p == nil || m.Have == nil {
 		return false
 	}
-	x.log.Merge(r.Events)
-	if r.Have == nil {
-		return false
-	}
-	p.known, p.have, p.repair = true, r.Have, true
-	if r.Ask {
+	p.known, p.have, p.repair = true, m.Have, true
+	if m.Ask {
 		x.sendDigest(ctx, r.from, false)
 	}
 	return true
