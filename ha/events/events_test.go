@@ -154,6 +154,58 @@ func TestLostLog(t *testing.T) {
 	})
 }
 
+// TestClockBehind: numbers go on where the file ends, whatever the clock says.
+func TestClockBehind(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		ahead := Event{Time: time.Now(), Node: "r1", Seq: firstSeq(time.Now().Add(time.Hour)), Kind: "role", Subject: "ahead"}
+		if err := newDisk(dir).append([]Event{ahead}); err != nil {
+			t.Fatal(err)
+		}
+		l, _ := start(t, Config{Dir: dir, Node: "r1"})
+		l.Append(happened("a"))
+		synctest.Wait()
+		if a := l.Last(1)[0]; a.Seq != ahead.Seq+1 {
+			t.Errorf("%d after %d", a.Seq, ahead.Seq)
+		}
+	})
+}
+
+// TestTooOld: what was dropped for its age does not come back.
+func TestTooOld(t *testing.T) {
+	l := Open(Config{Dir: t.TempDir(), Node: "r1", Log: quiet})
+	var all []Event
+	for i := range uint64(maxEvents + 10) {
+		all = append(all, Event{Time: time.Unix(int64(i), 0), Node: "r2", Seq: i + 1, Kind: "role"})
+	}
+	l.Merge(all)
+	for range 2 {
+		got := l.Last(0)
+		if len(got) != maxEvents || got[0].Seq != 11 {
+			t.Errorf("%d events, the first is %d", len(got), got[0].Seq)
+		}
+		want(t, "digest", fmt.Sprint(l.Have()), fmt.Sprintf("map[r2:[[0 %d]]]", len(all)))
+		l.unwritten = nil
+		l.Merge(all[:10])
+		if len(l.unwritten) > 0 {
+			t.Errorf("%d old ones were taken for new", len(l.unwritten))
+		}
+	}
+}
+
+// TestTooOldThoughSmall: nor where it would fit beside larger ones.
+func TestTooOldThoughSmall(t *testing.T) {
+	s := store{}
+	small := Event{Node: "r2", Seq: 1}
+	s.add(small)
+	for i := range uint64(1000) {
+		s.add(Event{Node: "r2", Seq: i + 2, Reason: strings.Repeat("x", maxReason)})
+	}
+	if s.add(small) {
+		t.Error("it was taken for new")
+	}
+}
+
 func TestDamagedFile(t *testing.T) {
 	good := `{"time":"1999-11-21T12:00:00Z","node":"r1","seq":%d,"kind":"role","subject":"%s"}` + "\n"
 	a, b := fmt.Sprintf(good, 1, "a"), fmt.Sprintf(good, 2, "b")
@@ -381,9 +433,9 @@ func TestMerge(t *testing.T) {
 		want(t, "since, one node", subjects(l.Since(nil, "r2", 10)), "r2/1 r2/2 r2/3")
 		want(t, "since, limited", subjects(l.Since(nil, "", 2)), "r2/1 r2/2")
 
-		l.Merge([]Event{{Time: time.Unix(-1e9, 0), Node: "r4", Seq: 1, Kind: strings.Repeat("ä", 40), Subject: "a\xff", Reason: strings.Repeat("r", 5000)}})
+		l.Merge([]Event{{Time: time.Unix(-1e9, 0), Node: "r4", Seq: 1, Kind: "x" + strings.Repeat("ä", 40), Subject: "a\xff", Reason: strings.Repeat("r", 5000)}})
 		got := l.Last(0)[0]
-		d := cmp.Diff(Event{Time: earliest, Node: "r4", Seq: 1, Kind: strings.Repeat("ä", 16), Subject: "a?", Reason: strings.Repeat("r", maxReason)}, got)
+		d := cmp.Diff(Event{Time: earliest, Node: "r4", Seq: 1, Kind: "x" + strings.Repeat("ä", 15), Subject: "a?", Reason: strings.Repeat("r", maxReason)}, got)
 		if d != "" {
 			t.Errorf("mended (-want +got):\n%s", d)
 		}

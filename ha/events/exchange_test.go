@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -118,10 +119,11 @@ func TestExchangeAtOnce(t *testing.T) {
 		before := c.sent("r1")
 		for i := range 20 {
 			c.nodes["r1"].log.Append(happened(fmt.Sprint(i)))
+			wait(2 * time.Millisecond)
 		}
-		wait(60 * time.Millisecond)
+		wait(20 * time.Millisecond)
 		c.alike("at once", 20)
-		if n := c.sent("r1") - before; n > 2 {
+		if n := c.sent("r1") - before; n != 1 {
 			t.Errorf("%d messages for events that came together", n)
 		}
 		before = c.sent("r1")
@@ -129,6 +131,20 @@ func TestExchangeAtOnce(t *testing.T) {
 		if n := c.sent("r1") - before; n > 13 {
 			t.Errorf("%d messages in a minute in which nothing happened", n)
 		}
+	})
+}
+
+// TestExchangeAfterRestart: whoever is back before anybody missed him is heard
+// at once.
+func TestExchangeAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 0, "r1", "r2")
+		wait(10100 * time.Millisecond)
+		c.nodes["r2"].stop()
+		c.start("r2", t.TempDir())
+		c.nodes["r2"].log.Append(happened("started"))
+		wait(200 * time.Millisecond)
+		c.alike("after a quick restart", 1)
 	})
 }
 
@@ -284,6 +300,45 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// TestDecodeRefuses what no node of ours writes.
+func TestDecodeRefuses(t *testing.T) {
+	many := Runs{}
+	for i := range uint64(maxRuns + 1) {
+		many = append(many, [2]uint64{4*i + 1, 4*i + 1})
+	}
+	crowd := Digest{}
+	for i := range maxNodes + 1 {
+		crowd[fmt.Sprint(i)] = nil
+	}
+	for _, c := range []struct {
+		name string
+		m    any
+	}{
+		{"a run that ends before it begins", message{Have: Digest{"r1": {{9, 3}}}}},
+		{"runs out of order", message{Have: Digest{"r1": {{5, 6}, {1, 2}}}}},
+		{"runs that overlap", message{Have: Digest{"r1": {{1, 6}, {6, 8}}}}},
+		{"a number that leaves no room", message{Have: Digest{"r1": {{1, maxSeq}}}}},
+		{"too many runs", message{Have: Digest{"r1": many}}},
+		{"too many nodes", message{Have: crowd}},
+		{"a digest of a long name", message{Have: Digest{strings.Repeat("n", maxNode+1): {{1, 1}}}}},
+		{"runs of nobody", message{Have: Digest{"": {{1, 1}}}}},
+		{"an event of nobody", message{Events: []Event{{Seq: 1}}}},
+		{"an event without a number", message{Events: []Event{{Node: "r1"}}}},
+		{"a list", []int{1}},
+	} {
+		b, err := json.Marshal(c.m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := decode(b); err == nil {
+			t.Errorf("%s: taken as %+v", c.name, m)
+		}
+	}
+	if _, err := decode([]byte(`{"have":{"r1":[[1,2],[9,12]]},"ask":true,"unknown":1}`)); err != nil {
+		t.Errorf("a good one of a later version: %v", err)
+	}
+}
+
 // FuzzParse: whatever stands in the file.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"time":"2026-11-21T12:00:00Z","node":"r1","seq":1,"kind":"role"}` + "\n{"))
@@ -316,10 +371,17 @@ func TestRuns(t *testing.T) {
 			s := random.Uint64N(80) + 1
 			r, set[s] = r.with(s), true
 		}
+		begin := 0
 		for s := uint64(0); s < 90; s++ {
 			if r.has(s) != set[s] {
 				t.Fatalf("%d in %v", s, r)
 			}
+			if s > 0 && set[s] && !set[s-1] {
+				begin++
+			}
+		}
+		if len(r) != begin {
+			t.Fatalf("%d runs would do for %v", begin, r)
 		}
 		if err := (Digest{"r1": r[max(0, len(r)-maxRuns):]}).check(); err != nil {
 			t.Fatal(err, r)
