@@ -62,4 +62,6 @@ type Ports struct {
 	Beat  func()
 	// Remember keeps the other nodes' addresses over a restart.
 	Remember func(map[string][]netip.Addr) error
+	// Record takes a line of the event log. It must not block.
+	Record func(Record)
 }

@@ -233,6 +233,7 @@ func (l *Loop) perform(a Action) {
 			level = slog.LevelWarn
 		}
 		l.log.Log(context.Background(), level, a.Kind, "subject", a.Subject, "from", a.From, "to", a.To, "reason", a.Reason)
+		l.ports.Record(a)
 	case Exit:
 		l.exit = &a
 	}

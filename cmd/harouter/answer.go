@@ -27,6 +27,12 @@ func (d *daemon) handle(ctx context.Context, req control.Request, reply func(any
 			return err
 		}
 		return reply(s)
+	case "events":
+		var args eventsArgs
+		if err := decode(req.Args, &args); err != nil {
+			return err
+		}
+		return d.sendEvents(ctx, args, reply)
 	case "failover":
 		var args failoverArgs
 		if err := decode(req.Args, &args); err != nil {

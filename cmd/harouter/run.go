@@ -25,6 +25,7 @@ import (
 	"harouter/conntracksync/kernel"
 	"harouter/ha"
 	"harouter/ha/control"
+	"harouter/ha/events"
 	"harouter/ha/gossip"
 	"harouter/ha/guard"
 	"harouter/ha/links"
@@ -57,16 +58,18 @@ type daemon struct {
 	s   *settings
 	log *loggers
 
-	loop    *ha.Loop
-	wire    *wire.Transport
-	vip     *vip.Keeper
-	plane   *dataplane.Kernel
-	gossip  *gossip.Gossip
-	prober  *probe.Prober
-	links   *links.Watcher
-	guard   *watchdog
-	control *control.Server
-	flows   *flowCounter
+	loop     *ha.Loop
+	wire     *wire.Transport
+	vip      *vip.Keeper
+	plane    *dataplane.Kernel
+	gossip   *gossip.Gossip
+	prober   *probe.Prober
+	links    *links.Watcher
+	guard    *watchdog
+	control  *control.Server
+	flows    *flowCounter
+	events   *events.Log
+	exchange *events.Exchange
 }
 
 func run(ctx context.Context, c *common, s *settings) error {
@@ -166,6 +169,7 @@ func (d *daemon) build() error {
 		Node: d.s.node, Address: d.s.self().Addresses[0], Port: int(d.s.file.Ports.Gossip), Peers: d.s.peers(),
 		Keys: keys, ClusterLabel: d.s.file.Cluster, Handler: d.gossiped, Log: d.log.part("gossip"),
 	})
+	d.buildEvents()
 	d.prober = probe.New(probe.Config{
 		Uplinks: d.s.probes(), Log: d.log.part("probe"),
 		Report: func(r balancer.Round) { d.loop.Post(ha.Probed{Round: r}) },
@@ -185,6 +189,7 @@ func (d *daemon) build() error {
 	d.loop = ha.NewLoop(cfg, ha.Ports{
 		Adverts: d.wire, Addresses: d.vip, Plane: d.plane, Gossip: d.gossip,
 		DeleteFlows: d.deleteFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
+		Record: d.record,
 	}, d.log.part("ha"))
 	return nil
 }
@@ -200,7 +205,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.prober, d.links, d.control, d.guard} {
+	for _, t := range []task{d.wire, d.vip, d.gossip, d.prober, d.links, d.control, d.guard, d.events, d.exchange} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)
@@ -227,6 +232,7 @@ func (d *daemon) run(parent context.Context) error {
 	if err := notify("READY=1"); err != nil {
 		d.log.part("ha").Warn("tell systemd", "error", err)
 	}
+	d.record(ha.Record{Kind: "node", Subject: d.s.node, To: "started", Reason: "version " + versionString() + ", configuration " + d.s.file.Hash[:12]})
 	d.log.part("ha").Info("started", "cluster", d.s.file.Cluster, "node", d.s.node, "version", versionString(), "config", d.s.file.Hash[:12])
 	err := group.Wait()
 	if exit == nil || !exit.Clean { // without an exit, the guard sees this process end and does what is right
@@ -328,6 +334,10 @@ func (d *daemon) gossiped(ev gossip.Event) {
 		}
 		d.loop.Post(ha.PeerTold{State: state})
 	case gossip.Message:
+		if ev.Kind == events.Kind {
+			d.exchange.Received(ev.From, ev.Payload)
+			return
+		}
 		msg, err := ha.DecodeMessage(ev.Payload)
 		if err != nil {
 			d.loop.Post(ha.Dropped{Part: "gossip", Reason: "garbage"})

@@ -49,7 +49,7 @@ func dial(runDir string) (net.Conn, error) {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fmt.Errorf("%w (%s is left of one that ended): %s", ErrNoDaemon, path, start)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fmt.Errorf("permission denied to talk to the daemon (%s): try as root, or as a member of the group that owns the socket", path)
+		return nil, fmt.Errorf("%w to talk to the daemon (%s): try as root, or as a member of the group that owns the socket", fs.ErrPermission, path)
 	case errors.Is(err, syscall.EAGAIN):
 		return nil, fmt.Errorf("the daemon does not answer (%s): too many clients wait already", path)
 	}

@@ -1,5 +1,5 @@
 // Package control is how commands reach the daemon: a unix socket in the run
-// directory, its client, and the table of `harouter status`.
+// directory, its client, and the tables of `harouter status` and `events`.
 //
 // One connection carries one command: a line {"command":"status","args":{…}},
 // answered by any number of lines {"data":…} and then {"done":true} or

@@ -37,10 +37,11 @@ type cell struct {
 // apart. The first column holds names: at most maxFirst of them are shown, and
 // as little as minFirst where that keeps the width.
 type grid struct {
-	header []string
-	whole  bool // the first column is not cut
-	rows   [][]cell
-	below  map[int][]string // lines under a row, indented
+	header  []string
+	whole   bool // the first column is not cut
+	rows    [][]cell
+	below   map[int][]string // lines under a row, indented
+	atLeast []int            // widths that the columns have in any case
 }
 
 const (
@@ -61,6 +62,9 @@ func (g *grid) widths() (columns []int, total int) {
 		}
 		if i == 0 && !g.whole {
 			columns[i] = min(columns[i], maxFirst)
+		}
+		if i < len(g.atLeast) {
+			columns[i] = max(columns[i], g.atLeast[i])
 		}
 		total += columns[i]
 	}
