@@ -13,7 +13,10 @@ type Event interface{ haEvent() }
 
 // Link is the state of one device.
 type Link struct {
-	Present   bool
+	Present bool
+	// Index is the kernel's number of the device, 0 if it is missing. Another
+	// one under the same name is another device, and has lost all routes.
+	Index     int
 	Carrier   bool
 	Addresses []netip.Prefix
 }

@@ -313,8 +313,9 @@ func (m *Machine) onLinks(ev Links, now time.Time) {
 		if known && was.Carrier != link.Carrier {
 			m.record("node", device, carrier(was), carrier(link), "link event")
 		}
-		// Routes are lost when a link goes down, and when its last address goes.
-		if link.Present && link.Carrier && (!was.Present || !was.Carrier) || !slices.Equal(m.permanent(was), m.permanent(link)) {
+		// Routes are lost when a link goes down, when its last address goes, and
+		// with a device that was deleted and made anew.
+		if link.Present && link.Carrier && (!was.Present || !was.Carrier || was.Index != link.Index) || !slices.Equal(m.permanent(was), m.permanent(link)) {
 			m.reapply = true
 		}
 		m.links[device] = link

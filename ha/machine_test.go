@@ -365,3 +365,26 @@ func TestOldMasterLingersThenDropsNewFlows(t *testing.T) {
 		t.Error("a master takes no new flows")
 	}
 }
+
+// TestDeviceMadeAnew: it has the same name, carrier and addresses, but no
+// routes any more.
+func TestDeviceMadeAnew(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	n := s.nodes["r2"]
+	for _, c := range []struct {
+		name    string
+		index   int
+		applies int
+	}{{"first seen with an index", 7, 1}, {"the same", 7, 0}, {"another one", 8, 1}} {
+		before := n.applied
+		for device, l := range n.links {
+			l.Index = c.index
+			n.links[device] = l
+		}
+		n.linksChanged()
+		s.run(100 * time.Millisecond)
+		if got := n.applied - before; got != c.applies {
+			t.Errorf("%s: %d plans applied, want %d", c.name, got, c.applies)
+		}
+	}
+}

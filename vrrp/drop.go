@@ -17,6 +17,7 @@ const (
 	DropFamily   DropReason = "family"   // first IPv6 address is not link-local, or mixed families
 	DropSender   DropReason = "sender"   // neither a node nor in vrrp.foreign
 	DropForged   DropReason = "forged"   // claims to come from a peer that denies it
+	DropFlood    DropReason = "flood"    // good by itself, but one source sends too many a second
 
 	DropAuthentication DropReason = "authentication" // version 2 with a password or a digest
 )

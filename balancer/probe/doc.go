@@ -11,6 +11,6 @@
 //
 // It decides nothing: balancer.Health makes verdicts out of rounds, and the
 // edge that watches links tells it about carrier. It imports no edge of ours.
-// ha creates one Prober per generation of the configuration and runs it as a
-// task.
+// cmd/harouter runs one Prober as a task, and tells it each new generation of
+// the configuration by Configure.
 package probe

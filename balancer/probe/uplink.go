@@ -33,12 +33,18 @@ type answer struct {
 }
 
 // uplink runs the rounds of one uplink; all but source, gateway and kick
-// belongs to the goroutine of run.
+// belongs to the goroutine of run, or of Prober.
 type uplink struct {
 	Uplink
+	given           Uplink // before defaults were filled in
 	log             *slog.Logger
 	source, gateway atomic.Pointer[netip.Addr]
 	kick            chan struct{}
+
+	after <-chan struct{} // rounds may not begin before this is closed
+	ended chan struct{}   // nothing is reported after this
+	stop  context.CancelFunc
+	busy  atomic.Bool // in Report
 
 	pings   sync.WaitGroup
 	answers chan answer
@@ -49,7 +55,15 @@ type uplink struct {
 	jammed  bool
 }
 
+// closed is the after of an uplink that needs not wait.
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
 func newUplink(c Uplink, log *slog.Logger) *uplink {
+	given := c
 	if c.Interval <= 0 {
 		c.Interval = time.Second
 	}
@@ -57,7 +71,8 @@ func newUplink(c Uplink, log *slog.Logger) *uplink {
 		c.Timeout = 800 * time.Millisecond
 	}
 	u := &uplink{
-		Uplink: c, log: log,
+		Uplink: c, given: given, log: log,
+		after: closed, ended: closed, stop: func() {},
 		kick:    make(chan struct{}, 1),
 		answers: make(chan answer),
 		heard:   make(chan netip.Addr),
@@ -87,6 +102,9 @@ func (u *uplink) run(ctx context.Context, rounds chan<- balancer.Round) {
 		var head balancer.Round
 		if len(u.queue) > 0 && u.queue[0].decided {
 			out, head = rounds, u.queue[0].result
+		}
+		if ctx.Err() != nil { // the others may be ready, too
+			return
 		}
 		select {
 		case <-ctx.Done():

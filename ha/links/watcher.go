@@ -21,7 +21,8 @@ import (
 // Config says what to watch.
 type Config struct {
 	Devices []string
-	// Auto maps uplinks that look for their gateway to their devices.
+	// Auto maps uplinks that look for their gateway to their devices, which are
+	// among Devices.
 	Auto map[string]string
 	// Report gets the whole state at start and after each change, from one
 	// goroutine.
@@ -31,14 +32,47 @@ type Config struct {
 
 // Watcher is a Task.
 type Watcher struct {
-	cfg   Config
-	state ha.Links
-	rates rates
+	report  func(ha.Links)
+	log     *slog.Logger
+	changed chan struct{} // settings has something new
+	rates   rates
+
+	mu       sync.Mutex
+	settings settings
+
+	// The rest belongs to the goroutine of Run.
+	watched settings
+	state   ha.Links
+	kernel  *netlink.Handle
+}
+
+// settings is what to watch. It is never changed, only replaced.
+type settings struct {
+	seq     uint64 // counts Configure
+	devices []string
+	auto    map[string]string
 }
 
 // New returns a watcher that Run starts.
 func New(cfg Config) *Watcher {
-	return &Watcher{cfg: cfg, rates: rates{now: map[string]Rate{}, last: map[string]sample{}}}
+	return &Watcher{
+		report: cfg.Report, log: cfg.Log, changed: make(chan struct{}, 1),
+		settings: settings{seq: 1, devices: slices.Clone(cfg.Devices), auto: maps.Clone(cfg.Auto)},
+		rates:    rates{now: map[string]Rate{}, last: map[string]sample{}},
+	}
+}
+
+// Configure replaces the devices to watch and the uplinks that look for their
+// gateway. It never blocks; Report follows at once, even if nothing differs.
+// What is known of devices that stay is kept.
+func (w *Watcher) Configure(devices []string, auto map[string]string) {
+	w.mu.Lock()
+	w.settings = settings{seq: w.settings.seq + 1, devices: slices.Clone(devices), auto: maps.Clone(auto)}
+	w.mu.Unlock()
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
 }
 
 func (w *Watcher) String() string { return "links" }
@@ -60,7 +94,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		if errors.Is(err, unix.EPERM) {
 			return err
 		}
-		w.cfg.Log.Warn("link events: reading all again", "error", err)
+		w.log.Warn("link events: reading all again", "error", err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -79,6 +113,11 @@ func (w *Watcher) watch(ctx context.Context) error {
 		default:
 		}
 	}
+	var err error
+	if w.kernel, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer w.kernel.Close()
 	links := make(chan netlink.LinkUpdate, 256)
 	if err := netlink.LinkSubscribeWithOptions(links, done, netlink.LinkSubscribeOptions{
 		ErrorCallback: fail, ReceiveBufferSize: receiveBuffer, ReceiveBufferForceSize: true,
@@ -91,16 +130,29 @@ func (w *Watcher) watch(ctx context.Context) error {
 	}); err != nil {
 		return fmt.Errorf("subscribe to address events: %w", err)
 	}
-	var routes chan netlink.RouteUpdate
-	if len(w.cfg.Auto) > 0 {
-		routes = make(chan netlink.RouteUpdate, 256)
-		if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{
-			ErrorCallback: fail, ReceiveBufferSize: receiveBuffer, ReceiveBufferForceSize: true,
-		}); err != nil {
-			return fmt.Errorf("subscribe to route events: %w", err)
+	var routes chan netlink.RouteUpdate // nil while no uplink looks for its gateway
+	begin := func() error {
+		w.mu.Lock()
+		now := w.settings
+		w.mu.Unlock()
+		if len(now.auto) > 0 && routes == nil {
+			routes = make(chan netlink.RouteUpdate, 256)
+			if err := netlink.RouteSubscribeWithOptions(routes, done, netlink.RouteSubscribeOptions{
+				ErrorCallback: fail, ReceiveBufferSize: receiveBuffer, ReceiveBufferForceSize: true,
+			}); err != nil {
+				return fmt.Errorf("subscribe to route events: %w", err)
+			}
 		}
+		anew := now.seq != w.watched.seq
+		for uplink, device := range w.watched.auto {
+			if now.auto[uplink] != device { // what was known is of another line
+				delete(w.state.Gateways, uplink)
+			}
+		}
+		w.watched = now
+		return w.look(anew)
 	}
-	if err := w.look(); err != nil {
+	if err := begin(); err != nil {
 		return err
 	}
 	anyway := time.NewTicker(lookAnyway)
@@ -114,29 +166,31 @@ func (w *Watcher) watch(ctx context.Context) error {
 			return nil
 		case err := <-failed:
 			return err
+		case <-w.changed:
+			err = begin()
 		case u, ok := <-links:
 			if !ok {
 				return errors.New("the kernel ended the subscription")
 			}
-			if name := u.Link.Attrs().Name; slices.Contains(w.cfg.Devices, name) {
-				err = w.look()
+			if w.concerns(u.Link.Attrs()) {
+				err = w.look(false)
 			}
 		case u, ok := <-addrs:
 			if !ok {
 				return errors.New("the kernel ended the subscription")
 			}
-			if u.LinkAddress.IP.To4() != nil || len(u.LinkAddress.IP) > 0 {
-				err = w.look()
+			if len(u.LinkAddress.IP) > 0 {
+				err = w.look(false)
 			}
 		case u, ok := <-routes:
 			if !ok {
 				return errors.New("the kernel ended the subscription")
 			}
 			if u.Table == unix.RT_TABLE_MAIN && isDefault(u.Dst) {
-				err = w.look()
+				err = w.look(false)
 			}
 		case <-anyway.C:
-			err = w.look()
+			err = w.look(false)
 		case <-sampling.C:
 			w.sample()
 		}
@@ -146,18 +200,27 @@ func (w *Watcher) watch(ctx context.Context) error {
 	}
 }
 
-// look reads the devices and reports if anything differs from last time.
-func (w *Watcher) look() error {
+// concerns tells whether an event is of a watched device, also under a name that
+// it has just been given.
+func (w *Watcher) concerns(a *netlink.LinkAttrs) bool {
+	return slices.ContainsFunc(w.watched.devices, func(name string) bool {
+		return a.Name == name || a.Index == w.state.Devices[name].Index
+	})
+}
+
+// look reads the devices and reports if anything differs from last time, or
+// anyway.
+func (w *Watcher) look(anyway bool) error {
 	next := ha.Links{Devices: map[string]ha.Link{}, Gateways: map[string]netip.Addr{}}
-	for _, name := range w.cfg.Devices {
-		link, err := readLink(name)
+	for _, name := range w.watched.devices {
+		link, err := w.readLink(name)
 		if err != nil {
 			return err
 		}
 		next.Devices[name] = link
 	}
-	for uplink, device := range w.cfg.Auto {
-		gw, err := gateway(device)
+	for uplink, device := range w.watched.auto {
+		gw, err := w.gateway(next.Devices[device], device)
 		if err != nil {
 			return err
 		}
@@ -168,107 +231,10 @@ func (w *Watcher) look() error {
 			next.Gateways[uplink] = gw
 		}
 	}
-	if reflect.DeepEqual(next, w.state) {
+	if !anyway && reflect.DeepEqual(next, w.state) {
 		return nil
 	}
 	w.state = next
-	w.cfg.Report(ha.Links{Devices: maps.Clone(next.Devices), Gateways: maps.Clone(next.Gateways)})
+	w.report(ha.Links{Devices: maps.Clone(next.Devices), Gateways: maps.Clone(next.Gateways)})
 	return nil
-}
-
-func readLink(name string) (ha.Link, error) {
-	l, err := netlink.LinkByName(name)
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return ha.Link{}, nil
-	}
-	if err != nil {
-		return ha.Link{}, fmt.Errorf("read the link %s: %w", name, err)
-	}
-	flags := l.Attrs().RawFlags
-	out := ha.Link{Present: true, Carrier: flags&unix.IFF_UP != 0 && flags&unix.IFF_RUNNING != 0 && flags&unix.IFF_LOWER_UP != 0}
-	addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
-	if errors.Is(err, unix.ENODEV) {
-		return ha.Link{}, nil
-	}
-	if err != nil {
-		return ha.Link{}, fmt.Errorf("read the addresses of %s: %w", name, err)
-	}
-	for _, a := range addrs {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		if !ok {
-			continue
-		}
-		bits, _ := a.Mask.Size()
-		out.Addresses = append(out.Addresses, netip.PrefixFrom(ip.Unmap(), bits))
-	}
-	return out, nil
-}
-
-// gateway is the next hop of the best default route of the main table over a
-// device; invalid if there is none.
-func gateway(device string) (netip.Addr, error) {
-	l, err := netlink.LinkByName(device)
-	if err != nil {
-		return netip.Addr{}, nil // missing devices are no error here
-	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_V4,
-		&netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("read the default routes over %s: %w", device, err)
-	}
-	best, found := netip.Addr{}, -1
-	for _, r := range routes {
-		if !isDefault(r.Dst) {
-			continue
-		}
-		hops := append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}, r.MultiPath...)
-		for _, h := range hops {
-			gw, ok := netip.AddrFromSlice(h.Gw)
-			if ok && h.LinkIndex == l.Attrs().Index && (found < 0 || r.Priority < found) {
-				best, found = gw.Unmap(), r.Priority
-			}
-		}
-	}
-	return best, nil
-}
-
-// Rate is what passes through a device.
-type Rate struct{ Receive, Transmit float64 } // bit/s
-
-type sample struct {
-	at     time.Time
-	rx, tx uint64 // bytes
-}
-
-type rates struct {
-	mu   sync.Mutex // read by whoever shows the status
-	now  map[string]Rate
-	last map[string]sample
-}
-
-func (w *Watcher) sample() {
-	w.rates.mu.Lock()
-	defer w.rates.mu.Unlock()
-	for _, name := range w.cfg.Devices {
-		l, err := netlink.LinkByName(name)
-		if err != nil || l.Attrs().Statistics == nil {
-			delete(w.rates.now, name)
-			delete(w.rates.last, name)
-			continue
-		}
-		st := l.Attrs().Statistics
-		s := sample{at: time.Now(), rx: st.RxBytes, tx: st.TxBytes}
-		if old, ok := w.rates.last[name]; ok && s.rx >= old.rx && s.tx >= old.tx {
-			secs := s.at.Sub(old.at).Seconds()
-			w.rates.now[name] = Rate{Receive: float64(s.rx-old.rx) * 8 / secs, Transmit: float64(s.tx-old.tx) * 8 / secs}
-		}
-		w.rates.last[name] = s
-	}
-}
-
-// Rates returns the rate of each device over the last two seconds.
-func (w *Watcher) Rates() map[string]Rate {
-	w.rates.mu.Lock()
-	defer w.rates.mu.Unlock()
-	return maps.Clone(w.rates.now)
 }

@@ -82,7 +82,7 @@ func TestBadPackets(t *testing.T) {
 		{"unicast from afar", "ttl", ha.AlarmBadAdvert, "r2", unicast(r2, 254, nil)},
 		{"unicast with a wrong checksum", "checksum", ha.AlarmBadAdvert, "r2", unicast(r2, 255, flip(7))},
 		{"unicast from a stranger", "sender", ha.AlarmForeignVRRP, "r2", unicast(netip.MustParseAddr("192.0.2.99"), 255, nil)},
-		{"random bytes", "version", ha.AlarmVersionMix, "r2", unicast(r2, 255, func([]byte) []byte { return []byte(strings.Repeat("\xa5\x5a\x00\xff", 300)) })},
+		{"random bytes after our VRID", "version", ha.AlarmVersionMix, "r2", unicast(r2, 255, func([]byte) []byte { return []byte(strings.Repeat("\xa5\x33\x00\xff", 300)) })},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			was, err := c.Status("r1")

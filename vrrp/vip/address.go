@@ -17,6 +17,8 @@ type Address struct {
 
 func (a Address) String() string { return a.Prefix.String() + " on " + a.Device }
 
+func (a Address) spot() spot { return spot{a.Device, a.Prefix} }
+
 // OwnAddress is set on a device that has no permanent IPv4 address of its own,
 // and taken away once it has.
 type OwnAddress struct {

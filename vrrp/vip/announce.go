@@ -36,11 +36,13 @@ func (n *announcer) close() {
 // announce tells a device's network that an address is here, and logs when
 // that begins or ceases to fail.
 func (n *announcer) announce(link netlink.Link, a Address) {
-	attrs := link.Attrs()
-	if attrs.EncapType != "ether" || attrs.RawFlags&unix.IFF_NOARP != 0 || len(attrs.HardwareAddr) != 6 {
-		return // nobody there resolves addresses
+	if !speaksARP(link) {
+		return
 	}
-	err := n.send(link, a)
+	fs, err := frames(link.Attrs().HardwareAddr, a)
+	if err == nil {
+		err = n.send(link, fs)
+	}
 	switch failed := n.failed[a.Device]; {
 	case err != nil && !failed:
 		n.log.Warn("announce", "address", a.Prefix, "device", a.Device, "from", "working", "to", "failing", "reason", err)
@@ -50,22 +52,36 @@ func (n *announcer) announce(link netlink.Link, a Address) {
 	n.failed[a.Device] = err != nil
 }
 
-func (n *announcer) send(link netlink.Link, a Address) error {
-	fd, ok := n.fds[a.Device]
+// probe asks who has an address, in nobody's name. That it cannot be sent is
+// told by announce.
+func (n *announcer) probe(link netlink.Link, ip netip.Addr) {
+	if !speaksARP(link) {
+		return
+	}
+	if f, err := frame(arp.OperationRequest, link.Attrs().HardwareAddr, netip.IPv4Unspecified(), make(net.HardwareAddr, 6), ip); err == nil {
+		_ = n.send(link, [][]byte{f})
+	}
+}
+
+// speaksARP tells whether anybody resolves addresses on a device.
+func speaksARP(link netlink.Link) bool {
+	a := link.Attrs()
+	return a.EncapType == "ether" && a.RawFlags&unix.IFF_NOARP == 0 && len(a.HardwareAddr) == 6
+}
+
+func (n *announcer) send(link netlink.Link, frames [][]byte) error {
+	name := link.Attrs().Name
+	fd, ok := n.fds[name]
 	if !ok {
 		var err error
 		// Protocol 0 receives nothing; the device is named with each frame.
 		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0); err != nil {
 			return fmt.Errorf("open a packet socket: %w", err)
 		}
-		n.fds[a.Device] = fd
+		n.fds[name] = fd
 	}
 	to := &unix.SockaddrLinklayer{Protocol: networkOrder(uint16(ethernet.EtherTypeARP)), Ifindex: link.Attrs().Index, Halen: 6}
 	copy(to.Addr[:], ethernet.Broadcast)
-	frames, err := frames(link.Attrs().HardwareAddr, a)
-	if err != nil {
-		return err
-	}
 	var failed error
 	for _, f := range frames {
 		if err := unix.Sendto(fd, f, unix.MSG_DONTWAIT, to); err != nil {
@@ -95,21 +111,30 @@ func frames(mac net.HardwareAddr, a Address) ([][]byte, error) {
 		if !f.ip.Is4() {
 			continue
 		}
-		p, err := arp.NewPacket(f.op, mac, ip, f.target, f.ip)
+		one, err := frame(f.op, mac, ip, f.target, f.ip)
 		if err != nil {
-			return nil, fmt.Errorf("make an ARP packet for %v: %w", f.ip, err)
+			return nil, err
 		}
-		body, err := p.MarshalBinary()
-		if err != nil {
-			return nil, fmt.Errorf("make an ARP packet for %v: %w", f.ip, err)
-		}
-		frame, err := (&ethernet.Frame{Destination: ethernet.Broadcast, Source: mac, EtherType: ethernet.EtherTypeARP, Payload: body}).MarshalBinary()
-		if err != nil {
-			return nil, fmt.Errorf("make an ARP frame for %v: %w", f.ip, err)
-		}
-		out = append(out, frame)
+		out = append(out, one)
 	}
 	return out, nil
+}
+
+// frame is one ARP packet to all, from mac and in the name of ip.
+func frame(op arp.Operation, mac net.HardwareAddr, ip netip.Addr, target net.HardwareAddr, about netip.Addr) ([]byte, error) {
+	p, err := arp.NewPacket(op, mac, ip, target, about)
+	if err != nil {
+		return nil, fmt.Errorf("make an ARP packet for %v: %w", about, err)
+	}
+	body, err := p.MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("make an ARP packet for %v: %w", about, err)
+	}
+	f, err := (&ethernet.Frame{Destination: ethernet.Broadcast, Source: mac, EtherType: ethernet.EtherTypeARP, Payload: body}).MarshalBinary()
+	if err != nil {
+		return nil, fmt.Errorf("make an ARP frame for %v: %w", about, err)
+	}
+	return f, nil
 }
 
 func networkOrder(v uint16) uint16 { return v<<8 | v>>8 }

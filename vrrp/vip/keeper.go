@@ -46,40 +46,47 @@ type Config struct {
 	// Repaired, if set, is told of each address that somebody had removed and
 	// that was put back. It must be quick and not call the Keeper.
 	Repaired func(Address)
+	// Conflict, if set, is told while addresses are held that another machine
+	// answers for one of them, and when that has ended. It is called from the
+	// goroutine of Run and may call the Keeper. Nil: nobody listens or asks.
+	Conflict func(Conflict)
 	Log      *slog.Logger
 }
 
 // Keeper is a Task; its methods may be called from any goroutine.
 type Keeper struct {
-	cfg     Config
-	devices []string // of all addresses, sorted
-	kick    chan struct{}
-	again   chan struct{}
-	repairs atomic.Uint64
+	mayRepair func() bool
+	repaired  func(Address)
+	conflict  func(Conflict)
+	log       *slog.Logger
+	kick      chan struct{}
+	again     chan struct{}
+	repairs   atomic.Uint64
 
 	// mu: one change at a time. Nothing that is done under it waits for
 	// anything but the kernel's own lock on addresses.
-	mu     sync.Mutex
-	nl     *netlink.Handle
-	arp    *announcer
-	held   bool
-	series series
-	state  map[string]device
-	lost   map[Address]*loss
-	ownAt  map[string]time.Time // when a device's own address was set last
+	mu      sync.Mutex
+	cfg     Config   // only what Configure replaces
+	devices []string // of all addresses, sorted
+	nl      *netlink.Handle
+	arp     *announcer
+	held    bool
+	turns   uint64 // counts Add, Remove and Announce
+	series  series
+	state   map[string]device
+	there   map[spot]bool // what was on its device when it was looked at last
+	lost    map[spot]*loss
+	ownAt   map[string]time.Time // when a device's own address was set last
 
-	reader *netlink.Handle // of Present: a status request holds up no Add
+	// Present has its own: a status request holds up no Add.
+	reader *netlink.Handle
+	shown  atomic.Pointer[[]Address]
 }
 
 // New opens what is needed to change addresses; it changes nothing.
 func New(cfg Config) (*Keeper, error) {
-	for _, a := range cfg.Addresses {
-		if !a.Prefix.Addr().Is4() {
-			return nil, fmt.Errorf("hold %v: IPv6 virtual addresses are not built yet", a)
-		}
-	}
-	if cfg.Timing.Refresh <= 0 {
-		cfg.Timing = DefaultTiming
+	if err := cfg.check(); err != nil {
+		return nil, err
 	}
 	if cfg.MayRepair == nil {
 		cfg.MayRepair = func() bool { return true }
@@ -94,17 +101,12 @@ func New(cfg Config) (*Keeper, error) {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
 	k := &Keeper{
-		cfg: cfg, kick: make(chan struct{}, 1), again: make(chan struct{}, 1),
-		nl: nl, reader: reader, arp: newAnnouncer(cfg.Log), series: series{timing: cfg.Timing}, state: map[string]device{}, lost: map[Address]*loss{}, ownAt: map[string]time.Time{},
+		mayRepair: cfg.MayRepair, repaired: cfg.Repaired, conflict: cfg.Conflict, log: cfg.Log,
+		kick: make(chan struct{}, 1), again: make(chan struct{}, 1),
+		nl: nl, reader: reader, arp: newAnnouncer(cfg.Log),
+		state: map[string]device{}, there: map[spot]bool{}, lost: map[spot]*loss{}, ownAt: map[string]time.Time{},
 	}
-	for _, a := range cfg.Addresses {
-		k.devices = append(k.devices, a.Device)
-	}
-	for _, o := range cfg.Own {
-		k.devices = append(k.devices, o.Device)
-	}
-	slices.Sort(k.devices)
-	k.devices = slices.Compact(k.devices)
+	k.adopt(cfg)
 	return k, nil
 }
 
@@ -117,6 +119,7 @@ func (k *Keeper) Add(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.held = true
+	k.turns++
 	clear(k.lost)
 	var failed error
 	links := map[string]netlink.Link{}
@@ -163,20 +166,27 @@ func (k *Keeper) Remove(context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.held = false
+	k.turns++
 	clear(k.lost)
-	err := remove(k.nl, k.cfg.Addresses)
-	addrs, listErr := list(k.nl)
+	poke(k.kick)
+	return removeEvery(k.nl, k.cfg.Addresses)
+}
+
+// removeEvery takes addresses away, whatever their prefix lengths are.
+func removeEvery(nl *netlink.Handle, as []Address) error {
+	err := remove(nl, as)
+	addrs, listErr := list(nl)
 	if listErr != nil {
 		return errors.Join(err, fmt.Errorf("look for what is left: %w", listErr))
 	}
-	for _, a := range k.cfg.Addresses {
-		link, linkErr := k.nl.LinkByName(a.Device)
+	for _, a := range as {
+		link, linkErr := nl.LinkByName(a.Device)
 		if linkErr != nil {
 			continue // remove has told, if that is worth telling
 		}
 		for _, have := range addrs {
 			if p := prefix(have); have.LinkIndex == link.Attrs().Index && p.Addr() == a.Prefix.Addr() {
-				if e := take(k.nl, link, p); e != nil {
+				if e := take(nl, link, p); e != nil {
 					err = errors.Join(err, fmt.Errorf("remove %v from %s: %w", p, a.Device, e))
 				}
 			}
@@ -216,8 +226,9 @@ func (k *Keeper) Repairs() uint64 { return k.repairs.Load() }
 
 // Present tells which addresses are on their devices.
 func (k *Keeper) Present() ([]Status, error) {
-	out := make([]Status, 0, len(k.cfg.Addresses))
-	if len(k.cfg.Addresses) == 0 {
+	addresses := *k.shown.Load()
+	out := make([]Status, 0, len(addresses))
+	if len(addresses) == 0 {
 		return out, nil
 	}
 	addrs, err := list(k.reader)
@@ -225,7 +236,7 @@ func (k *Keeper) Present() ([]Status, error) {
 		return nil, err
 	}
 	index := map[string]int{}
-	for _, a := range k.cfg.Addresses {
+	for _, a := range addresses {
 		if _, ok := index[a.Device]; !ok {
 			link, err := k.reader.LinkByName(a.Device)
 			switch {

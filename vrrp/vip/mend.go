@@ -24,13 +24,14 @@ type loss struct {
 // mend puts an address back that is held and not there, and tells when to look
 // at it again.
 func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh bool, now time.Time) time.Time {
-	l := k.lost[a]
+	l := k.lost[a.spot()]
 	if l == nil {
 		l = &loss{}
-		k.lost[a] = l
+		k.lost[a.spot()] = l
 	}
 	index := link.Attrs().Index
 	if present(on, index, a.Prefix) {
+		k.there[a.spot()] = true
 		l.since, l.fresh = time.Time{}, false
 		k.stepBehind(a, link, on)
 		return time.Time{}
@@ -39,28 +40,28 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 		l.since, l.fresh = now, fresh
 	}
 	l.past = slices.DeleteFunc(l.past, func(t time.Time) bool { return now.Sub(t) > time.Minute })
-	at := l.since.Add(k.cfg.Timing.Settle)
+	at := l.since.Add(k.series.timing.Settle)
 	if n := len(l.past); n >= fewRepairs { // somebody fights for it
 		at = l.past[n-1].Add(slowRepair)
 	}
 	if now.Before(at) {
 		return at
 	}
-	if !k.cfg.MayRepair() {
+	if !k.mayRepair() {
 		return now.Add(lookSoon)
 	}
 	if err := put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE); err != nil {
-		k.cfg.Log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", err)
+		k.log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", err)
 		return now.Add(time.Second)
 	}
 	if l.fresh {
-		k.cfg.Log.Info("put an address on", "address", a.Prefix, "device", a.Device, "reason", "the device came")
+		k.log.Info("put an address on", "address", a.Prefix, "device", a.Device, "reason", "the device came")
 	} else {
 		l.past = append(l.past, now)
 		k.repairs.Add(1)
-		k.cfg.Log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", "somebody removed it", "in_a_minute", len(l.past))
-		if k.cfg.Repaired != nil {
-			k.cfg.Repaired(a)
+		k.log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", "somebody removed it", "in_a_minute", len(l.past))
+		if k.repaired != nil {
+			k.repaired(a)
 		}
 	}
 	l.since, l.fresh = time.Time{}, false
@@ -85,7 +86,7 @@ func (k *Keeper) stepBehind(a Address, link netlink.Link, on []netlink.Addr) {
 	}) {
 		return // another one is first
 	}
-	if !k.cfg.MayRepair() || promote(a.Device) != nil {
+	if !k.mayRepair() || promote(a.Device) != nil {
 		return
 	}
 	err := take(k.nl, link, a.Prefix)
@@ -93,9 +94,9 @@ func (k *Keeper) stepBehind(a Address, link netlink.Link, on []netlink.Addr) {
 		err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
 	}
 	if err != nil {
-		k.cfg.Log.Warn("let the own address of the same network go first", "address", a.Prefix, "device", a.Device, "reason", err)
+		k.log.Warn("let the own address of the same network go first", "address", a.Prefix, "device", a.Device, "reason", err)
 		return
 	}
-	k.cfg.Log.Info("let the own address of the same network go first", "address", a.Prefix, "device", a.Device)
+	k.log.Info("let the own address of the same network go first", "address", a.Prefix, "device", a.Device)
 	poke(k.kick) // another virtual address may be the first now
 }

@@ -19,6 +19,8 @@ const (
 type device struct {
 	index int
 	up    bool
+	mac   string
+	arp   bool // somebody there resolves addresses
 }
 
 // Run announces again, looks after devices that come and puts back what others
@@ -29,12 +31,18 @@ func (k *Keeper) Run(ctx context.Context) error {
 		defer k.mu.Unlock()
 		k.arp.close()
 	}()
+	watch := newWatch()
+	defer watch.close()
 	look := k.look(time.Now())
+	k.settleWatch(watch, time.Now())
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		wait := time.Until(look)
 		if at, ok := k.announceAt(); ok {
+			wait = min(wait, time.Until(at))
+		}
+		if at, ok := watch.watchAt(); ok {
 			wait = min(wait, time.Until(at))
 		}
 		timer.Reset(max(wait, 0))
@@ -43,8 +51,12 @@ func (k *Keeper) Run(ctx context.Context) error {
 			return nil
 		case <-k.kick:
 			look = k.look(time.Now())
+			k.settleWatch(watch, time.Now())
 		case <-k.again:
 			k.begin(time.Now())
+			k.settleWatch(watch, time.Now())
+		case s := <-watch.heard:
+			k.hear(watch, s, time.Now())
 		case <-timer.C:
 			now := time.Now()
 			if at, ok := k.announceAt(); ok && !now.Before(at) {
@@ -52,6 +64,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 			}
 			if !now.Before(look) {
 				look = k.look(now)
+				k.settleWatch(watch, now)
+			}
+			if at, ok := watch.watchAt(); ok && !now.Before(at) {
+				k.ask(watch, now)
 			}
 		}
 	}
@@ -68,6 +84,7 @@ func (k *Keeper) announceAt() (time.Time, bool) {
 func (k *Keeper) begin(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.turns++ // another one had them, or still has for a moment
 	k.series.start(now)
 	k.burst()
 }
@@ -77,7 +94,7 @@ func (k *Keeper) repeat(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.series.step(now)
-	if k.cfg.MayRepair() {
+	if k.mayRepair() {
 		k.burst()
 	}
 }
@@ -90,7 +107,7 @@ func (k *Keeper) burst() {
 	}
 	addrs, err := list(k.nl)
 	if err != nil {
-		k.cfg.Log.Warn("announce", "reason", err)
+		k.log.Warn("announce", "reason", err)
 		return
 	}
 	links := map[string]netlink.Link{}
@@ -108,11 +125,12 @@ func (k *Keeper) look(now time.Time) time.Time {
 	defer k.mu.Unlock()
 	addrs, err := list(k.nl)
 	if err != nil {
-		k.cfg.Log.Warn("look after addresses", "reason", err)
+		k.log.Warn("look after addresses", "reason", err)
 		return now.Add(lookSoon)
 	}
 	next := now.Add(lookEvery)
 	came := false
+	clear(k.there)
 	for _, name := range k.devices {
 		link, err := k.nl.LinkByName(name)
 		if err != nil {
@@ -142,9 +160,9 @@ func (k *Keeper) look(now time.Time) time.Time {
 			}
 		}
 	}
-	if came && k.held { // a switch that was gone has forgotten where we are
+	if came && k.held { // a switch that was gone has forgotten where we are; a MAC may be a new one
 		k.series.start(now)
-		if k.cfg.MayRepair() {
+		if k.mayRepair() {
 			k.burst()
 		}
 	}
@@ -157,14 +175,17 @@ func (k *Keeper) prepare(name string, link netlink.Link) {
 		return
 	}
 	if err := promote(name); err != nil {
-		k.cfg.Log.Warn("switch promote_secondaries on", "device", name, "reason", err)
+		k.log.Warn("switch promote_secondaries on", "device", name, "reason", err)
 	}
 	k.state[name] = seen(link)
 }
 
 func seen(link netlink.Link) device {
 	a := link.Attrs()
-	return device{index: a.Index, up: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0}
+	return device{
+		index: a.Index, up: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0,
+		mac: string(a.HardwareAddr), arp: speaksARP(link),
+	}
 }
 
 // own sets the link-local address of a device that has no permanent one, and
@@ -195,7 +216,7 @@ func (k *Keeper) own(name string, link netlink.Link, on []netlink.Addr, now time
 			err = take(k.nl, link, o.Prefix)
 		}
 		if err != nil && !missing(err) {
-			k.cfg.Log.Warn("set the own address", "address", o.Prefix, "device", name, "reason", err)
+			k.log.Warn("set the own address", "address", o.Prefix, "device", name, "reason", err)
 		}
 	}
 	return again

@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"harouter/vrrp"
 )
 
 // place is where packets are listened for: the group on a device, or what is
@@ -32,9 +31,8 @@ func (p place) String() string {
 
 // ears keeps one socket open at each place. One goroutine owns it.
 type ears struct {
-	places  []place
-	version vrrp.Version // 0: any
-	own     *atomic.Pointer[map[netip.Addr]bool]
+	places  []place // those to listen at
+	terms   *atomic.Pointer[terms]
 	receive func(Received)
 	broken  func() // a socket failed: look again
 	open    map[place]*ear
@@ -45,6 +43,20 @@ type ear struct {
 	socket *socket
 	index  int // of the device when the socket was opened
 	failed atomic.Bool
+}
+
+// settle sets the places to listen at, closes what is open anywhere else and
+// tells of the places that are none any more.
+func (e *ears) settle(places []place) (gone []place) {
+	gone = slices.DeleteFunc(e.places, func(p place) bool { return slices.Contains(places, p) })
+	for _, p := range gone {
+		if ear := e.open[p]; ear != nil {
+			ear.socket.close()
+			delete(e.open, p)
+		}
+	}
+	e.places = places
+	return gone
 }
 
 // look opens what can be opened, and closes what belongs to a device that went
@@ -84,7 +96,7 @@ func (e *ears) listen(p place, index int) error {
 	ear := &ear{socket: s, index: index}
 	e.open[p] = ear
 	e.wg.Go(func() {
-		if err := s.run(p.link, e.version, func(a netip.Addr) bool { return (*e.own.Load())[a] }, e.receive); err != nil {
+		if err := s.run(p.link, e.terms, e.receive); err != nil {
 			ear.failed.Store(true)
 			// Not at once: a socket that fails again and again must not keep us busy.
 			time.AfterFunc(50*time.Millisecond, e.broken)
@@ -107,10 +119,10 @@ func (e *ears) close() {
 // go. It returns nil when ctx ends, an error if sockets are not allowed. The
 // guard uses it.
 func Listen(ctx context.Context, names []string, local netip.Addr, receive func(Received)) error {
-	var own atomic.Pointer[map[netip.Addr]bool]
-	own.Store(&map[netip.Addr]bool{local: true})
+	var all atomic.Pointer[terms]
+	all.Store(&terms{own: map[netip.Addr]bool{local: true}})
 	kick := make(chan struct{}, 1)
-	e := ears{own: &own, receive: receive, broken: func() {
+	e := ears{terms: &all, receive: receive, broken: func() {
 		select {
 		case kick <- struct{}{}:
 		default:

@@ -16,7 +16,7 @@ import (
 // that LinkChanged tells of.
 const lookEvery = time.Second
 
-// keep follows devices and addresses until ctx ends.
+// keep follows devices, addresses and settings until ctx ends.
 func (t *Transport) keep(ctx context.Context) error {
 	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -29,20 +29,16 @@ func (t *Transport) keep(ctx context.Context) error {
 	}
 	defer devices.close()
 
-	e := ears{version: t.cfg.Version, own: &t.own, receive: t.receive, broken: t.poke}
+	t.terms.Store(&terms{vrid: t.cfg.VRID, version: t.cfg.Version})
+	e := ears{terms: &t.terms, receive: t.receive, broken: t.poke}
 	defer e.close()
-	if !t.cfg.UnicastOnly {
-		for _, l := range t.cfg.Links {
-			e.places = append(e.places, place{link: l.Name, device: l.Device})
-		}
-	}
-	if t.cfg.Local.Is4() {
-		e.places = append(e.places, place{local: t.cfg.Local})
-	}
-	problems := problems{log: t.cfg.Log}
+	problems := problems{log: t.log}
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
+		for _, p := range e.settle(t.cfg.places()) {
+			problems.forget(p.String())
+		}
 		if err := e.look(devices, problems.tell); errors.Is(err, unix.EPERM) {
 			return err
 		}
@@ -50,6 +46,8 @@ func (t *Transport) keep(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case c := <-t.changes:
+			c.done <- t.change(c.cfg, nl, devices, &problems)
 		case <-t.kick:
 		case <-ticker.C:
 		}
@@ -59,52 +57,69 @@ func (t *Transport) keep(ctx context.Context) error {
 // look finds out where each path leads, and gives the sender new packets if
 // one leads elsewhere than before.
 func (t *Transport) look(nl *netlink.Handle, devices *devices, tell func(string, error)) {
-	addrs, err := nl.AddrList(nil, netlink.FAMILY_V4)
-	for try := 0; try < 3 && errors.Is(err, netlink.ErrDumpInterrupted); try++ {
-		addrs, err = nl.AddrList(nil, netlink.FAMILY_V4) // one was added or removed meanwhile
-	}
+	addrs, err := readAddresses(nl)
 	tell("read the addresses", err)
 	if err != nil {
 		return // what was true a moment ago is the best guess
 	}
-	own := map[netip.Addr]bool{t.cfg.Local: true}
-	for _, a := range addrs {
-		if ip := addr4(a); !slices.Contains(t.cfg.Virtual, ip) {
-			own[ip] = true
-		}
-	}
-	t.own.Store(&own)
-
-	type lead struct {
-		index int
-		src   netip.Addr
-	}
-	leads := make([]lead, len(t.paths))
-	for i, p := range t.paths {
-		switch {
-		case p.device != "":
-			leads[i].index = devices.index(p.device)
-			leads[i].src = source(addrs, leads[i].index, t.cfg.Virtual)
-		case own[t.cfg.Local]:
-			leads[i].src = t.cfg.Local
-		}
-	}
+	own, leads := survey(t.cfg, t.paths, addrs, devices)
+	t.terms.Store(&terms{vrid: t.cfg.VRID, version: t.cfg.Version, own: own})
 	t.mu.Lock()
-	changed := false
-	for i, p := range t.paths {
-		if p.index != leads[i].index || p.src != leads[i].src {
-			p.index, p.src = leads[i].index, leads[i].src
-			p.errno.Store(0)
-			changed = true
-		}
-	}
-	if changed {
+	if t.lead(leads) {
 		t.publish()
 	}
 	t.mu.Unlock()
 	for _, p := range t.paths {
 		tell("send to "+p.name, p.problem())
 	}
+}
+
+func readAddresses(nl *netlink.Handle) ([]netlink.Addr, error) {
+	addrs, err := nl.AddrList(nil, netlink.FAMILY_V4)
+	for try := 0; try < 3 && errors.Is(err, netlink.ErrDumpInterrupted); try++ {
+		addrs, err = nl.AddrList(nil, netlink.FAMILY_V4) // one was added or removed meanwhile
+	}
+	return addrs, err
+}
+
+// lead is where a path leads; zero: nowhere.
+type lead struct {
+	index int // of the device
+	src   netip.Addr
+}
+
+// survey tells which addresses are this node's own, and where each path leads.
+func survey(cfg Config, paths []*path, addrs []netlink.Addr, devices *devices) (map[netip.Addr]bool, []lead) {
+	own := map[netip.Addr]bool{cfg.Local: true}
+	for _, a := range addrs {
+		if ip := addr4(a); !slices.Contains(cfg.Virtual, ip) {
+			own[ip] = true
+		}
+	}
+	leads := make([]lead, len(paths))
+	for i, p := range paths {
+		if p.device == "" {
+			leads[i].src = cfg.Local
+			continue
+		}
+		leads[i].index = devices.index(p.device)
+		leads[i].src = source(addrs, leads[i].index, cfg.Virtual)
+	}
+	return own, leads
+}
+
+// lead takes note of where each path leads now, and tells whether that is
+// anything new. The caller holds mu.
+func (t *Transport) lead(leads []lead) bool {
+	changed := false
+	for i, p := range t.paths {
+		if p.lead != leads[i] {
+			p.lead = leads[i]
+			p.errno.Store(0)
+			changed = true
+		}
+	}
+	return changed
 }
 
 // problem says why nothing leaves on a path.

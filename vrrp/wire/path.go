@@ -31,9 +31,7 @@ type path struct {
 	fd     int
 	errno  atomic.Int32 // of the last send
 
-	// where it leads now, guarded by Transport.mu
-	index int        // of device
-	src   netip.Addr // zero: nowhere
+	lead // now; guarded by Transport.mu
 }
 
 func newPath(name, device string, dst netip.Addr, listed []netip.Addr) *path {
@@ -109,14 +107,6 @@ func (p packet) send(fd int) error {
 	return err
 }
 
-func (t *Transport) advert(priority uint8, interval time.Duration, p *path, src netip.Addr) vrrp.Advert {
-	listed := p.listed
-	if len(listed) == 0 {
-		listed = []netip.Addr{src}
-	}
-	return vrrp.Advert{Version: t.cfg.Version, VRID: t.cfg.VRID, Priority: priority, Interval: interval, Addresses: listed}
-}
-
 // packets makes an advert ready for every path that leads somewhere. The
 // caller holds mu.
 func (t *Transport) packets(priority uint8, interval time.Duration) []packet {
@@ -125,9 +115,9 @@ func (t *Transport) packets(priority uint8, interval time.Duration) []packet {
 		if !p.leads() {
 			continue
 		}
-		msg, err := t.advert(priority, interval, p, p.src).Append(nil, p.src, p.dst, t.cfg.Checksum)
+		msg, err := t.cfg.advert(priority, interval, p, p.src).Append(nil, p.src, p.dst, t.cfg.Checksum)
 		if err != nil {
-			continue // cannot be: New has tried the same on every path, Advertise has checked the interval
+			continue // cannot be: check has tried the same on every path, Advertise has checked the interval
 		}
 		out = append(out, newPacket(p, p.index, p.src, p.dst, ttl, msg))
 	}

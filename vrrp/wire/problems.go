@@ -20,6 +20,9 @@ type problem struct {
 	logged bool
 }
 
+// forget drops what is of no interest any more.
+func (p *problems) forget(what string) { delete(p.open, what) }
+
 // tell takes note of how something is now.
 func (p *problems) tell(what string, err error) {
 	known, open := p.open[what]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,8 +14,8 @@ import (
 	"harouter/vrrp"
 )
 
-// Received is a packet from a socket. What Drop refuses is handed over all the
-// same, so that somebody can raise an alarm.
+// Received is a packet of our virtual router from a socket. What Drop refuses is
+// handed over all the same, up to a rate, so that somebody can raise an alarm.
 type Received struct {
 	Link     string // lan, "" for unicast
 	Src, Dst netip.Addr
@@ -73,9 +74,15 @@ func (p place) bind(fd, index int) error {
 
 func (s *socket) close() { _ = s.file.Close() }
 
-// run reports what comes until the socket is closed (nil) or fails. Packets
-// from own addresses are ignored.
-func (s *socket) run(link string, version vrrp.Version, own func(netip.Addr) bool, receive func(Received)) error {
+// terms say what is taken. They are never changed, only replaced.
+type terms struct {
+	vrid    uint8               // 0: any
+	version vrrp.Version        // 0: any
+	own     map[netip.Addr]bool // packets from own addresses are ignored
+}
+
+// run reports what comes until the socket is closed (nil) or fails.
+func (s *socket) run(link string, terms *atomic.Pointer[terms], receive func(Received)) error {
 	buf := make([]byte, 4096) // more than an advert of 255 addresses
 	for {
 		n, err := s.file.Read(buf)
@@ -85,8 +92,9 @@ func (s *socket) run(link string, version vrrp.Version, own func(netip.Addr) boo
 		if err != nil {
 			return fmt.Errorf("receive: %w", err)
 		}
-		r, ok := judge(buf[:n], version)
-		if !ok || own(r.Src) {
+		now := terms.Load()
+		r, ok := judge(buf[:n], now.vrid, now.version)
+		if !ok || now.own[r.Src] {
 			continue
 		}
 		r.Link, r.At = link, time.Now()
@@ -95,13 +103,21 @@ func (s *socket) run(link string, version vrrp.Version, own func(netip.Addr) boo
 }
 
 // judge reads a whole IPv4 packet as a raw socket gives it. It is not ok if the
-// kernel should not have let it through.
-func judge(b []byte, version vrrp.Version) (Received, bool) {
+// kernel should not have let it through, or if it is of another virtual router:
+// that one may speak as it likes (RFC 9568 §7.1).
+func judge(b []byte, vrid uint8, version vrrp.Version) (Received, bool) {
 	if len(b) < ipHeaderLen || b[0]>>4 != 4 {
 		return Received{}, false
 	}
 	header, total := int(b[0]&0xf)*4, int(binary.BigEndian.Uint16(b[2:]))
 	if header < ipHeaderLen || len(b) < header {
+		return Received{}, false
+	}
+	payload := b[header:]
+	if total >= header && total < len(b) {
+		payload = b[header:total]
+	}
+	if vrid != 0 && len(payload) > 1 && payload[1] != vrid {
 		return Received{}, false
 	}
 	r := Received{
@@ -110,10 +126,6 @@ func judge(b []byte, version vrrp.Version) (Received, bool) {
 	if r.TTL != ttl { // RFC 9568 §5.1.1.3: it came through a router
 		r.Drop = vrrp.DropTTL
 		return r, true
-	}
-	payload := b[header:]
-	if total >= header && total < len(b) {
-		payload = b[header:total]
 	}
 	var err error
 	if r.Advert, r.Checksum, err = vrrp.Parse(payload, r.Src, r.Dst); err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -44,6 +45,11 @@ func TestJudge(t *testing.T) {
 	a3, b3 := message(t, 3, vrrp.ChecksumPseudo)
 	_, plain := message(t, 3, vrrp.ChecksumPlain)
 	a2, b2 := message(t, 2, vrrp.ChecksumPlain)
+	foreign := func(b []byte) []byte { // its checksum does not fit then, and nobody cares
+		b = slices.Clone(b)
+		b[1] = 52
+		return b
+	}
 	long := append(whole(255, 4, 0, b3), 0, 0, 0)
 	short := whole(255, 4, 0, b3)
 	binary.BigEndian.PutUint16(short[2:], 27) // the message ends before it is whole
@@ -63,7 +69,12 @@ func TestJudge(t *testing.T) {
 		{"TTL 0", whole(0, 4, 0, b3), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 0, Drop: vrrp.DropTTL}},
 		{"nothing in it", whole(255, 4, 0, nil), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Drop: vrrp.DropLength}},
 		{"the IP length cuts it", short, 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Drop: vrrp.DropLength}},
-		{"garbage", whole(255, 4, 0, []byte("garbage that is long enough")), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Drop: vrrp.DropVersion}},
+		{"garbage", whole(255, 4, 0, []byte("g3rbage that is long enough")), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Drop: vrrp.DropVersion}},
+		{"one byte", whole(255, 4, 0, b3[:1]), 3, &Received{Src: src, Dst: vrrp.Group4, TTL: 255, Drop: vrrp.DropLength}},
+		{"another router", whole(255, 4, 0, foreign(b3)), 3, nil},
+		{"another router in the other version", whole(255, 4, 0, foreign(b2)), 3, nil},
+		{"another router, TTL 254", whole(254, 4, 0, foreign(b3)), 3, nil},
+		{"two bytes of another router", whole(255, 4, 0, foreign(b3)[:2]), 3, nil},
 		{"empty", nil, 3, nil},
 		{"half a header", whole(255, 4, 0, nil)[:19], 3, nil},
 		{"IPv6", whole(255, 6, 0, b3), 3, nil},
@@ -71,7 +82,7 @@ func TestJudge(t *testing.T) {
 		{"header too short", append([]byte{0x44}, whole(255, 4, 0, b3)[1:]...), 3, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, ok := judge(c.packet, c.version)
+			got, ok := judge(c.packet, 51, c.version)
 			if ok != (c.want != nil) {
 				t.Fatalf("ok = %v", ok)
 			}
@@ -92,7 +103,7 @@ func FuzzJudge(f *testing.F) {
 	f.Add(whole(64, 4, 0, b))
 	f.Add(whole(255, 4, 8, nil)[:20])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r, ok := judge(b, 3)
+		r, ok := judge(b, 51, 3)
 		if !ok {
 			return
 		}

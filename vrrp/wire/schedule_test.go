@@ -79,3 +79,50 @@ func TestSchedule(t *testing.T) {
 		})
 	}
 }
+
+// TestHurry: other settings are told at once, and the count begins there.
+func TestHurry(t *testing.T) {
+	type step struct {
+		prompt       uint64
+		interval     time.Duration
+		now, renewed time.Duration
+		send         bool
+		wait         time.Duration
+	}
+	for _, c := range []struct {
+		name  string
+		steps []step
+	}{
+		{"at once", []step{
+			{0, 20 * ms, 100 * ms, 100 * ms, true, 0},
+			{1, 20 * ms, 107 * ms, 100 * ms, true, 0},
+			{1, 20 * ms, 107 * ms, 100 * ms, false, 20 * ms},
+		}},
+		{"two at the same moment", []step{
+			{0, 20 * ms, 100 * ms, 100 * ms, true, 0},
+			{2, 20 * ms, 107 * ms, 100 * ms, true, 0},
+			{2, 20 * ms, 108 * ms, 100 * ms, false, 19 * ms},
+		}},
+		{"silence stays silence", []step{{1, 0, 100 * ms, 100 * ms, false, 0}}},
+		{"a lease that ran out stays so", []step{
+			{0, 20 * ms, 100 * ms, 100 * ms, true, 0},
+			{0, 20 * ms, 160 * ms, 100 * ms, false, 0},
+			{1, 20 * ms, 161 * ms, 161 * ms, false, 0},
+		}},
+		{"a lease that runs out then", []step{
+			{0, 20 * ms, 100 * ms, 100 * ms, true, 0},
+			{1, 20 * ms, 160 * ms, 100 * ms, false, 0},
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := schedule{lease: 50 * ms}
+			for i, st := range c.steps {
+				s.hurry(st.prompt, st.now)
+				send, wait := s.step(1, st.interval, st.now, st.renewed)
+				if diff := cmp.Diff([]any{st.send, st.wait}, []any{send, wait}); diff != "" {
+					t.Fatalf("step %d: %s", i, diff)
+				}
+			}
+		})
+	}
+}

@@ -19,7 +19,9 @@ type order struct {
 // burst is an order ready to be sent. It is never changed, only replaced.
 type burst struct {
 	seq      uint64
+	prompt   uint64 // another one than before: due at once
 	interval time.Duration
+	lease    time.Duration
 	packets  []packet
 }
 
@@ -38,29 +40,35 @@ const onceLimit = 20 * time.Millisecond
 // is still master. It does not block. An interval that the version cannot
 // express is replaced by the configured one.
 func (t *Transport) Advertise(priority uint8, interval time.Duration) {
-	if err := vrrp.CheckInterval(t.cfg.Version, interval); err != nil {
+	t.Renew()
+	t.mu.Lock()
+	if vrrp.CheckInterval(t.cfg.Version, interval) != nil {
 		interval = t.cfg.Interval
 	}
-	t.Renew()
 	t.command(priority, interval)
+	t.mu.Unlock()
+	t.rouse()
 }
 
 // Silence ends the repetition. It does not block; an advert that is on its way
 // at this moment is not held back.
-func (t *Transport) Silence() { t.command(0, 0) }
-
-func (t *Transport) command(priority uint8, interval time.Duration) {
+func (t *Transport) Silence() {
 	t.mu.Lock()
-	t.order = order{seq: t.order.seq + 1, priority: priority, interval: interval}
-	t.publish()
+	t.command(0, 0)
 	t.mu.Unlock()
 	t.rouse()
+}
+
+// command gives a new order. The caller holds mu, and rouses the sender then.
+func (t *Transport) command(priority uint8, interval time.Duration) {
+	t.order = order{seq: t.order.seq + 1, priority: priority, interval: interval}
+	t.publish()
 }
 
 // publish gives the sender the present order on the present paths. The caller
 // holds mu.
 func (t *Transport) publish() {
-	b := &burst{seq: t.order.seq, interval: t.order.interval}
+	b := &burst{seq: t.order.seq, prompt: t.prompt, interval: t.order.interval, lease: t.cfg.Lease}
 	if b.interval > 0 {
 		b.packets = t.packets(t.order.priority, b.interval)
 	}
@@ -110,7 +118,7 @@ func (t *Transport) runSender() {
 	var (
 		fds   = []unix.PollFd{{Fd: int32(t.wakeFD), Events: unix.POLLIN}}
 		clear [8]byte
-		s     = schedule{lease: t.cfg.Lease}
+		s     schedule
 	)
 	for !t.quit.Load() {
 		// In this order, what was said before Once is also done before it.
@@ -121,6 +129,8 @@ func (t *Transport) runSender() {
 		}
 		wait := time.Duration(0)
 		if b := t.burst.Load(); b != nil {
+			s.lease = b.lease
+			s.hurry(b.prompt, time.Since(t.start))
 			for send := true; send; {
 				if send, wait = s.step(b.seq, b.interval, time.Since(t.start), time.Duration(t.lease.Load())); send {
 					t.transmit(b.packets) // takes time: ask again how long to sleep
@@ -177,6 +187,15 @@ type schedule struct {
 	seq    uint64 // of the order that next belongs to
 	next   time.Duration
 	lapsed bool // the lease ran out under this order
+	prompt uint64
+}
+
+// hurry makes what is repeated due at once if the prompt is a new one. The
+// order stays the same: a lease that ran out is not taken up again.
+func (s *schedule) hurry(prompt uint64, now time.Duration) {
+	if prompt != s.prompt {
+		s.prompt, s.next = prompt, now
+	}
 }
 
 // step tells whether to send now, else how long to sleep, 0 being for ever.

@@ -1,0 +1,118 @@
+package wire
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+
+	"harouter/vrrp"
+)
+
+// change is a configuration on its way to the keeper.
+type change struct {
+	cfg  Config
+	done chan error
+}
+
+// Configure replaces all settings but Receive and Log, which stay as New got
+// them. It may be called at any time, and returns when the new ones count: the
+// next advert carries them, and if adverts are repeated now, one goes out at
+// once on every path. The sender never waits for it; sockets of what has not
+// changed stay open. An interval that was ordered as the configured one follows
+// the configuration. The error says what is wrong, and all goes on as before.
+func (t *Transport) Configure(cfg Config) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	for {
+		t.mu.Lock()
+		ended := t.ended
+		if ended == nil { // nothing is open
+			t.adopt(cfg, cfg.paths())
+			t.mu.Unlock()
+			return nil
+		}
+		t.mu.Unlock()
+		c := change{cfg: cfg, done: make(chan error, 1)}
+		select {
+		case t.changes <- c:
+			return <-c.done
+		case <-ended:
+		}
+	}
+}
+
+// change carries a configuration out: all that takes time first, then one
+// moment in which the sender gets other packets.
+func (t *Transport) change(cfg Config, nl *netlink.Handle, devices *devices, problems *problems) error {
+	addrs, err := readAddresses(nl)
+	if err != nil {
+		return fmt.Errorf("change the VRRP settings: read the addresses: %w", err)
+	}
+	paths := cfg.paths()
+	gone, err := t.inherit(paths)
+	if err != nil {
+		return fmt.Errorf("change the VRRP settings: %w", err)
+	}
+	own, leads := survey(cfg, paths, addrs, devices)
+
+	t.mu.Lock()
+	t.adopt(cfg, paths)
+	t.lead(leads)
+	t.prompt++
+	t.publish()
+	t.mu.Unlock()
+	t.rouse()
+	t.terms.Store(&terms{vrid: t.cfg.VRID, version: t.cfg.Version, own: own})
+	for _, p := range gone {
+		problems.forget("send to " + p.name)
+	}
+	t.warn()
+	return nil
+}
+
+// inherit gives each path the socket of the one that leads to the same place
+// now, else a spare or a new one, and tells which paths are left without an
+// heir. Their sockets are not closed but become spares: the sender may be
+// about to use them, and a socket is good for any path.
+func (t *Transport) inherit(paths []*path) (gone []*path, err error) {
+	gone = slices.Clone(t.paths)
+	for _, p := range paths {
+		if i := slices.IndexFunc(gone, func(old *path) bool { return old.device == p.device && old.dst == p.dst }); i >= 0 {
+			p.fd = gone[i].fd
+			p.errno.Store(gone[i].errno.Load())
+			gone = slices.Delete(gone, i, i+1)
+		}
+	}
+	spare := t.spare
+	for _, p := range gone {
+		spare = append(spare, p.fd)
+	}
+	var opened []*path
+	for _, p := range paths {
+		switch {
+		case p.fd >= 0:
+		case len(spare) > 0:
+			p.fd, spare = spare[0], spare[1:]
+		default:
+			if err := p.open(); err != nil {
+				for _, p := range opened {
+					p.close()
+				}
+				return nil, err
+			}
+			opened = append(opened, p)
+		}
+	}
+	t.spare = slices.Clone(spare)
+	return gone, nil
+}
+
+// adopt makes a configuration the one that counts. The caller holds mu.
+func (t *Transport) adopt(cfg Config, paths []*path) {
+	if o := &t.order; o.interval > 0 && (o.interval == t.cfg.Interval || vrrp.CheckInterval(cfg.Version, o.interval) != nil) {
+		o.interval = cfg.Interval
+	}
+	t.cfg, t.paths = cfg, paths
+}
