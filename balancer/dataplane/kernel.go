@@ -88,7 +88,7 @@ func New(cfg Config) (*Kernel, error) {
 	}
 	k := &Kernel{
 		cfg: cfg, kick: make(chan struct{}, 1), buffer: listenBuffer,
-		known: map[string]string{}, index: map[string]int{},
+		known: map[string]string{}, index: map[string]int{}, fights: newFights(usualPace),
 	}
 	var err error
 	if k.nft, err = openNft(); err != nil {

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -118,7 +120,7 @@ func TestWatch(t *testing.T) {
 	} {
 		before := k.Repairs()
 		k.applying.Lock() // each damage is the first
-		k.fights = [kinds]fight{}
+		k.fights = newFights(usualPace)
 		start := time.Now()
 		netlab.Sh(t, damage.do)
 		if damaged := full(t); damaged == want && !strings.Contains(damage.name, "grace") && !strings.Contains(damage.name, "under its comment") {
@@ -157,6 +159,156 @@ func TestWatch(t *testing.T) {
 		t.Errorf("fights: %v", f)
 	}
 	t.Logf("told: %s", strings.Join(tells.repaired, "\n"))
+}
+
+// TestFight: who takes something away again and again is met at growing
+// intervals and told of, and when it ends that is told too.
+func TestFight(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	devices(t)
+	c, in := twoUplinks()
+	var tells told
+	k, err := New(tells.config(t))
+	must(t, err)
+	// A tenth of the usual times, the window aside.
+	k.fights = newFights(pace{few: 5, window: time.Minute, first: 100 * time.Millisecond, longest: 6 * time.Second, peace: 800 * time.Millisecond})
+	must(t, k.Apply(t.Context(), build(t, c, in)))
+	running(t, k)
+	end := time.Now().Add(2500 * time.Millisecond)
+	for time.Now().Before(end) {
+		netlab.Sh(t, "ip rule del pref 7001 2>/dev/null || true; sleep 0.01")
+	}
+	if d := cmp.Diff([]string{"rule true"}, tells.fights()); d != "" {
+		t.Errorf("fights: %s", d)
+	}
+	n := k.Repairs().Rule
+	// 5 at once, and then after 100, 200, 400, 800 ms.
+	if n < 7 || n > 10 {
+		t.Errorf("%d repairs", n)
+	}
+	eventually(t, 5*time.Second, "the end of the fight", func() bool { return len(tells.fights()) == 2 })
+	if d := cmp.Diff([]string{"rule true", "rule false"}, tells.fights()); d != "" {
+		t.Errorf("fights: %s", d)
+	}
+	if s := netlab.Sh(t, "ip rule show pref 7001"); s == "" {
+		t.Error("the rule is not there")
+	}
+	// The same of a sysctl, which is looked at all the time.
+	for len(tells.fights()) < 3 {
+		netlab.Sh(t, "echo 0 > /proc/sys/net/ipv4/conf/wan1/arp_ignore; sleep 0.1")
+	}
+	eventually(t, 5*time.Second, "the end of that fight", func() bool { return len(tells.fights()) == 4 })
+	if s := netlab.Sh(t, "cat /proc/sys/net/ipv4/conf/wan1/arp_ignore"); s != "1\n" {
+		t.Errorf("arp_ignore: %s", s)
+	}
+}
+
+// TestMayRepair: a node that must confirm its role first puts nothing back.
+func TestMayRepair(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	devices(t)
+	c, in := twoUplinks()
+	var tells told
+	cfg := tells.config(t)
+	var may atomic.Bool
+	var asked atomic.Int32
+	cfg.MayRepair = func() bool { asked.Add(1); return may.Load() }
+	k, err := New(cfg)
+	must(t, err)
+	must(t, k.Apply(t.Context(), build(t, c, in)))
+	running(t, k)
+	netlab.Sh(t, "ip rule del pref 7001; nft delete table inet harouter")
+	eventually(t, 3*time.Second, "three questions", func() bool { return asked.Load() >= 3 })
+	if s := netlab.Sh(t, "ip rule show pref 7001; nft list tables"); s != "" || k.Repairs() != (Repairs{}) {
+		t.Errorf("repaired: %s %+v", s, k.Repairs())
+	}
+	may.Store(true)
+	eventually(t, time.Second, "the repair", func() bool { return k.Repairs() == Repairs{Rule: 1, Table: 1} })
+	// After a clean-up nothing comes back.
+	must(t, k.Cleanup(t.Context()))
+	netlab.Sh(t, "nft add table inet harouter; nft delete table inet harouter; ip rule add pref 7001 lookup 7001; ip rule del pref 7001")
+	netlab.Sh(t, "sleep 0.3")
+	if s := netlab.Sh(t, "ip rule show pref 7001; nft list tables; ip route show table all proto 200"); s != "" {
+		t.Errorf("after Cleanup: %s", s)
+	}
+}
+
+// TestFlood: thousands of routes and rules of others cost next to nothing,
+// nothing is written while nothing is wrong, and damage amid them is found.
+func TestFlood(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	devices(t)
+	c, in := twoUplinks()
+	k := quietKernel(t)
+	must(t, k.Apply(t.Context(), build(t, c, in)))
+	running(t, k)
+	eventually(t, time.Second, "Run looks", func() bool { k.applying.Lock(); defer k.applying.Unlock(); return k.scope.Load() != nil })
+	batch := filepath.Join(t.TempDir(), "routes")
+	var lines strings.Builder
+	for i := range 10000 {
+		fmt.Fprintf(&lines, "route add 10.%d.%d.0/24 via 203.0.113.1 proto bird\n", i/256, i%256)
+	}
+	must(t, os.WriteFile(batch, []byte(lines.String()), 0o644))
+	netlab.Sh(t, "sleep 0.2")
+	generation, err := k.generation()
+	must(t, err)
+	used, start := cpu(t), time.Now()
+	netlab.Sh(t, "ip -batch "+batch)
+	netlab.Sh(t, "nft add table ip others; for i in 1 2 3 4 5 6 7 8 9; do nft add chain ip others c$i; done")
+	netlab.Sh(t, "sleep 0.2")
+	flood := cpu(t) - used
+	t.Logf("10,000 routes of others in %v cost %v", time.Since(start), flood)
+	if flood > 500*time.Millisecond {
+		t.Errorf("a flood cost %v", flood)
+	}
+	used = cpu(t)
+	netlab.Sh(t, "sleep 1")
+	idle := cpu(t) - used
+	t.Logf("a second of nothing costs %v", idle)
+	if idle > 50*time.Millisecond {
+		t.Errorf("idle costs %v a second", idle)
+	}
+	if now, err := k.generation(); err != nil || now != generation+10 {
+		t.Errorf("generation %d after %d and 10 of others: something was written; %v", now, generation, err)
+	}
+	start = time.Now()
+	netlab.Sh(t, "ip rule del pref 7001")
+	eventually(t, time.Second, "the rule", func() bool { return netlab.Sh(t, "ip rule show pref 7001") != "" })
+	t.Logf("among them a rule came back after %v", time.Since(start))
+}
+
+// TestOverrun: what the kernel could not tell, since there was too much of it,
+// is looked for.
+func TestOverrun(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	devices(t)
+	c, in := twoUplinks()
+	k := quietKernel(t)
+	k.buffer = 1 // the kernel makes it about 2 KiB
+	must(t, k.Apply(t.Context(), build(t, c, in)))
+	running(t, k)
+	batch := filepath.Join(t.TempDir(), "batch")
+	var lines strings.Builder
+	for i := range 3000 {
+		if i == 1500 {
+			fmt.Fprintln(&lines, "rule del pref 7001")
+		}
+		fmt.Fprintf(&lines, "route add 10.%d.%d.0/24 via 203.0.113.1 proto bird\n", i/256, i%256)
+	}
+	must(t, os.WriteFile(batch, []byte(lines.String()), 0o644))
+	netlab.Sh(t, "ip -batch "+batch)
+	eventually(t, time.Second, "the rule", func() bool { return netlab.Sh(t, "ip rule show pref 7001") != "" })
 }
 
 // cpu is the processor time that this process has had.
