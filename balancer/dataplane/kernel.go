@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/nftables"
@@ -16,21 +20,46 @@ import (
 	"harouter/balancer"
 )
 
-// Config says where to keep what was found before us.
+// Config says where to keep what was found before us, and who is told. The funcs
+// must be quick and not call the Kernel.
 type Config struct {
 	StateDir string       // sysctl.json: the values before ours
 	Log      *slog.Logger // nil: silent
+	// MayRepair is asked before Run puts anything back: a node that overslept
+	// first confirms its role. Nil: always.
+	MayRepair func() bool
+	// Repaired, if set, is told of each repair: "rule", "route", "table" or
+	// "sysctl", and what was put back.
+	Repaired func(kind, what string)
+	// Fought, if set, is told when a fight with another program over a kind
+	// begins and when it is over, with a sentence for people.
+	Fought func(kind string, on bool, text string)
 }
 
-// Kernel applies plans to the network namespace of this process.
+// Kernel applies plans to the network namespace of this process. It is a Task
+// that keeps what was applied last against other programs. Its methods may be
+// called from any goroutine.
 type Kernel struct {
-	cfg Config
+	cfg     Config
+	kick    chan struct{} // to Run: a plan was applied
+	scope   atomic.Pointer[scope]
+	repairs counters
+	buffer  int // bytes, of the sockets that listen
 
-	applying sync.Mutex // one Apply or Cleanup at a time
+	// applying: one Apply, Prepare, Cleanup or look at a time.
+	applying sync.Mutex
 	nft      *nftables.Conn
 	rules    *mdnetlink.Conn // for what the library reads badly
 	routes   *netlink.Handle
-	deaf     bool // this kernel's nftables cannot ask for listening sockets
+	deaf     bool              // this kernel's nftables cannot ask for listening sockets
+	known    map[string]string // how the kernel tells our rules, by tag
+	plan     *balancer.Plan    // applied last; nil: none
+	index    map[string]int    // of the plan's devices
+	wrote    wrote
+	fights   [kinds]fight
+	settings map[string]setting // the sysctls before ours; nil: not read yet
+	unsaved  bool               // settings are not in the file
+	warned   bool               // that they cannot be
 
 	// The switch has a connection and a lock of its own, so that a takeover
 	// never waits for a plan.
@@ -40,12 +69,27 @@ type Kernel struct {
 	graceUntil time.Time // as Activate said last
 }
 
+// wrote is what we know to have been in the kernel: where it is not any more,
+// somebody else took it away. Nil: nothing was written yet.
+type wrote struct {
+	rules   map[string]bool
+	routes  map[string]laid
+	sysctls map[string]string
+	table   bool
+}
+
 // New opens what is needed; it changes nothing.
 func New(cfg Config) (*Kernel, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	k := &Kernel{cfg: cfg}
+	if cfg.MayRepair == nil {
+		cfg.MayRepair = func() bool { return true }
+	}
+	k := &Kernel{
+		cfg: cfg, kick: make(chan struct{}, 1), buffer: listenBuffer,
+		known: map[string]string{}, index: map[string]int{}, fights: newFights(usualPace),
+	}
 	var err error
 	if k.nft, err = openNft(); err != nil {
 		return nil, err
@@ -121,58 +165,175 @@ func OnlySkipped(err error) bool {
 }
 
 // Apply makes the kernel agree with the plan: it reads, compares and writes the
-// difference, the nft table in one transaction. What cannot be there now is told
-// as SkippedError and left out; all else is done. The takeover switch stays as
-// Activate set it last.
+// difference, the nft table in one transaction; what former plans had is gone
+// after that. What cannot be there now is told as SkippedError and left out; all
+// else is done. A way over an address that this node is about to give up is left
+// to Run. The takeover switch stays as Activate set it last.
 func (k *Kernel) Apply(ctx context.Context, p balancer.Plan) error {
 	k.applying.Lock()
 	defer k.applying.Unlock()
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	// Routes before rules before marks: a packet that carries a mark must find
-	// its way.
-	failed := errors.Join(k.applySysctls(p.Sysctls), k.applyRoutes(p), k.applyRules(p))
-	if err := k.applyTable(p); err != nil {
-		return errors.Join(failed, err)
-	}
-	if err := k.settle(p.Active); err != nil {
-		return errors.Join(failed, err)
-	}
-	// A backup's way may lead over an address that this node is about to give up.
-	deadline := time.Now().Add(settleTime)
-	for isSoon(failed) && time.Now().Before(deadline) {
+	k.noticeDevices(&p)
+	found, failed := k.pass(&p, allKinds, true)
+	k.plan = &p
+	k.count(found, time.Now())
+	failed = errors.Join(failed, k.leaveSysctls(&p))
+	if isSoon(failed) {
 		select {
-		case <-ctx.Done():
-			return errors.Join(failed, ctx.Err())
-		case <-time.After(settleTime / 50):
+		case k.kick <- struct{}{}:
+		default:
 		}
-		failed = k.applyRoutes(p)
+		failed = withoutSoon(failed)
 	}
 	return failed
 }
 
-// settleTime is how long Apply waits for the virtual addresses to go.
-const settleTime = time.Second
-
-// isSoon tells whether an error is one part that was left out for a moment only.
+// isSoon tells whether a part was left out that can be there in a moment.
 func isSoon(err error) bool {
-	var s *SkippedError
-	return errors.As(err, &s) && s.soon && OnlySkipped(err)
+	for part := range parts(err) {
+		if s, ok := part.(*SkippedError); ok && s.soon { //nolint:errorlint // a leaf
+			return true
+		}
+	}
+	return false
 }
 
-// Prepare sets the plan's sysctls alone, so that the values from before are
-// kept whatever the other parts of the program set later.
+// withoutSoon is an error without those parts.
+func withoutSoon(err error) error {
+	var rest error
+	for part := range parts(err) {
+		if s, ok := part.(*SkippedError); !ok || !s.soon { //nolint:errorlint // a leaf
+			rest = errors.Join(rest, part)
+		}
+	}
+	return rest
+}
+
+// parts are the leaves of joined errors.
+func parts(err error) iter.Seq[error] {
+	return func(yield func(error) bool) { walk(err, yield) }
+}
+
+func walk(err error, yield func(error) bool) bool {
+	switch e := err.(type) { //nolint:errorlint // the tree is walked here
+	case nil:
+		return true
+	case interface{ Unwrap() []error }:
+		for _, part := range e.Unwrap() {
+			if !walk(part, yield) {
+				return false
+			}
+		}
+		return true
+	}
+	return yield(err)
+}
+
+// pass looks at some kinds, and if write makes them agree with the plan. Routes
+// come before rules before marks, and go after them: a packet that carries a
+// mark must find its way.
+func (k *Kernel) pass(p *balancer.Plan, which kindSet, write bool) (found [kinds]difference, failed error) {
+	var rules []netlink.Rule
+	var routes []netlink.Route
+	if which.has(kindSysctl) {
+		found[kindSysctl] = k.passSysctls(p, write)
+	}
+	if which.has(kindRoute) {
+		found[kindRoute], routes = k.passRoutes(p, write)
+	}
+	if which.has(kindRule) {
+		found[kindRule], rules = k.passRules(p, write)
+	}
+	if which.has(kindTable) {
+		found[kindTable] = k.passTable(p, write)
+	}
+	if write && found[kindTable].err == nil { // else the former table's marks still lead there
+		found[kindRule].err = errors.Join(found[kindRule].err, k.removeRules(rules))
+		found[kindRoute].err = errors.Join(found[kindRoute].err, k.removeRoutes(routes))
+	}
+	for _, d := range found {
+		failed = errors.Join(failed, d.err)
+	}
+	return found, failed
+}
+
+// noticeDevices looks for devices that are other ones than before, though of
+// the same name: nobody took away what those had. The listeners learn which
+// the plan names.
+func (k *Kernel) noticeDevices(p *balancer.Plan) {
+	now := map[string]int{}
+	for _, name := range planDevices(*p) {
+		if l, err := k.routes.LinkByName(name); err == nil {
+			now[name] = l.Attrs().Index
+		}
+		if now[name] != k.index[name] {
+			k.forget(name)
+		}
+	}
+	k.index = now
+	k.scope.Store(newScope(*p, now))
+}
+
+// forget what was on a device that is, or was for a moment, down or away.
+func (k *Kernel) forget(device string) {
+	for key := range k.wrote.sysctls {
+		if sysctlDevice(key) == device {
+			delete(k.wrote.sysctls, key)
+		}
+	}
+	for place, r := range k.wrote.routes {
+		if slices.Contains(r.over, device) {
+			delete(k.wrote.routes, place)
+		}
+	}
+}
+
+// count notes what was put back that somebody else had changed, and tells.
+func (k *Kernel) count(found [kinds]difference, now time.Time) {
+	for kind, d := range found {
+		if len(d.damaged) == 0 {
+			continue
+		}
+		kind := aspect(kind)
+		f := &k.fights[kind]
+		f.repaired(now)
+		k.repairs[kind].Add(uint64(len(d.damaged)))
+		k.cfg.Log.Warn("put back what another program changed", "kind", kind, "what", d, "in_a_minute", len(f.past))
+		if k.cfg.Repaired != nil {
+			k.cfg.Repaired(kind.String(), d.String())
+		}
+	}
+}
+
+// Prepare sets the plan's sysctls alone, and keeps the values from before
+// whatever the other parts of the program set later. It may be called again at
+// any time: when a device came, before anybody else sets it up.
 func (k *Kernel) Prepare(p balancer.Plan) error {
 	k.applying.Lock()
 	defer k.applying.Unlock()
-	return k.applySysctls(p.Sysctls)
+	_, err := k.pass(&p, setOf(kindSysctl), true)
+	return err
 }
 
 // Cleanup takes everything of ours away; sysctls go back to what they were if
-// they still hold our value. A second one does nothing.
+// they still hold our value. A second one does nothing. Nothing is put back
+// after it until the next Apply.
 func (k *Kernel) Cleanup(context.Context) error {
 	k.applying.Lock()
 	defer k.applying.Unlock()
-	return errors.Join(k.removeTable(), k.removeRules(), k.removeRoutes(), k.restoreSysctls())
+	k.plan, k.wrote = nil, wrote{}
+	k.scope.Store(nil)
+	rules, _, ruleErr := k.ourRules()
+	if ruleErr != nil {
+		ruleErr = fmt.Errorf("read the ip rules: %w", ruleErr)
+	}
+	routes, _, routeErr := k.ourRoutes()
+	if routeErr != nil {
+		routeErr = fmt.Errorf("read the routes: %w", routeErr)
+	}
+	return errors.Join(k.removeTable(), ruleErr, k.removeRules(slices.Collect(maps.Values(rules))),
+		routeErr, k.removeRoutes(slices.Collect(maps.Values(routes))),
+		k.restore(func(string) bool { return true }))
 }

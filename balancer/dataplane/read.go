@@ -1,9 +1,11 @@
 package dataplane
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
@@ -17,7 +19,7 @@ import (
 type present struct {
 	flags    uint32
 	chains   map[string]*nftables.Chain
-	tags     map[string][]string // of the rules, by chain
+	rules    map[string][]written // by chain
 	sets     map[string]*nftables.Set
 	elements map[string]map[string]string // by set, key bytes to verdict
 	strange  bool                         // holds what cannot be read: not from us
@@ -46,7 +48,7 @@ func (k *Kernel) readTable() (*present, error) {
 			have.chains[ch.Name] = ch
 		}
 	}
-	if have.tags, err = k.readTags(); err != nil {
+	if have.rules, err = k.readRules(); err != nil {
 		return nil, fmt.Errorf("read the rules: %w", err)
 	}
 	sets, err := c.GetSets(ourTable)
@@ -72,11 +74,39 @@ func (k *Kernel) readTable() (*present, error) {
 	return have, nil
 }
 
-// readTags lists the comments of all rules of our table, in order, by chain. It
-// does not look at the rules themselves (as nftables.Conn.GetRules does): one
-// dump is enough, and no foreign expression can make it fail. The socket is
-// kept: closing one waits until the kernel has freed what was last replaced.
-func (k *Kernel) readTags() (map[string][]string, error) {
+// written is one rule as it is in the kernel.
+type written struct {
+	tag   string // its comment
+	print string // of what it does
+}
+
+// readRules lists all rules of our table, in order, by chain. It does not
+// decode them (as nftables.Conn.GetRules does): one dump is enough, and no
+// foreign expression can make it fail.
+func (k *Kernel) readRules() (map[string][]written, error) {
+	ae := mdnetlink.NewAttributeEncoder()
+	ae.String(unix.NFTA_RULE_TABLE, ourTable.Name)
+	attrs, err := ae.Encode()
+	if err != nil {
+		return nil, err
+	}
+	for try := 1; ; try++ {
+		answer, err := k.ask(unix.NFT_MSG_GETRULE, mdnetlink.Dump, ourTable.Family, attrs)
+		if err != nil {
+			return nil, err
+		}
+		rules, interrupted, err := parseRules(answer)
+		// Interrupted: the ruleset, not necessarily ours, changed meanwhile. If it
+		// does so all the time, a chain too much may be written anew.
+		if err != nil || !interrupted || try == dumpTries {
+			return rules, err
+		}
+	}
+}
+
+// ask sends one question to nftables. The socket is kept: closing one waits
+// until the kernel has freed what was last replaced.
+func (k *Kernel) ask(question uint16, flags mdnetlink.HeaderFlags, family nftables.TableFamily, attrs []byte) ([]mdnetlink.Message, error) {
 	if k.rules == nil {
 		c, err := mdnetlink.Dial(unix.NETLINK_NETFILTER, nil)
 		if err != nil {
@@ -87,36 +117,39 @@ func (k *Kernel) readTags() (map[string][]string, error) {
 		}
 		k.rules = c
 	}
-	ae := mdnetlink.NewAttributeEncoder()
-	ae.String(unix.NFTA_RULE_TABLE, ourTable.Name)
-	attrs, err := ae.Encode()
+	answer, err := k.rules.Execute(mdnetlink.Message{
+		Header: mdnetlink.Header{
+			Type:  mdnetlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | question),
+			Flags: mdnetlink.Request | flags,
+		},
+		Data: append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, attrs...),
+	})
 	if err != nil {
-		return nil, err
+		err = errors.Join(err, k.rules.Close())
+		k.rules = nil
 	}
-	for try := 1; ; try++ {
-		answer, err := k.rules.Execute(mdnetlink.Message{
-			Header: mdnetlink.Header{
-				Type:  unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETRULE,
-				Flags: mdnetlink.Request | mdnetlink.Dump,
-			},
-			Data: append([]byte{byte(ourTable.Family), unix.NFNETLINK_V0, 0, 0}, attrs...),
-		})
-		if err != nil {
-			err = errors.Join(err, k.rules.Close())
-			k.rules = nil
-			return nil, err
-		}
-		tags, interrupted, err := parseTags(answer)
-		// Interrupted: the ruleset, not necessarily ours, changed meanwhile. If it
-		// does so all the time, a chain too much may be written anew.
-		if err != nil || !interrupted || try == 5 {
-			return tags, err
-		}
-	}
+	return answer, err
 }
 
-func parseTags(answer []mdnetlink.Message) (tags map[string][]string, interrupted bool, err error) {
-	tags = map[string][]string{}
+// generation is the number of transactions so far, of everybody.
+func (k *Kernel) generation() (uint32, error) {
+	answer, err := k.ask(unix.NFT_MSG_GETGEN, 0, nftables.TableFamilyUnspecified, nil)
+	if err != nil {
+		return 0, fmt.Errorf("read the generation of nftables: %w", err)
+	}
+	for _, m := range answer {
+		if len(m.Data) < 4 {
+			continue
+		}
+		if id := attribute(m.Data[4:], unix.NFTA_GEN_ID); len(id) == 4 {
+			return binary.BigEndian.Uint32(id), nil
+		}
+	}
+	return 0, errors.New("read the generation of nftables: no answer")
+}
+
+func parseRules(answer []mdnetlink.Message) (rules map[string][]written, interrupted bool, err error) {
+	rules = map[string][]written{}
 	for _, m := range answer {
 		interrupted = interrupted || m.Header.Flags&unix.NLM_F_DUMP_INTR != 0
 		if len(m.Data) < 4 {
@@ -126,21 +159,49 @@ func parseTags(answer []mdnetlink.Message) (tags map[string][]string, interrupte
 		if err != nil {
 			return nil, false, err
 		}
-		chain, tag := "", ""
+		chain := ""
+		var r written
 		for ad.Next() {
 			switch ad.Type() {
 			case unix.NFTA_RULE_CHAIN:
 				chain = ad.String()
 			case unix.NFTA_RULE_USERDATA:
-				tag = comment(ad.Bytes())
+				r.tag = comment(ad.Bytes())
+			case unix.NFTA_RULE_EXPRESSIONS:
+				r.print = fingerprint(ad.Bytes())
 			}
 		}
 		if err := ad.Err(); err != nil {
 			return nil, false, err
 		}
-		tags[chain] = append(tags[chain], tag)
+		rules[chain] = append(rules[chain], r)
 	}
-	return tags, interrupted, nil
+	return rules, interrupted, nil
+}
+
+// counting are the expressions whose data changes with the packets.
+var counting = map[string]bool{"counter": true, "quota": true, "last": true}
+
+// fingerprint sums up what a rule does: its expressions as the kernel tells
+// them, without what they have counted.
+func fingerprint(list []byte) string {
+	sum := sha256.New()
+	for len(list) >= unix.SizeofNlAttr {
+		n := int(binary.NativeEndian.Uint16(list))
+		if n < unix.SizeofNlAttr || n > len(list) {
+			break
+		}
+		element := list[unix.SizeofNlAttr:n]
+		name := strings.TrimRight(string(attribute(element, unix.NFTA_EXPR_NAME)), "\x00")
+		data := attribute(element, unix.NFTA_EXPR_DATA)
+		if counting[name] {
+			data = nil
+		}
+		_, _ = fmt.Fprintf(sum, "%q %x\n", name, data)
+		list = list[min((n+3)&^3, len(list)):]
+	}
+	_, _ = sum.Write(list) // of a length that cannot be
+	return string(sum.Sum(nil)[:12])
 }
 
 // comment takes the comment out of a rule's user data, a list of type, length,

@@ -63,7 +63,7 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		comment(b)
 		readVerdict(b)
-		_, _, _ = parseTags([]mdnetlink.Message{{Data: b}})
+		_, _, _ = parseRules([]mdnetlink.Message{{Data: b}})
 	})
 }
 

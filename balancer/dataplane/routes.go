@@ -14,40 +14,72 @@ import (
 	"harouter/balancer"
 )
 
-// applyRoutes makes the routes with our protocol number agree. A route whose
-// device is missing or down is left out and told.
-func (k *Kernel) applyRoutes(p balancer.Plan) error {
-	have, err := k.ourRoutes()
-	if err != nil {
-		return err
+// laid is a route that we know to have been in the kernel.
+type laid struct {
+	way  string
+	over []string // devices
+}
+
+// passRoutes compares the routes, and sets what lacks or leads elsewhere. A
+// route whose device is missing or down is left out and told. What is too much
+// is returned: it goes when no rule leads there any more.
+func (k *Kernel) passRoutes(p *balancer.Plan, write bool) (d difference, surplus []netlink.Route) {
+	have, whole, err := k.ourRoutes()
+	if err == nil && !whole && !write {
+		err = errInterrupted
 	}
-	var failed error
-	want := map[string]bool{}
+	if err != nil {
+		d.err = fmt.Errorf("read the routes: %w", err)
+		return d, nil
+	}
+	want, planned, there := map[string]bool{}, map[string]bool{}, map[string]laid{}
 	for _, r := range p.Routes {
+		place := planPlace(r)
+		planned[place] = true
 		route, err := k.kernelRoute(r)
 		if err != nil {
-			failed = errors.Join(failed, &SkippedError{Item: "the route " + r.String(), Reason: err.Error()})
+			d.err = errors.Join(d.err, &SkippedError{Item: "the route " + r.String(), Reason: err.Error()})
 			if route == nil {
+				delete(k.wrote.routes, place)
 				continue
 			}
 		}
-		place := routePlace(*route)
 		want[place] = true
-		old, there := have[place]
-		if there && routeWay(old) == routeWay(*route) {
+		now := laid{way: routeWay(*route)}
+		for _, h := range r.Hops {
+			now.over = append(now.over, h.Device)
+		}
+		old, ok := have[place]
+		if ok && routeWay(old) == now.way {
+			there[place] = now
 			continue
 		}
-		failed = errors.Join(failed, k.setRoute(r, route, there, old))
+		d.change = true
+		if write {
+			if err := k.setRoute(r, route, ok, old); err != nil {
+				d.err = errors.Join(d.err, err)
+				continue
+			}
+			there[place] = now
+		}
+		if whole && k.wrote.routes[place].way == now.way {
+			d.damage("%v", r)
+		}
 	}
 	for place, route := range have {
 		if want[place] {
 			continue
 		}
-		if err := k.routes.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) {
-			failed = errors.Join(failed, fmt.Errorf("remove a route of table %d: %w", route.Table, err))
+		d.change = true
+		surplus = append(surplus, route)
+		if _, ours := k.wrote.routes[place]; k.wrote.routes != nil && !ours && !planned[place] {
+			d.damage("one too much to %v in table %d", destination(route), route.Table)
 		}
 	}
-	return failed
+	if write {
+		k.wrote.routes = there
+	}
+	return d, surplus
 }
 
 // setRoute writes one route. In the main table nothing is ever replaced, since
@@ -90,17 +122,25 @@ func (k *Kernel) isOwn(route *netlink.Route) bool {
 	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return route.Gw != nil && a.IP.Equal(route.Gw) })
 }
 
-func (k *Kernel) ourRoutes() (map[string]netlink.Route, error) {
-	all, err := k.routes.RouteListFiltered(netlink.FAMILY_V4,
-		&netlink.Route{Protocol: balancer.Protocol}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
-	if err != nil {
-		return nil, fmt.Errorf("read the routes: %w", err)
+// ourRoutes are the routes with our protocol number, in whatever table; whole:
+// nothing changed while they were read.
+func (k *Kernel) ourRoutes() (out map[string]netlink.Route, whole bool, err error) {
+	var all []netlink.Route
+	for range dumpTries {
+		all, err = k.routes.RouteListFiltered(netlink.FAMILY_V4,
+			&netlink.Route{Protocol: balancer.Protocol}, netlink.RT_FILTER_PROTOCOL|netlink.RT_FILTER_TABLE)
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
 	}
-	out := map[string]netlink.Route{}
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, false, err
+	}
+	out = map[string]netlink.Route{}
 	for _, r := range all {
 		out[routePlace(r)] = r
 	}
-	return out, nil
+	return out, err == nil, nil
 }
 
 // kernelRoute resolves the devices. It returns nil if no hop is left, and an
@@ -168,6 +208,9 @@ func routePlace(r netlink.Route) string {
 	return fmt.Sprint(r.Table, " ", destination(r), " ", r.Priority)
 }
 
+// planPlace is the place of a route that may not be there.
+func planPlace(r balancer.Route) string { return fmt.Sprint(r.Table, " ", r.To, " ", r.Metric) }
+
 func destination(r netlink.Route) netip.Prefix {
 	if r.Dst == nil {
 		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
@@ -199,13 +242,9 @@ func routeWay(r netlink.Route) string {
 	return fmt.Sprint(r.Type, " ", r.Src, " ", strings.Join(words, ","))
 }
 
-func (k *Kernel) removeRoutes() error {
-	have, err := k.ourRoutes()
-	if err != nil {
-		return err
-	}
+func (k *Kernel) removeRoutes(routes []netlink.Route) error {
 	var failed error
-	for _, r := range have {
+	for _, r := range routes {
 		if err := k.routes.RouteDel(&r); err != nil && !errors.Is(err, unix.ESRCH) {
 			failed = errors.Join(failed, fmt.Errorf("remove a route of table %d: %w", r.Table, err))
 		}

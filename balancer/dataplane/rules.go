@@ -11,50 +11,79 @@ import (
 	"harouter/balancer"
 )
 
-// applyRules makes the ip rules agree: what lacks is added before what is too
-// much goes.
-func (k *Kernel) applyRules(p balancer.Plan) error {
-	have, err := k.ourRules()
-	if err != nil {
-		return err
+// passRules compares the ip rules, and adds what lacks. What is too much is
+// returned: it goes when nothing needs it any more.
+func (k *Kernel) passRules(p *balancer.Plan, write bool) (d difference, surplus []netlink.Rule) {
+	have, whole, err := k.ourRules()
+	if err == nil && !whole && !write {
+		err = errInterrupted
 	}
-	var failed error
-	want := map[string]bool{}
+	if err != nil {
+		d.err = fmt.Errorf("read the ip rules: %w", err)
+		return d, nil
+	}
+	want, there := map[string]bool{}, map[string]bool{}
 	for _, r := range p.Rules {
 		rule := kernelRule(r)
 		id := ruleID(rule)
 		want[id] = true
 		if _, ok := have[id]; ok {
+			there[id] = true
 			continue
 		}
-		if err := k.routes.RuleAdd(&rule); err != nil && !errors.Is(err, unix.EEXIST) {
-			failed = errors.Join(failed, fmt.Errorf("add the ip rule %v: %w", r, err))
+		d.change = true
+		if write {
+			if err := k.routes.RuleAdd(&rule); err != nil && !errors.Is(err, unix.EEXIST) {
+				d.err = errors.Join(d.err, fmt.Errorf("add the ip rule %v: %w", r, err))
+				continue
+			}
+			there[id] = true
+		}
+		if whole && k.wrote.rules[id] {
+			d.damage("%v", r)
 		}
 	}
 	for id, rule := range have {
 		if want[id] {
 			continue
 		}
-		if err := k.routes.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
-			failed = errors.Join(failed, fmt.Errorf("remove the ip rule with priority %d: %w", rule.Priority, err))
+		d.change = true
+		surplus = append(surplus, rule)
+		if k.wrote.rules != nil && !k.wrote.rules[id] {
+			d.damage("one too much with priority %d", rule.Priority)
 		}
 	}
-	return failed
+	if write {
+		k.wrote.rules = there
+	}
+	return d, surplus
 }
 
-// ourRules are the rules with our protocol number, whatever their priority.
-func (k *Kernel) ourRules() (map[string]netlink.Rule, error) {
-	all, err := k.routes.RuleList(netlink.FAMILY_V4)
-	if err != nil {
-		return nil, fmt.Errorf("read the ip rules: %w", err)
+// errInterrupted: the kernel's state changed while it was read, again and again.
+var errInterrupted = errors.New("it changes all the time")
+
+// dumpTries is how often a list is read that changed meanwhile.
+const dumpTries = 5
+
+// ourRules are the rules with our protocol number, whatever their priority;
+// whole: nothing changed while they were read.
+func (k *Kernel) ourRules() (out map[string]netlink.Rule, whole bool, err error) {
+	var all []netlink.Rule
+	for range dumpTries {
+		if all, err = k.routes.RuleList(netlink.FAMILY_V4); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
 	}
-	out := map[string]netlink.Rule{}
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return nil, false, err
+	}
+	out = map[string]netlink.Rule{}
 	for _, r := range all {
 		if r.Protocol == balancer.Protocol {
 			out[ruleID(r)] = r
 		}
 	}
-	return out, nil
+	return out, err == nil, nil
 }
 
 func kernelRule(r balancer.IPRule) netlink.Rule {
@@ -90,13 +119,9 @@ func ruleID(r netlink.Rule) string {
 	return fmt.Sprint(r.Priority, " ", r.Table, " ", src, " ", r.Mark, "/", mask, " ", r.IifName, " ", r.SuppressPrefixlen)
 }
 
-func (k *Kernel) removeRules() error {
-	have, err := k.ourRules()
-	if err != nil {
-		return err
-	}
+func (k *Kernel) removeRules(rules []netlink.Rule) error {
 	var failed error
-	for _, rule := range have {
+	for _, rule := range rules {
 		if err := k.routes.RuleDel(&rule); err != nil && !errors.Is(err, unix.ENOENT) {
 			failed = errors.Join(failed, fmt.Errorf("remove the ip rule with priority %d: %w", rule.Priority, err))
 		}

@@ -36,26 +36,35 @@ func (k *Kernel) Activate(ctx context.Context, active, grace bool) error {
 	if grace {
 		k.graceUntil = time.Now().Add(graceTime)
 	}
-	if err := k.turn(active); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := k.turn(active, false); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("turn the takeover switch: %w", err)
 	}
 	return nil
 }
 
-// turn writes the switch, and the grace time if there is any left.
-func (k *Kernel) turn(active bool) error {
+// turn writes the switch, and the grace time if there is any left; flush: what
+// is there of it goes anyway.
+func (k *Kernel) turn(active, flush bool) error {
 	k.flip.FlushSet(activeSet)
 	on := nftables.SetElement{Key: key(balancer.KeyProto, balancer.Element{})}
 	var queued error
 	if active {
 		queued = k.flip.SetAddElements(activeSet, []nftables.SetElement{on})
 	}
-	if left := time.Until(k.graceUntil); left > 0 {
+	left := time.Until(k.graceUntil)
+	if left > 0 || flush {
 		k.flip.FlushSet(graceSet)
-		on.Timeout = max(left.Round(graceTime/30), time.Millisecond)
+	}
+	if left > 0 {
+		on.Timeout = graceTimeout(left)
 		queued = errors.Join(queued, k.flip.SetAddElements(graceSet, []nftables.SetElement{on}))
 	}
 	return errors.Join(queued, commit(&k.flip))
+}
+
+// graceTimeout is what is left in the kernel's grain.
+func graceTimeout(left time.Duration) time.Duration {
+	return max(left.Round(graceTime/30), time.Millisecond)
 }
 
 // wanted is how the switch should be, given how the plan has it.
@@ -68,10 +77,10 @@ func (k *Kernel) wanted(planned bool) bool {
 	return planned
 }
 
-// settle makes the switch agree with Activate, or with the plan if there never
-// was one. Apply's own transaction leaves the switch alone, so that it cannot
-// undo an Activate that comes while it works.
-func (k *Kernel) settle(planned bool) error {
+// settle tells whether the switch disagrees with Activate, or with the plan if
+// there never was one, and if write mends it. Apply's own transaction leaves
+// the switch alone, so that it cannot undo an Activate that comes while it works.
+func (k *Kernel) settle(planned, write bool) (wrong bool, err error) {
 	k.switching.Lock()
 	defer k.switching.Unlock()
 	want := planned
@@ -80,23 +89,40 @@ func (k *Kernel) settle(planned bool) error {
 	}
 	on, err := k.flip.GetSetElements(activeSet)
 	if err != nil {
-		return fmt.Errorf("read the takeover switch: %w", err)
+		return false, fmt.Errorf("read the takeover switch: %w", err)
 	}
-	if (len(on) > 0) == want && !k.graceMissing() {
-		return nil
+	grace := k.graceWrong()
+	if (len(on) > 0) == want && !grace {
+		return false, nil
 	}
-	if err := k.turn(want); err != nil {
-		return fmt.Errorf("turn the takeover switch: %w", err)
+	if !write {
+		return true, nil
 	}
-	return nil
+	if err := k.turn(want, grace); err != nil {
+		return true, fmt.Errorf("turn the takeover switch: %w", err)
+	}
+	return true, nil
 }
 
-// graceMissing tells that there should be a grace time and there is none: the
-// table was made after Activate. The last moments are not worth it.
-func (k *Kernel) graceMissing() bool {
-	if time.Until(k.graceUntil) < graceTime/10 {
+// graceWrong tells that there should be a grace time and there is none, since
+// the table was made after Activate (the last moments are not worth it), or
+// that there is one which does not end as ours do.
+func (k *Kernel) graceWrong() bool {
+	on, err := k.flip.GetSetElements(graceSet)
+	if err != nil {
 		return false
 	}
-	on, err := k.flip.GetSetElements(graceSet)
-	return err == nil && len(on) == 0
+	for _, e := range on {
+		if e.Timeout == 0 || e.Expires > graceTime {
+			return true
+		}
+	}
+	return len(on) == 0 && time.Until(k.graceUntil) > graceTime/10
+}
+
+// graceLeft is what remains of the grace time.
+func (k *Kernel) graceLeft() time.Duration {
+	k.switching.Lock()
+	defer k.switching.Unlock()
+	return time.Until(k.graceUntil)
 }

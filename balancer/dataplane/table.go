@@ -5,6 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
@@ -30,53 +34,150 @@ func tag(r balancer.Rule) string {
 	return "harouter " + hex.EncodeToString(sum[:6])
 }
 
-// applyTable makes our table agree in one transaction. The table and its base
-// chains are kept: while hooks are exchanged a flow could leave without NAT.
-// When a transaction fails, as by the kernel's answers that found no room or by
-// somebody who changed the table meanwhile, all is read again.
-func (k *Kernel) applyTable(p balancer.Plan) error {
-	var err error
-	for range 3 {
-		table := p.Table
-		if k.deaf {
-			table = table.WithoutListener()
+// tableTries is how often a transaction is tried: it fails by the kernel's
+// answers that found no room, or by somebody who changed the table meanwhile.
+const tableTries = 3
+
+// passTable compares our table, and makes it agree in one transaction. The
+// table and its base chains are kept: while hooks are exchanged a flow could
+// leave without NAT. Only the last try makes all anew.
+func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
+	table := p.Table
+	if k.deaf {
+		table = table.WithoutListener()
+	}
+	for try := 1; try <= tableTries; try++ {
+		generation, err := k.generation()
+		if err != nil {
+			out.err = err
+			return out
 		}
-		var have *present
-		if have, err = k.readTable(); err != nil {
-			return fmt.Errorf("read the table %s: %w", balancer.TableName, err)
+		have, err := k.readTable()
+		if err != nil {
+			out.err = fmt.Errorf("read the table %s: %w", balancer.TableName, err)
+			return out
 		}
-		d := diff{conn: k.nft, active: k.wanted(p.Active)}
-		if err = d.queue(table, have); err != nil {
-			return errors.Join(err, reopen(&k.nft))
+		d := diff{conn: k.nft, active: k.wanted(p.Active), grace: k.graceLeft(), known: k.known}
+		if !write {
+			if d.conn, out.err = nftables.New(); out.err != nil { // it only collects
+				return out
+			}
 		}
+		if err := d.queue(table, have, try == tableTries && out.err != nil); err != nil {
+			out.err = errors.Join(err, reopen(&k.nft))
+			return out
+		}
+		out.err = nil
 		if d.steps == 0 {
-			return nil
+			break
 		}
-		if err = commit(&k.nft); err == nil {
-			return nil
+		if !out.change {
+			out.change = true
+			if k.wrote.table && (have == nil || k.plan == p || k.plan != nil && reflect.DeepEqual(k.plan.Table, p.Table)) {
+				out.damage("%s", d.story(have))
+			}
 		}
-		if missing := k.diagnose(err); missing != nil {
-			return missing
+		if !write {
+			return out
+		}
+		if out.err = commit(&k.nft); out.err != nil {
+			if missing := k.diagnose(out.err); missing != nil {
+				out.err = missing
+				return out
+			}
+			if k.deaf {
+				table = p.Table.WithoutListener()
+			}
+			continue
+		}
+		if !d.ruled || k.learn(table, generation+1, try == tableTries) {
+			break
 		}
 	}
-	return fmt.Errorf("write the table %s: %w", balancer.TableName, err)
+	if out.err != nil {
+		out.err = fmt.Errorf("write the table %s: %w", balancer.TableName, out.err)
+		return out
+	}
+	wrong, err := k.settle(p.Active, write)
+	if wrong && !out.change && k.plan == p { // (another plan may want it otherwise)
+		out.damage("the takeover switch")
+	}
+	out.change = out.change || wrong
+	out.err = err
+	if write {
+		k.wrote.table = true
+	}
+	return out
+}
+
+// unsteady stands for the print of a rule that the kernel tells differently
+// each time, which no rule of ours should be: it is known by its comment alone.
+const unsteady = ""
+
+// learn reads how the kernel tells the rules that we have just written, to find
+// later what somebody else makes of them under the same comment. If somebody
+// committed meanwhile nothing is learned, unless it must be.
+func (k *Kernel) learn(t balancer.Table, generation uint32, must bool) bool {
+	rules, err := k.readRules()
+	if err != nil {
+		return must
+	}
+	if now, err := k.generation(); !must && (err != nil || now != generation) {
+		return false
+	}
+	for _, c := range t.Chains {
+		have := rules[c.Name]
+		for i, r := range c.Rules {
+			if tag := tag(r); i < len(have) && have[i].tag == tag {
+				if old, known := k.known[tag]; known && old != have[i].print {
+					k.known[tag] = unsteady
+				} else {
+					k.known[tag] = have[i].print
+				}
+			}
+		}
+	}
+	return true
 }
 
 // diff puts what must change into a transaction.
 type diff struct {
 	conn   *nftables.Conn
-	active bool // the switch, where it must be made
-	steps  int  // messages put
+	active bool              // the switch, where it must be made
+	grace  time.Duration     // what is left of it, where it must be made
+	known  map[string]string // prints of our rules, by tag
+	steps  int               // messages put
+	ruled  bool              // some of them are rules
+	what   []string          // the chains and sets that differ
 }
 
-func (d *diff) queue(t balancer.Table, have *present) error {
-	if have != nil && !have.fits(t) { // of another version, or another's: made anew
+func (d *diff) step(n int, what string) {
+	d.steps += n
+	d.what = append(d.what, what)
+}
+
+// story is what was found, in a few words.
+func (d *diff) story(have *present) string {
+	if have == nil {
+		return "the table " + balancer.TableName
+	}
+	slices.Sort(d.what)
+	what := slices.Compact(d.what)
+	const few = 3
+	if len(what) > few {
+		return fmt.Sprintf("%s and %d more of the table %s", strings.Join(what[:few], ", "), len(what)-few, balancer.TableName)
+	}
+	return fmt.Sprintf("%s of the table %s", strings.Join(what, ", "), balancer.TableName)
+}
+
+func (d *diff) queue(t balancer.Table, have *present, anew bool) error {
+	if have != nil && (anew || !have.fits(t)) { // of another version, or another's
 		d.conn.DelTable(ourTable)
 		have = nil
 	}
 	if have == nil || have.flags != 0 { // flags: somebody made it dormant
 		d.conn.AddTable(ourTable)
-		d.steps++
+		d.step(1, "its flags")
 	}
 	if have == nil {
 		have = &present{}
@@ -94,7 +195,7 @@ func (d *diff) queue(t balancer.Table, have *present) error {
 	}
 	for _, c := range t.Chains {
 		wantedChains[c.Name] = true
-		if err := d.rules(c, have.tags[c.Name]); err != nil {
+		if err := d.rules(c, have.rules[c.Name]); err != nil {
 			return err
 		}
 	}
@@ -105,13 +206,13 @@ func (d *diff) queue(t balancer.Table, have *present) error {
 			chain.Table = ourTable
 			surplus = append(surplus, chain)
 			d.conn.FlushChain(chain)
-			d.steps++
+			d.step(1, "a chain "+name)
 		}
 	}
 	for name, set := range have.sets {
 		if !wantedSets[name] {
 			d.conn.DelSet(set)
-			d.steps++
+			d.step(1, "a set "+name)
 		}
 	}
 	for _, chain := range surplus {
@@ -132,7 +233,7 @@ func (d *diff) chain(c balancer.Chain, have *nftables.Chain) {
 		chain.Policy = &accept
 	}
 	d.conn.AddChain(chain)
-	d.steps++
+	d.step(1, "the chain "+c.Name)
 }
 
 func (d *diff) set(s balancer.Set, have *present) error {
@@ -145,7 +246,11 @@ func (d *diff) set(s balancer.Set, have *present) error {
 		if err := d.conn.AddSet(set, nil); err != nil {
 			return fmt.Errorf("make the set %s: %w", s.Name, err)
 		}
-		d.steps++
+		d.step(1, "the set "+s.Name)
+		if s.Name == balancer.SetGrace && d.grace > 0 {
+			on := nftables.SetElement{Key: key(s.Key, balancer.Element{}), Timeout: graceTimeout(d.grace)}
+			return d.elements(set, []nftables.SetElement{on}, d.conn.SetAddElements)
+		}
 	} else if s.Volatile || s.Name == balancer.SetActive { // settle's
 		return nil
 	}
@@ -190,23 +295,27 @@ func (d *diff) elements(set *nftables.Set, elements []nftables.SetElement, do fu
 			return fmt.Errorf("change the set %s: %w", set.Name, err)
 		}
 		elements = elements[n:]
-		d.steps++
+		d.step(1, "the set "+set.Name)
 	}
 	return nil
 }
 
-// rules writes a chain anew if its rules are not the plan's.
-func (d *diff) rules(c balancer.Chain, have []string) error {
+// rules writes a chain anew if its rules are not the plan's, or not as we know
+// the kernel to tell them.
+func (d *diff) rules(c balancer.Chain, have []written) error {
 	same := len(have) == len(c.Rules)
 	for i := 0; same && i < len(have); i++ {
-		same = have[i] == tag(c.Rules[i])
+		tag := tag(c.Rules[i])
+		print, known := d.known[tag]
+		same = have[i].tag == tag && known && (print == unsteady || print == have[i].print)
 	}
 	if same {
 		return nil
 	}
+	d.ruled = true
 	chain := &nftables.Chain{Name: c.Name, Table: ourTable}
 	d.conn.FlushChain(chain)
-	d.steps += 1 + len(c.Rules)
+	d.step(1+len(c.Rules), "the chain "+c.Name)
 	for _, r := range c.Rules {
 		exprs, err := lowerRule(r)
 		if err != nil {
