@@ -255,7 +255,16 @@ func TestAddressThatComesLater(t *testing.T) {
 	case <-time.After(2 * bindEvery):
 	}
 	netlab.Sh(t, "ip address add 192.0.2.1/32 dev lo")
-	await(t, "running", n.hasMembers("r1"))
+	await(t, "listening", func() bool {
+		conn, err := net.Dial("tcp", "192.0.2.1:7946")
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	if !n.hasMembers("r1")() {
+		t.Errorf("members: %v", n.Members())
+	}
 
 	// stopping while it waits
 	cfg.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.9")}
