@@ -234,3 +234,40 @@ func TestBindKeepsWhatStays(t *testing.T) {
 	taken.Close()
 	bind(s.addr(4), s.addr(5))
 }
+
+func TestRosterTakesOver(t *testing.T) {
+	t.Parallel()
+	list := func(as ...string) []netip.Addr {
+		var out []netip.Addr
+		for _, a := range as {
+			out = append(out, netip.MustParseAddr(a))
+		}
+		return out
+	}
+	cfg := Config{Node: "r1", Addresses: list("192.0.2.1", "10.0.0.1"), Port: 7946, Peers: map[string][]netip.Addr{
+		"r2": list("192.0.2.2", "10.0.0.2"), "r3": list("192.0.2.3"),
+	}}
+	before := newRoster(cfg, nil)
+	cfg.Peers = map[string][]netip.Addr{"r2": list("192.0.2.9", "10.0.0.2"), "r4": list("192.0.2.4")}
+	after := newRoster(cfg, before)
+	if before.peers["r2"] != after.peers["r2"] || after.peers["r3"] != nil || after.peers["r4"] == nil {
+		t.Errorf("peers: %v, then %v", before.peers, after.peers)
+	}
+	if before.paths["r2"][1] != after.paths["r2"][1] || before.paths["r2"][0] == after.paths["r2"][0] {
+		t.Error("a path must live on if its ends stay, and only then")
+	}
+	at := time.Now()
+	after.heard(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), at)
+	after.heard(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.9"), at) // no pair
+	g := &Gossip{}
+	g.roster.Store(after)
+	want := []Path{
+		{"r2", netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.9"), time.Time{}},
+		{"r2", netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), at},
+		{"r4", netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.4"), time.Time{}},
+		{"r4", netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("192.0.2.4"), time.Time{}},
+	}
+	if d := cmp.Diff(want, g.Paths(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+		t.Errorf("paths (-want +got):\n%s", d)
+	}
+}
