@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hashicorp/memberlist"
 
 	"harouter/test/netlab"
 )
@@ -336,8 +337,7 @@ func TestLargeMessages(t *testing.T) {
 	}
 }
 
-// What a node sends twice comes once, and so does what somebody else repeats.
-func TestDuplicatePacket(t *testing.T) {
+func TestRecent(t *testing.T) {
 	t.Parallel()
 	r := newRecent()
 	for i := range 3 {
@@ -351,6 +351,99 @@ func TestDuplicatePacket(t *testing.T) {
 		if r.has(r.sum(other)) {
 			t.Errorf("%s is no duplicate", other)
 		}
+	}
+	first := r.sum([]byte("packet 0"))
+	for i := range recentSize {
+		r.add(r.sum(fmt.Append(nil, i)))
+	}
+	if held := 0; r.has(first) || !r.has(r.sum([]byte("0"))) {
+		t.Error("it does not forget the oldest")
+	} else if r.sums.Range(func(any, any) bool { held++; return true }); held != recentSize {
+		t.Errorf("it holds %d", held)
+	}
+}
+
+// Each packet goes over both paths and reaches memberlist once; what somebody
+// repeats does not reach it again.
+func TestPacketsComeOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	open := func(cfg Config) (*Gossip, *transport) {
+		g := New(cfg)
+		tr, err := newTransport(g, &cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tr.bind(context.Background(), g.roster.Load()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { tr.Shutdown() })
+		return g, tr
+	}
+	one, two := s.config(1, 1), s.config(2, 2)
+	one.Addresses, two.Addresses = []netip.Addr{s.addr(1), s.addr(11)}, []netip.Addr{s.addr(2), s.addr(12)}
+	one.Peers, two.Peers = map[string][]netip.Addr{"r2": two.Addresses}, map[string][]netip.Addr{"r1": one.Addresses}
+	_, a := open(one)
+	g, b := open(two)
+
+	header := append([]byte{labelByte, 4}, "home"...)
+	var packets [][]byte
+	for i := range 20 {
+		nonce := bytes.Repeat([]byte{byte(i)}, nonceSize)
+		sealed := append([]byte{sealVersion}, nonce...)
+		sealed = a.seals.keys[0].Seal(sealed, nonce, fmt.Appendf(nil, "packet %d", i), []byte("home"))
+		packets = append(packets, append(slices.Clone(header), sealed...))
+	}
+	for range 2 {
+		for _, p := range packets {
+			if _, err := a.WriteToAddress(p, memberlist.Address{Name: "r2"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	marker := append(slices.Clone(header), a.seals.keys[0].Seal(append([]byte{sealVersion}, make([]byte, nonceSize)...), make([]byte, nonceSize), []byte("last"), []byte("home"))...)
+	begin := time.Now()
+	if _, err := a.WriteToAddress(marker, memberlist.Address{Name: "r2"}); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	await(t, "all came, over both paths", func() bool {
+		select {
+		case p := <-b.packets:
+			got[string(p.Buf)]++
+		default:
+		}
+		return len(got) == len(packets)+1 && !slices.ContainsFunc(g.Paths(), func(p Path) bool { return !p.Heard.After(begin) })
+	})
+	var wrong []string
+	for _, p := range packets {
+		if got[string(p)] != 1 {
+			wrong = append(wrong, fmt.Sprintf("%x came %d times", p, got[string(p)]))
+		}
+	}
+	if len(wrong) > 0 {
+		t.Error(wrong)
+	}
+
+	// a copy that comes later, over the slower path, is a sign of that path
+	begin = time.Now()
+	port := uint16(s.port)
+	for i, from := range one.Addresses {
+		if err := (*a.sockets.Load())[netip.AddrPortFrom(from, port)].write(packets[0], netip.AddrPortFrom(two.Addresses[i], port)); err != nil {
+			t.Fatal(err)
+		}
+		await(t, "heard", func() bool { return g.Paths()[i].Heard.After(begin) })
+	}
+	select {
+	case p := <-b.packets:
+		t.Errorf("%x came again", p.Buf)
+	default:
+	}
+	if c := g.Counters(); c[DropKey]+c[DropGarbage]+c[DropSender] > 0 {
+		t.Errorf("counters: %v", c)
+	}
+	if _, err := a.WriteToAddress(marker, memberlist.Address{Name: "r9"}); err == nil {
+		t.Error("sent to a node that the file does not have")
 	}
 }
 

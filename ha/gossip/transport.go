@@ -27,7 +27,7 @@ type transport struct {
 	drop    func(reason string, source netip.Addr)
 	log     *slog.Logger
 	refused map[netip.AddrPort]string // own addresses without a socket, and why; only bind looks
-	recent  recent
+	recent  *recent
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 	closing chan struct{}
