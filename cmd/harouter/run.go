@@ -124,17 +124,19 @@ func patiently(try func() error) error {
 
 // checkPorts refuses a taken port before anything is changed.
 func (d *daemon) checkPorts() error {
-	at := netip.AddrPortFrom(d.s.self().Addresses[0], d.s.file.Ports.Gossip)
-	l, err := net.Listen("tcp", at.String())
-	if err == nil {
-		var u net.PacketConn
-		if u, err = net.ListenPacket("udp", at.String()); err == nil {
-			err = u.Close()
+	for _, a := range d.s.self().Addresses {
+		at := netip.AddrPortFrom(a, d.s.file.Ports.Gossip)
+		l, err := net.Listen("tcp", at.String())
+		if err == nil {
+			var u net.PacketConn
+			if u, err = net.ListenPacket("udp", at.String()); err == nil {
+				err = u.Close()
+			}
+			err = errors.Join(err, l.Close())
 		}
-		err = errors.Join(err, l.Close())
-	}
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("the gossip port %v is taken by another program: end it, or set ports.gossip to another one on all nodes", at)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("the gossip port %v is taken by another program: end it, or set ports.gossip to another one on all nodes", at)
+		}
 	}
 	return nil // an address that is not there yet may come
 }
@@ -166,7 +168,7 @@ func (d *daemon) build() error {
 		keys = append(keys, k[:])
 	}
 	d.gossip = gossip.New(gossip.Config{
-		Node: d.s.node, Address: d.s.self().Addresses[0], Port: int(d.s.file.Ports.Gossip), Peers: d.s.peers(),
+		Node: d.s.node, Addresses: d.s.self().Addresses, Port: int(d.s.file.Ports.Gossip), Peers: d.s.peers(),
 		Keys: keys, ClusterLabel: d.s.file.Cluster, Handler: d.gossiped, Log: d.log.part("gossip"),
 	})
 	d.buildEvents()

@@ -51,12 +51,12 @@ func (s *settings) self() config.Node {
 	return s.file.Nodes[i]
 }
 
-// peers are the other nodes, by name.
-func (s *settings) peers() map[string]netip.Addr {
-	out := map[string]netip.Addr{}
+// peers are the other nodes' addresses, by name.
+func (s *settings) peers() map[string][]netip.Addr {
+	out := map[string][]netip.Addr{}
 	for _, n := range s.file.Nodes {
 		if n.Name != s.node {
-			out[n.Name] = n.Addresses[0]
+			out[n.Name] = n.Addresses
 		}
 	}
 	return out
@@ -92,7 +92,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 		MarkMask: uint32(s.file.Balance.MarkMask), TableBase: s.file.Balance.TableBase, RulePriority: s.file.Balance.RulePriority,
 	}
 	for _, n := range s.file.Nodes {
-		b.Nodes = append(b.Nodes, n.Addresses[0])
+		b.Nodes = append(b.Nodes, n.Addresses...)
 	}
 	for _, l := range s.file.Lans {
 		b.Lans = append(b.Lans, balancer.Lan{Name: l.Name, Device: s.file.Device(s.node, l.Name), Virtual: l.Virtual})
@@ -155,7 +155,7 @@ func (s *settings) wire() wire.Config {
 		w.Checksum = vrrp.ChecksumPlain
 	}
 	for _, p := range s.peers() {
-		w.Peers = append(w.Peers, p)
+		w.Peers = append(w.Peers, p[0])
 	}
 	slices.SortFunc(w.Peers, netip.Addr.Compare)
 	for _, l := range s.file.Lans {

@@ -1,9 +1,11 @@
 package gossip
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -12,11 +14,11 @@ import (
 // Config is what New needs.
 type Config struct {
 	Node         string
-	Address      netip.Addr            // this node's: gossip listens there and comes from there
-	Port         int                   // UDP and TCP, the same on all nodes
-	Peers        map[string]netip.Addr // the other nodes of the file
-	Keys         [][]byte              // 32 bytes each; the first seals, each opens
-	ClusterLabel string                // cluster's name, at most 255 bytes
+	Addresses    []netip.Addr            // this node's, in order of preference: gossip listens there and comes from there
+	Port         int                     // UDP and TCP, the same on all nodes
+	Peers        map[string][]netip.Addr // the other nodes of the file, their addresses in order of preference
+	Keys         [][]byte                // 32 bytes each; the first seals, each opens
+	ClusterLabel string                  // cluster's name, at most 255 bytes
 	// Handler is called from goroutines of this package, one at a time. It
 	// must only hand over: while it blocks, nothing is received.
 	Handler func(Event)
@@ -28,29 +30,62 @@ const keySize = 32
 func (c *Config) check() error {
 	switch {
 	case c.Node == "" || len(c.Node) > maxName:
-		return fmt.Errorf("start gossip: node name %q must have 1 to %d bytes", c.Node, maxName)
-	case !c.Address.IsValid() || c.Address.IsUnspecified():
-		return fmt.Errorf("start gossip: node %s needs an address of its own, not %s", c.Node, c.Address)
+		return fmt.Errorf("set up gossip: node name %q must have 1 to %d bytes", c.Node, maxName)
+	case len(c.Addresses) == 0:
+		return fmt.Errorf("set up gossip: node %s needs an address of its own", c.Node)
 	case c.Port < 1 || c.Port > 65535:
-		return fmt.Errorf("start gossip: port %d must be 1 to 65535", c.Port)
+		return fmt.Errorf("set up gossip: port %d must be 1 to 65535", c.Port)
 	case c.ClusterLabel == "" || len(c.ClusterLabel) > memberlist.LabelMaxSize:
-		return fmt.Errorf("start gossip: cluster name %q must have 1 to %d bytes", c.ClusterLabel, memberlist.LabelMaxSize)
+		return fmt.Errorf("set up gossip: cluster name %q must have 1 to %d bytes", c.ClusterLabel, memberlist.LabelMaxSize)
 	case len(c.Keys) == 0:
-		return fmt.Errorf("start gossip: a key is needed")
+		return fmt.Errorf("set up gossip: a key is needed")
 	case c.Handler == nil:
-		return fmt.Errorf("start gossip: a handler is needed")
+		return fmt.Errorf("set up gossip: a handler is needed")
 	}
 	for i, k := range c.Keys {
 		if len(k) != keySize {
-			return fmt.Errorf("start gossip: key %d has %d bytes, not %d", i+1, len(k), keySize)
+			return fmt.Errorf("set up gossip: key %d has %d bytes, not %d", i+1, len(k), keySize)
 		}
 	}
-	for name, a := range c.Peers {
-		if name == "" || len(name) > maxName || name == c.Node || !a.IsValid() || a == c.Address {
-			return fmt.Errorf("start gossip: node %q with address %s cannot be a peer of %s with %s", name, a, c.Node, c.Address)
+	return c.checkAddresses()
+}
+
+// checkAddresses sees to it that an address tells which node it is, and that
+// there is a path to each node.
+func (c *Config) checkAddresses() error {
+	owner := map[netip.Addr]string{}
+	claim := func(node string, list []netip.Addr) error {
+		for _, a := range list {
+			if !a.IsValid() || a.IsUnspecified() {
+				return fmt.Errorf("set up gossip: node %s cannot have %s as an address of its own", node, a)
+			}
+			if other, taken := owner[a.Unmap()]; taken {
+				return fmt.Errorf("set up gossip: %s is an address of %s and cannot be one of %s too", a, other, node)
+			}
+			owner[a.Unmap()] = node
+		}
+		return nil
+	}
+	if err := claim(c.Node, c.Addresses); err != nil {
+		return err
+	}
+	for name, list := range c.Peers {
+		if name == "" || len(name) > maxName || name == c.Node {
+			return fmt.Errorf("set up gossip: a node named %q cannot be a peer of %s", name, c.Node)
+		}
+		if err := claim(name, list); err != nil {
+			return err
+		}
+		if len(pairs(c.Addresses, list)) == 0 {
+			return fmt.Errorf("set up gossip: %s with %v has no way to %s with %v: each needs an address of the same family", c.Node, c.Addresses, name, list)
 		}
 	}
 	return nil
+}
+
+// sameCluster tells whether memberlist can go on when c becomes to.
+func (c *Config) sameCluster(to *Config) bool {
+	return c.ClusterLabel == to.ClusterLabel && slices.EqualFunc(c.Keys, to.Keys, bytes.Equal)
 }
 
 // A node that dies is a member no more after about 1.1 s. VRRP is faster, and
@@ -64,14 +99,15 @@ const (
 )
 
 // library returns memberlist's settings. The rest is that of its LAN profile.
-func (g *Gossip) library(t *transport) (*memberlist.Config, error) {
-	ring, err := memberlist.NewKeyring(g.cfg.Keys, g.cfg.Keys[0])
+func (g *Gossip) library(cfg *Config, t *transport, d *delegate) (*memberlist.Config, error) {
+	ring, err := memberlist.NewKeyring(cfg.Keys, cfg.Keys[0])
 	if err != nil {
 		return nil, fmt.Errorf("use gossip keys: %w", err)
 	}
 	c := memberlist.DefaultLANConfig()
-	c.Name, c.Label, c.Keyring, c.Transport = g.cfg.Node, g.cfg.ClusterLabel, ring, t
-	c.BindAddr, c.BindPort = g.cfg.Address.String(), g.cfg.Port
+	c.Name, c.Label, c.Keyring, c.Transport = g.node, cfg.ClusterLabel, ring, t
+	c.RequireNodeNames = true // the transport goes by names
+	c.BindAddr, c.BindPort = nominal(g.node).String(), nominalPort
 	c.AdvertiseAddr, c.AdvertisePort = c.BindAddr, c.BindPort
 	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = true, true
 	c.EnableCompression = false // 64 KiB of tables for every ping
@@ -81,7 +117,6 @@ func (g *Gossip) library(t *transport) (*memberlist.Config, error) {
 	c.GossipInterval = 500 * time.Millisecond
 	c.TCPTimeout = streamTimeout
 	c.PushPullInterval = 5 * time.Second
-	d := &delegate{g}
 	c.Delegate, c.Events, c.Alive = d, d, d
 	c.Logger = libraryLog(g.log)
 	return c, nil

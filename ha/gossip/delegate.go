@@ -27,26 +27,22 @@ func (d *delegate) NodeMeta(int) []byte { return nil }
 // word, and waits for the next gossip round.
 func (d *delegate) GetBroadcasts(int, int) [][]byte { return nil }
 
-// NotifyAlive refuses nodes that the file does not have, and known names at
-// other addresses.
+// NotifyAlive refuses nodes that the file does not have. The address is the
+// nominal one: where a node really is, only the file tells.
 func (d *delegate) NotifyAlive(n *memberlist.Node) error {
 	addr, ok := netip.AddrFromSlice(n.Addr)
-	at := netip.AddrPortFrom(addr.Unmap(), n.Port)
-	if ok && n.Name == d.g.cfg.Node && at == d.g.self {
+	if ok && (n.Name == d.g.node || d.g.roster.Load().peers[n.Name] != nil) && addr == nominal(n.Name) && n.Port == nominalPort {
 		return nil
 	}
-	if p, known := d.g.peers[n.Name]; ok && known && at == p.at {
-		return nil
-	}
-	d.g.drop(DropSender, addr.Unmap())
-	return fmt.Errorf("the file has no node %s at %s", n.Name, at)
+	d.g.drop(DropSender, netip.Addr{})
+	return fmt.Errorf("the file has no node %s at %s port %d", n.Name, addr, n.Port)
 }
 
 // NotifyJoin is called when a node becomes a member.
-func (d *delegate) NotifyJoin(n *memberlist.Node) { d.g.member(n.Name, true) }
+func (d *delegate) NotifyJoin(n *memberlist.Node) { d.g.member(d, n.Name, true) }
 
 // NotifyLeave is called when a member leaves or is found dead.
-func (d *delegate) NotifyLeave(n *memberlist.Node) { d.g.member(n.Name, false) }
+func (d *delegate) NotifyLeave(n *memberlist.Node) { d.g.member(d, n.Name, false) }
 
 // NotifyUpdate is called when a node's meta data change: there are none.
 func (d *delegate) NotifyUpdate(*memberlist.Node) {}

@@ -2,16 +2,12 @@ package gossip
 
 import (
 	"cmp"
-	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -20,10 +16,11 @@ import (
 // Gossip is this node's part in the talk of its cluster. Its methods may be
 // called from any goroutine, before Run, during it and after it.
 type Gossip struct {
-	cfg   Config
-	log   *slog.Logger
-	self  netip.AddrPort
-	peers map[string]*peer // never changes
+	node    string
+	handler func(Event)
+	log     *slog.Logger
+	roster  atomic.Pointer[roster] // replaced whole by Configure
+	changed chan struct{}          // the roster was
 
 	payload atomic.Pointer[[]byte] // what Publish gave last
 	states  atomic.Uint64          // snapshots numbered so far
@@ -31,8 +28,10 @@ type Gossip struct {
 	life    atomic.Uint64          // this run, as others know it
 	list    atomic.Pointer[memberlist.Memberlist]
 
-	mu       sync.Mutex // the receiving side, and the order of Handler's events
-	lives    []uint64   // all values that life had
+	mu       sync.Mutex      // the receiving side, and the order of Handler's events
+	lives    []uint64        // all values that life had
+	follows  *delegate       // whose word on members counts
+	members  map[string]bool // by its word
 	counters map[string]uint64
 	lastDrop map[string]time.Time
 	done     bool // Run has ended: no more events
@@ -41,92 +40,40 @@ type Gossip struct {
 // New returns a Gossip that does nothing until Run.
 func New(cfg Config) *Gossip {
 	g := &Gossip{
-		cfg:      cfg,
+		node:     cfg.Node,
+		handler:  cfg.Handler,
 		log:      cmp.Or(cfg.Log, slog.New(slog.DiscardHandler)),
-		self:     netip.AddrPortFrom(cfg.Address.Unmap(), uint16(cfg.Port)),
-		peers:    map[string]*peer{},
+		changed:  make(chan struct{}, 1),
 		counters: map[string]uint64{DropKey: 0, DropGarbage: 0, DropSender: 0},
 		lastDrop: map[string]time.Time{},
 	}
 	g.begin(uint64(time.Now().UnixNano()))
-	for name, a := range cfg.Peers {
-		g.peers[name] = newPeer(name, netip.AddrPortFrom(a.Unmap(), uint16(cfg.Port)))
-	}
+	g.roster.Store(newRoster(cfg, nil))
 	return g
 }
 
 // String names the task.
 func (g *Gossip) String() string { return "gossip" }
 
-// Run takes part until ctx ends, then leaves, which takes a second at most. It
-// waits for an address that is not on this machine yet; it returns an error
-// for a port that is taken, and for a Config that cannot work.
-func (g *Gossip) Run(ctx context.Context) error {
-	if err := g.cfg.check(); err != nil {
+// Configure changes the addresses, port, peers, cluster label and keys to those
+// of cfg; node, handler and log stay. What is the same in both goes on
+// undisturbed: sockets stay open, members stay members. A peer that is no
+// longer named is forgotten (Member, down) and its packets are dropped as those
+// of a stranger. Another label or other keys end all memberships and begin them
+// anew. The error says what of cfg cannot work; then nothing has changed. It
+// does not wait for sockets, and must not be called by Handler.
+func (g *Gossip) Configure(cfg Config) error {
+	cfg.Node, cfg.Handler, cfg.Log = g.node, g.handler, g.log
+	if err := cfg.check(); err != nil {
 		return err
 	}
-	t, err := g.listen(ctx)
-	if t == nil {
-		return err
+	for old := g.roster.Load(); !g.roster.CompareAndSwap(old, newRoster(cfg, old)); old = g.roster.Load() {
 	}
-	settings, err := g.library(t)
-	if err != nil {
-		return errors.Join(err, t.Shutdown())
+	select {
+	case g.changed <- struct{}{}:
+	default:
 	}
-	list, err := memberlist.Create(settings)
-	if err != nil {
-		return errors.Join(fmt.Errorf("start memberlist: %w", err), t.Shutdown())
-	}
-	g.list.Store(list)
-	var wg sync.WaitGroup
-	for _, p := range g.peers {
-		wg.Go(func() { g.tend(ctx, p) })
-		wg.Go(func() { g.deliver(ctx, p) })
-	}
-	<-ctx.Done()
-	wg.Wait()
-	if err := list.Leave(leaveWithin); err != nil {
-		g.log.Debug("leave", "error", err)
-	}
-	g.list.Store(nil)
-	g.mu.Lock()
-	g.done = true
-	g.mu.Unlock()
-	return list.Shutdown()
-}
-
-// listen opens the sockets. Both results are nil if ctx ended before.
-func (g *Gossip) listen(ctx context.Context) (*transport, error) {
-	seals, err := newSeals(g.cfg.ClusterLabel, g.cfg.Keys)
-	if err != nil {
-		return nil, err
-	}
-	t := &transport{local: g.self, nodes: map[netip.Addr]bool{}, seals: seals, drop: g.drop, log: g.log}
-	for _, p := range g.peers {
-		t.nodes[p.at.Addr()] = true
-	}
-	for waiting := false; ; {
-		err := t.listen(ctx)
-		switch {
-		case err == nil:
-			g.log.Info("gossip listens", "address", g.self)
-			return t, nil
-		case ctx.Err() != nil:
-			return nil, nil
-		case errors.Is(err, syscall.EADDRINUSE):
-			return nil, fmt.Errorf("listen for gossip on %s: another program has this port; stop it, or give ports.gossip another value in every node's file: %w", g.self, err)
-		case !notYet(err):
-			return nil, err
-		case !waiting:
-			g.log.Warn("waiting for this node's address to be set on a device of this machine", "address", g.self.Addr())
-			waiting = true
-		}
-		select {
-		case <-ctx.Done():
-			return nil, nil
-		case <-time.After(bindEvery):
-		}
-	}
+	return nil
 }
 
 // Publish makes payload the snapshot of this node: it goes to all members at
@@ -139,7 +86,7 @@ func (g *Gossip) Publish(payload []byte) {
 		return
 	}
 	g.payload.Store(&payload)
-	for _, p := range g.peers {
+	for _, p := range g.roster.Load().peers {
 		p.wake()
 	}
 }
@@ -150,8 +97,8 @@ func (g *Gossip) Members() []string {
 	if g.list.Load() == nil {
 		return nil
 	}
-	names := []string{g.cfg.Node}
-	for name, p := range g.peers {
+	names := []string{g.node}
+	for name, p := range g.roster.Load().peers {
 		if p.up.Load() {
 			names = append(names, name)
 		}
@@ -181,16 +128,48 @@ func (g *Gossip) drop(reason string, source netip.Addr) {
 	}
 }
 
-// member tells of a node that came or went.
-func (g *Gossip) member(name string, up bool) {
-	p, ok := g.peers[name]
-	if !ok { // this node
-		return
-	}
+// follow begins with no members. From a memberlist that has ended a word may
+// still come.
+func (g *Gossip) follow(d *delegate) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.follows, g.members = d, map[string]bool{}
+}
+
+// member notes that memberlist found a node or lost it, and tells of it.
+func (g *Gossip) member(d *delegate, name string, up bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if d != g.follows {
+		return
+	}
+	g.members[name] = up
+	if p := g.roster.Load().peers[name]; p != nil { // else this node, or one that was removed
+		g.setUp(p, up)
+	}
+}
+
+// greet makes a peer up that memberlist knew before Configure brought it.
+func (g *Gossip) greet(p *peer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.setUp(p, g.members[p.name])
+}
+
+// forget makes a peer down that is no longer named.
+func (g *Gossip) forget(p *peer) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if again := g.roster.Load().peers[p.name]; again != nil && again != p && again.up.Load() {
+		p.up.Store(false) // it was named again, and told of as up
+	}
+	g.setUp(p, false)
+}
+
+// setUp tells of a change; mu is held.
+func (g *Gossip) setUp(p *peer, up bool) {
 	if p.up.Swap(up) != up {
-		g.tell(Member{Node: name, Up: up})
+		g.tell(Member{Node: p.name, Up: up})
 	}
 	p.wake()
 }
@@ -198,6 +177,6 @@ func (g *Gossip) member(name string, up bool) {
 // tell hands an event over; mu is held, so events keep their order.
 func (g *Gossip) tell(e Event) {
 	if !g.done {
-		g.cfg.Handler(e)
+		g.handler(e)
 	}
 }

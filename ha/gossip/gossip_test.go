@@ -113,7 +113,7 @@ func TestMessageReachesNodeThatIsNoMember(t *testing.T) {
 	b := s.prepare(s.config(2, 2))
 	b.run()
 	await(t, "running", func() bool { return b.list.Load() != nil })
-	a.peers["r2"].up.Store(false) // whatever memberlist thinks by now
+	a.roster.Load().peers["r2"].up.Store(false) // whatever memberlist thinks by now
 	if err := a.Send(context.Background(), "r2", "yield", []byte("x")); err != nil {
 		t.Fatal(err)
 	}

@@ -97,12 +97,12 @@ func (s *site) addr(i int) netip.Addr {
 // config is that of node r<i> in a cluster of r1…r<n>.
 func (s *site) config(i, n int) Config {
 	c := Config{
-		Node: fmt.Sprintf("r%d", i), Address: s.addr(i), Port: s.port,
-		Peers: map[string]netip.Addr{}, Keys: [][]byte{keyA}, ClusterLabel: "home",
+		Node: fmt.Sprintf("r%d", i), Addresses: []netip.Addr{s.addr(i)}, Port: s.port,
+		Peers: map[string][]netip.Addr{}, Keys: [][]byte{keyA}, ClusterLabel: "home",
 	}
 	for j := 1; j <= n; j++ {
 		if j != i {
-			c.Peers[fmt.Sprintf("r%d", j)] = s.addr(j)
+			c.Peers[fmt.Sprintf("r%d", j)] = []netip.Addr{s.addr(j)}
 		}
 	}
 	return c
@@ -157,10 +157,10 @@ func (n *node) end() time.Duration {
 	case err := <-n.err:
 		n.err <- nil // for the next call
 		if err != nil {
-			n.t.Errorf("%s: %v", n.cfg.Node, err)
+			n.t.Errorf("%s: %v", n.node, err)
 		}
 	case <-time.After(5 * time.Second):
-		n.t.Errorf("%s does not end", n.cfg.Node)
+		n.t.Errorf("%s does not end", n.node)
 	}
 	return time.Since(begin)
 }
@@ -222,11 +222,11 @@ func (s *site) child(cfg Config) *exec.Cmd {
 	s.t.Helper()
 	raw, err := json.Marshal(struct {
 		Node, ClusterLabel string
-		Address            netip.Addr
+		Addresses          []netip.Addr
 		Port               int
-		Peers              map[string]netip.Addr
+		Peers              map[string][]netip.Addr
 		Keys               [][]byte
-	}{cfg.Node, cfg.ClusterLabel, cfg.Address, cfg.Port, cfg.Peers, cfg.Keys})
+	}{cfg.Node, cfg.ClusterLabel, cfg.Addresses, cfg.Port, cfg.Peers, cfg.Keys})
 	if err != nil {
 		s.t.Fatal(err)
 	}

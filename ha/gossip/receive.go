@@ -17,7 +17,7 @@ func (g *Gossip) receive(b []byte) {
 		g.drop(DropGarbage, netip.Addr{})
 		return
 	}
-	p := g.peers[e.From]
+	p := g.roster.Load().peers[e.From]
 	if p == nil {
 		g.log.Debug("received from a node that the file does not have", "node", e.From)
 		g.drop(DropSender, netip.Addr{})
@@ -45,7 +45,7 @@ func (g *Gossip) receive(b []byte) {
 // heardHere tells whether the sender of a snapshot has heard of this run. mu
 // is held.
 func (g *Gossip) heardHere(e *envelope) bool {
-	i := slices.IndexFunc(e.Heard, func(h heard) bool { return h.Node == g.cfg.Node })
+	i := slices.IndexFunc(e.Heard, func(h heard) bool { return h.Node == g.node })
 	if i < 0 {
 		return false
 	}
@@ -54,7 +54,7 @@ func (g *Gossip) heardHere(e *envelope) bool {
 		// It remembers a former run, begun when the clock was ahead of what it
 		// was when this one began.
 		g.begin(life + 1)
-		for _, p := range g.peers {
+		for _, p := range g.roster.Load().peers {
 			p.wake()
 		}
 		return false

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/memberlist"
+
 	"harouter/test/netlab"
 )
 
@@ -56,7 +58,7 @@ func TestGarbage(t *testing.T) {
 	s := newSite(t)
 	a, b := s.start(s.config(1, 2)), s.start(s.config(2, 2))
 	await(t, "met", func() bool { return a.hasMembers("r1", "r2")() && b.hasMembers("r1", "r2")() })
-	target := a.self.String()
+	target := netip.AddrPortFrom(s.addr(1), uint16(s.port)).String()
 	label := append([]byte{labelByte, 4}, "home"...)
 	random := func(n int) []byte {
 		r := make([]byte, n)
@@ -151,7 +153,7 @@ func TestStrangersWithOurKey(t *testing.T) {
 	await(t, "told", a.hasState("r2", []byte("true")))
 
 	double := s.config(2, 2) // the same name, elsewhere
-	double.Address = s.addr(9)
+	double.Addresses = []netip.Addr{s.addr(9)}
 	c := s.start(double)
 	c.Publish([]byte("false"))
 	unknown := s.config(8, 2)
@@ -178,25 +180,26 @@ func TestStrangersWithOurKey(t *testing.T) {
 func TestNotifyAliveRefuses(t *testing.T) {
 	t.Parallel()
 	g := New(Config{
-		Node: "r1", Address: netip.MustParseAddr("192.0.2.1"), Port: 7946,
-		Peers: map[string]netip.Addr{"r2": netip.MustParseAddr("192.0.2.2")}, Handler: func(Event) {},
+		Node: "r1", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, Port: 7946,
+		Peers: map[string][]netip.Addr{"r2": {netip.MustParseAddr("192.0.2.2")}}, Handler: func(Event) {},
 	})
 	for _, c := range []struct {
-		name, addr string
-		port       uint16
-		ok         bool
+		name string
+		at   netip.Addr
+		port uint16
+		ok   bool
 	}{
-		{"r1", "192.0.2.1", 7946, true},
-		{"r2", "192.0.2.2", 7946, true},
-		{"r2", "192.0.2.3", 7946, false},
-		{"r2", "192.0.2.2", 7947, false},
-		{"r1", "192.0.2.2", 7946, false},
-		{"r3", "192.0.2.2", 7946, false},
+		{"r1", nominal("r1"), nominalPort, true},
+		{"r2", nominal("r2"), nominalPort, true},
+		{"r2", netip.MustParseAddr("192.0.2.2"), nominalPort, false},
+		{"r2", nominal("r2"), 7946, false},
+		{"r1", nominal("r2"), nominalPort, false},
+		{"r3", nominal("r3"), nominalPort, false},
 	} {
 		before := g.Counters()[DropSender]
-		err := (&delegate{g}).NotifyAlive(memberNode(c.name, c.addr, c.port))
+		err := (&delegate{g}).NotifyAlive(&memberlist.Node{Name: c.name, Addr: c.at.AsSlice(), Port: c.port})
 		if (err == nil) != c.ok || (g.Counters()[DropSender] == before) != c.ok {
-			t.Errorf("%s at %s:%d: error %v, counters %v", c.name, c.addr, c.port, err, g.Counters())
+			t.Errorf("%s at %s port %d: error %v, counters %v", c.name, c.at, c.port, err, g.Counters())
 		}
 	}
 }
@@ -215,13 +218,18 @@ func TestRunRefuses(t *testing.T) {
 	}{
 		"port taken":    {func(*Config) {}, "another program has this port"},
 		"no node":       {func(c *Config) { c.Node = "" }, "node name"},
-		"no address":    {func(c *Config) { c.Address = netip.Addr{} }, "address of its own"},
+		"no address":    {func(c *Config) { c.Addresses = nil }, "address of its own"},
+		"address 0":     {func(c *Config) { c.Addresses[0] = netip.IPv4Unspecified() }, "address of its own"},
 		"port 0":        {func(c *Config) { c.Port = 0 }, "port 0"},
 		"no key":        {func(c *Config) { c.Keys = nil }, "a key is needed"},
 		"short key":     {func(c *Config) { c.Keys = [][]byte{keyA, keyB[:16]} }, "key 2 has 16 bytes"},
 		"no label":      {func(c *Config) { c.ClusterLabel = "" }, "cluster name"},
-		"peer is self":  {func(c *Config) { c.Peers["r1"] = s.addr(3) }, "cannot be a peer"},
-		"peer has ours": {func(c *Config) { c.Peers["r2"] = c.Address }, "cannot be a peer"},
+		"peer is self":  {func(c *Config) { c.Peers["r1"] = []netip.Addr{s.addr(3)} }, "cannot be a peer"},
+		"peer has ours": {func(c *Config) { c.Peers["r2"] = c.Addresses }, "cannot be one of"},
+		"peers share":   {func(c *Config) { c.Peers["r3"] = c.Peers["r2"] }, "cannot be one of"},
+		"twice":         {func(c *Config) { c.Addresses = append(c.Addresses, c.Addresses[0]) }, "cannot be one of"},
+		"no way":        {func(c *Config) { c.Peers["r2"] = []netip.Addr{netip.IPv6LinkLocalAllNodes()} }, "has no way to r2"},
+		"peer nowhere":  {func(c *Config) { c.Peers["r2"] = nil }, "has no way to r2"},
 	} {
 		cfg := s.config(1, 2)
 		cfg.Handler = func(Event) {}
@@ -239,7 +247,7 @@ func TestAddressThatComesLater(t *testing.T) {
 	netlab.Sh(t, "ip link set lo up")
 	s := &site{t: t, port: 7946}
 	cfg := s.config(1, 1)
-	cfg.Address = netip.MustParseAddr("192.0.2.1")
+	cfg.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
 	n := s.start(cfg)
 	select {
 	case err := <-n.err:
@@ -247,10 +255,19 @@ func TestAddressThatComesLater(t *testing.T) {
 	case <-time.After(2 * bindEvery):
 	}
 	netlab.Sh(t, "ip address add 192.0.2.1/32 dev lo")
-	await(t, "running", n.hasMembers("r1"))
+	await(t, "listening", func() bool {
+		conn, err := net.Dial("tcp", "192.0.2.1:7946")
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	if !n.hasMembers("r1")() {
+		t.Errorf("members: %v", n.Members())
+	}
 
 	// stopping while it waits
-	cfg.Address = netip.MustParseAddr("192.0.2.9")
+	cfg.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.9")}
 	w := s.start(cfg)
 	if took := w.end(); took > time.Second {
 		t.Errorf("stopping took %s", took)
@@ -265,8 +282,8 @@ func TestIPv6(t *testing.T) {
 	s := &site{t: t, port: 7946}
 	one, two := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 	first, second := s.config(1, 2), s.config(2, 2)
-	first.Address, first.Peers = one, map[string]netip.Addr{"r2": two}
-	second.Address, second.Peers = two, map[string]netip.Addr{"r1": one}
+	first.Addresses, first.Peers = []netip.Addr{one}, map[string][]netip.Addr{"r2": {two}}
+	second.Addresses, second.Peers = []netip.Addr{two}, map[string][]netip.Addr{"r1": {one}}
 	a, b := s.start(first), s.start(second)
 	for _, size := range []int{100, 5000} {
 		payload := make([]byte, size)

@@ -3,18 +3,12 @@ package gossip
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/hashicorp/memberlist"
 )
-
-func memberNode(name, addr string, port uint16) *memberlist.Node {
-	return &memberlist.Node{Name: name, Addr: net.IP(netip.MustParseAddr(addr).AsSlice()), Port: port}
-}
 
 // here is the life of the node that receives in TestReceive.
 const here = 1000
@@ -52,7 +46,7 @@ func TestReceive(t *testing.T) {
 	} {
 		var got []string
 		g := New(Config{
-			Node: "r1", Peers: map[string]netip.Addr{"r2": netip.MustParseAddr("192.0.2.2")},
+			Node: "r1", Peers: map[string][]netip.Addr{"r2": {netip.MustParseAddr("192.0.2.2")}},
 			Handler: func(e Event) {
 				switch e := e.(type) {
 				case State:

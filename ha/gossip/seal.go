@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
@@ -76,16 +77,31 @@ func (s *seals) open(sealed, authentic []byte) string {
 	return DropKey
 }
 
+// cutShort is why seals.stream drops a stream that began well and ended early.
+// It is no Drop reason: see transport.judge.
+const cutShort = "cut short"
+
+// whole tells whether b, which memberlist writes to a stream, is all of it.
+func (s *seals) whole(b []byte) bool {
+	n := 2 + len(s.label)
+	return len(b) >= n+streamHeader && int64(len(b)) >= int64(n+streamHeader)+int64(binary.BigEndian.Uint32(b[n+1:]))
+}
+
 // stream reads the one sealed message that opens a stream and returns all that
 // it read, or the reason to drop the stream. A stream that ends before its
 // first byte has neither.
 func (s *seals) stream(r io.Reader) (read []byte, drop string) {
 	n := 2 + len(s.label)
 	b := make([]byte, n+streamHeader, 4096)
-	if got, err := io.ReadFull(r, b); got == 0 {
+	header := append(append([]byte{labelByte, byte(len(s.label))}, s.label...), encryptByte)
+	got, err := io.ReadFull(r, b)
+	switch {
+	case got == 0:
 		return nil, ""
-	} else if err != nil || string(b[2:n]) != s.label || b[0] != labelByte || int(b[1]) != len(s.label) || b[n] != encryptByte {
+	case !bytes.HasPrefix(b, header[:min(got, len(header))]):
 		return nil, DropGarbage
+	case err != nil:
+		return nil, cutShort
 	}
 	length := int64(binary.BigEndian.Uint32(b[n+1:]))
 	if length < sealedMin || length > maxStream {
@@ -94,7 +110,7 @@ func (s *seals) stream(r io.Reader) (read []byte, drop string) {
 	// grows with what comes, not with what was claimed
 	rest, err := io.ReadAll(io.LimitReader(r, length))
 	if err != nil || int64(len(rest)) < length {
-		return nil, DropGarbage
+		return nil, cutShort
 	}
 	authentic := append(append([]byte{}, b[n:]...), s.label...)
 	if drop := s.open(rest, authentic); drop != "" {

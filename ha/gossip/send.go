@@ -12,16 +12,18 @@ import (
 // stay below maxStream.
 const maxPayload = 512 << 10
 
-// Send sends a direct message to a node of the file, member or not: as a
-// packet before it returns (about half a millisecond from handler to handler),
-// and once more over TCP in the background, in case the packet is lost. The
-// other side takes it once. The error says that it was not even tried; that
-// the message arrived, only an answer tells. ctx is looked at on entry only.
+// Send sends a direct message of at most 512 KiB to a node of the file, member
+// or not. Up to about a kilobyte it goes as a packet over each path before
+// Send returns (about half a millisecond from handler to handler), and once
+// more over TCP in the background, in case the packets are lost; what is larger
+// goes over TCP only. The other side takes it once. The error says that it was
+// not even tried, also of a larger one; that the message arrived, only an
+// answer tells. ctx is looked at on entry only. The payload is copied.
 func (g *Gossip) Send(ctx context.Context, node, kind string, payload []byte) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("send %s to %s: %w", kind, node, err)
 	}
-	p, list := g.peers[node], g.list.Load()
+	p, list := g.roster.Load().peers[node], g.list.Load()
 	switch {
 	case p == nil:
 		return fmt.Errorf("send %s to %s: no other node has this name", kind, node)
@@ -31,7 +33,7 @@ func (g *Gossip) Send(ctx context.Context, node, kind string, payload []byte) er
 		return fmt.Errorf("send %.20q to %s: %d and %d bytes are more than %d and %d", kind, node, len(kind), len(payload), maxName, maxPayload)
 	}
 	e := envelope{
-		Type: typeMessage, From: g.cfg.Node, Life: g.life.Load(), Seq: g.told.Add(1),
+		Type: typeMessage, From: g.node, Life: g.life.Load(), Seq: g.told.Add(1),
 		To: p.heard.Load(), Kind: kind, Payload: payload,
 	}
 	b := e.appendTo(nil)
@@ -51,7 +53,7 @@ func (g *Gossip) sendPacket(list *memberlist.Memberlist, p *peer, b []byte) erro
 	if len(b) > packetLimit {
 		return fmt.Errorf("%d bytes are too large for a packet", len(b))
 	}
-	return list.SendToAddress(memberlist.Address{Name: p.name, Addr: p.at.String()}, b)
+	return list.SendBestEffort(p.node, b)
 }
 
 const (
@@ -61,8 +63,7 @@ const (
 
 // deliver sends the reliable copies of direct messages to one node, until ctx
 // ends and then those that still wait.
-func (g *Gossip) deliver(ctx context.Context, p *peer) {
-	list := g.list.Load()
+func (g *Gossip) deliver(ctx context.Context, list *memberlist.Memberlist, p *peer) {
 	for {
 		select {
 		case b := <-p.outbox:

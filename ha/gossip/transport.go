@@ -4,28 +4,30 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/hashicorp/memberlist"
 )
 
-// transport is memberlist's way to the network: the UDP and TCP sockets of
-// this node's address. It lets in only what is sealed with a key of the
-// cluster and comes from a node's address.
+// transport is memberlist's way to the network. It goes by the names of nodes:
+// packets go over all paths to a node, a stream over the first that answers.
+// It lets in only what is sealed with a key of the cluster and comes from a
+// node's address, and each packet once.
 type transport struct {
-	local   netip.AddrPort
-	nodes   map[netip.Addr]bool // addresses of the other nodes
+	roster  *atomic.Pointer[roster]
+	sockets atomic.Pointer[map[netip.AddrPort]*socket] // replaced whole by bind
 	seals   *seals
 	drop    func(reason string, source netip.Addr)
 	log     *slog.Logger
-	udp     *net.UDPConn
-	tcp     *net.TCPListener
+	refused map[netip.AddrPort]string // own addresses without a socket, and why; only bind looks
+	recent  *recent
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 	closing chan struct{}
@@ -36,137 +38,84 @@ type transport struct {
 }
 
 const (
-	streamTimeout = 400 * time.Millisecond // for connecting, and for the first message to come in
 	nodeSlots     = 32
 	strangerSlots = 8
 )
 
-// listen opens the sockets. The error wraps EADDRNOTAVAIL while the address is
-// not on this machine, and EADDRINUSE if the port is taken.
-func (t *transport) listen(ctx context.Context) error {
-	var lc net.ListenConfig
-	tcp, err := lc.Listen(ctx, "tcp", t.local.String())
+func newTransport(g *Gossip, cfg *Config) (*transport, error) {
+	seals, err := newSeals(cfg.ClusterLabel, cfg.Keys)
 	if err != nil {
-		return fmt.Errorf("listen for gossip: %w", err)
+		return nil, err
 	}
-	udp, err := lc.ListenPacket(ctx, "udp", t.local.String())
-	if err != nil {
-		tcp.Close()
-		return fmt.Errorf("listen for gossip: %w", err)
+	t := &transport{
+		roster: &g.roster, seals: seals, drop: g.drop, log: g.log,
+		refused: map[netip.AddrPort]string{},
+		recent:  newRecent(),
+		packets: make(chan *memberlist.Packet), streams: make(chan net.Conn),
+		closing: make(chan struct{}),
+		ofNodes: make(chan struct{}, nodeSlots), ofStrangers: make(chan struct{}, strangerSlots),
 	}
-	t.tcp, t.udp = tcp.(*net.TCPListener), udp.(*net.UDPConn)
-	// A burst while this process does not run is kept; less than asked is fine.
-	t.udp.SetReadBuffer(1 << 20)
-	t.packets, t.streams = make(chan *memberlist.Packet), make(chan net.Conn)
-	t.closing = make(chan struct{})
-	t.ofNodes, t.ofStrangers = make(chan struct{}, nodeSlots), make(chan struct{}, strangerSlots)
-	t.wg.Go(t.readPackets)
-	t.wg.Go(t.acceptStreams)
-	return nil
+	t.sockets.Store(&map[netip.AddrPort]*socket{})
+	return t, nil
 }
 
-func (t *transport) readPackets() {
-	buf := make([]byte, 64<<10)
-	for {
-		n, from, err := t.udp.ReadFromUDPAddrPort(buf)
-		at := time.Now()
-		if err != nil {
-			if !t.pause(err, "read packet") {
-				return
-			}
+// bind opens the sockets that are missing for own addresses, and closes those
+// of other addresses. Missing tells that not all could be opened: an address
+// comes with its device. The error is of the first port that is taken, or of
+// sockets that cannot be had; the others are open all the same.
+func (t *transport) bind(ctx context.Context, r *roster) (missing bool, err error) {
+	have := maps.Clone(*t.sockets.Load())
+	want := map[netip.AddrPort]bool{}
+	for _, a := range r.addresses {
+		at := netip.AddrPortFrom(a, r.port)
+		want[at] = true
+		if have[at] != nil {
 			continue
 		}
-		source := from.Addr().Unmap()
-		reason := t.seals.packet(buf[:n])
-		if reason == "" && !t.nodes[source] {
-			reason = DropSender
-		}
-		if reason != "" {
-			t.drop(reason, source)
+		s, openErr := t.open(ctx, at)
+		if openErr == nil {
+			have[at] = s
+			delete(t.refused, at)
+			t.log.Info("gossip listens", "address", at)
 			continue
 		}
-		packet := &memberlist.Packet{Buf: append([]byte(nil), buf[:n]...), From: net.UDPAddrFromAddrPort(from), Timestamp: at}
-		select {
-		case t.packets <- packet:
-		case <-t.closing:
-			return
-		}
-	}
-}
-
-func (t *transport) acceptStreams() {
-	for {
-		conn, err := t.tcp.AcceptTCP()
-		if err != nil {
-			if !t.pause(err, "accept stream") {
-				return
-			}
-			continue
-		}
-		source := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap()
-		slots := t.ofStrangers
-		if t.nodes[source] {
-			slots = t.ofNodes
-		}
-		select {
-		case slots <- struct{}{}:
+		missing = true
+		switch {
+		case errors.Is(openErr, syscall.EADDRINUSE):
+			openErr = fmt.Errorf("listen for gossip on %s: another program has this port; stop it, or give ports.gossip another value in every node's file: %w", at, openErr)
+			err = errors.Join(err, openErr)
+		case errors.Is(openErr, syscall.EADDRNOTAVAIL):
+			openErr = fmt.Errorf("no device of this machine has it yet: %w", openErr)
 		default:
-			conn.Close()
-			t.drop(DropGarbage, source)
-			continue
+			err = errors.Join(err, openErr)
 		}
-		t.wg.Go(func() {
-			defer func() { <-slots }()
-			t.judge(conn, source)
-		})
-	}
-}
-
-// judge reads the first message of a stream and hands the stream on if that
-// is authentic.
-func (t *transport) judge(conn net.Conn, source netip.Addr) {
-	conn.SetDeadline(time.Now().Add(streamTimeout))
-	read, reason := t.seals.stream(conn)
-	if read != nil && !t.nodes[source] {
-		reason = DropSender
-	}
-	if read == nil || reason != "" {
-		conn.Close()
-		if reason != "" {
-			t.drop(reason, source)
+		if t.refused[at] != openErr.Error() {
+			t.refused[at] = openErr.Error()
+			t.log.Warn("gossip cannot listen on an address of this node now", "address", at, "error", openErr)
 		}
-		return
 	}
-	select {
-	case t.streams <- &judged{Conn: conn, read: read}:
-	case <-t.closing:
-		conn.Close()
+	var gone []*socket
+	for at, s := range have {
+		if !want[at] {
+			gone = append(gone, s)
+			delete(have, at)
+			t.log.Info("gossip listens no longer", "address", at)
+		}
 	}
+	t.sockets.Store(&have)
+	for _, s := range gone {
+		if err := s.close(); err != nil {
+			t.log.Debug("close", "address", s.at, "error", err)
+		}
+	}
+	return missing, err
 }
 
-// judged is a stream whose one message was read and found authentic. More
-// than that is not read.
-type judged struct {
-	net.Conn
-	read []byte
-}
-
-func (j *judged) Read(b []byte) (int, error) {
-	if len(j.read) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(b, j.read)
-	j.read = j.read[n:]
-	return n, nil
-}
-
-// pause waits a moment after a socket error; false means that the transport
-// is closing.
+// pause waits a moment after a socket error; false means that the socket or
+// the transport is closed.
 func (t *transport) pause(err error, doing string) bool {
-	select {
-	case <-t.closing:
+	if errors.Is(err, net.ErrClosed) {
 		return false
-	default:
 	}
 	t.log.Debug(doing, "error", err)
 	select {
@@ -178,24 +127,47 @@ func (t *transport) pause(err error, doing string) bool {
 }
 
 // FinalAdvertiseAddr is part of memberlist's Transport.
-func (t *transport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
-	return t.local.Addr().AsSlice(), int(t.local.Port()), nil
+func (t *transport) FinalAdvertiseAddr(ip string, port int) (net.IP, int, error) {
+	return net.ParseIP(ip), port, nil
 }
 
-// WriteTo is part of memberlist's Transport.
-func (t *transport) WriteTo(b []byte, addr string) (time.Time, error) {
-	to, err := netip.ParseAddrPort(addr)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("send packet: %w", err)
-	}
-	_, err = t.udp.WriteToUDPAddrPort(b, to)
-	return time.Now(), err
-}
-
-// WriteToAddress is part of memberlist's NodeAwareTransport.
+// WriteToAddress is part of memberlist's NodeAwareTransport. It sends the
+// packet over all paths to the node. The error, if it could go over none, is
+// one by which memberlist knows that the node is out of reach.
 func (t *transport) WriteToAddress(b []byte, a memberlist.Address) (time.Time, error) {
-	return t.WriteTo(b, a.Addr)
+	r, sockets := t.roster.Load(), *t.sockets.Load()
+	var failed error = &net.OpError{Op: "write", Net: "udp", Err: fmt.Errorf("send to %s: no other node has this name", a.Name)}
+	sent := false
+	for _, p := range r.paths[a.Name] {
+		to := netip.AddrPortFrom(p.remote, r.port)
+		s := sockets[netip.AddrPortFrom(p.local, r.port)]
+		if s == nil {
+			failed = &net.OpError{Op: "write", Net: "udp", Addr: net.UDPAddrFromAddrPort(to), Err: syscall.EADDRNOTAVAIL}
+		} else if err := s.write(b, to); err != nil {
+			failed = err
+		} else {
+			sent = true
+		}
+	}
+	if sent {
+		failed = nil
+	}
+	return time.Now(), failed
 }
+
+// DialAddressTimeout is part of memberlist's NodeAwareTransport. The stream
+// begins when its message is written.
+func (t *transport) DialAddressTimeout(a memberlist.Address, _ time.Duration) (net.Conn, error) {
+	return &outgoing{t: t, node: a.Name}, nil
+}
+
+var errNameless = errors.New("gossip goes by the names of nodes")
+
+// WriteTo is part of memberlist's Transport, which must not use it.
+func (t *transport) WriteTo([]byte, string) (time.Time, error) { return time.Time{}, errNameless }
+
+// DialTimeout is part of memberlist's Transport, which must not use it.
+func (t *transport) DialTimeout(string, time.Duration) (net.Conn, error) { return nil, errNameless }
 
 // PacketCh is part of memberlist's Transport.
 func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
@@ -203,33 +175,14 @@ func (t *transport) PacketCh() <-chan *memberlist.Packet { return t.packets }
 // StreamCh is part of memberlist's Transport.
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
-// DialTimeout is part of memberlist's Transport. The stream comes from this
-// node's own address, as the other side demands, and never blocks for longer
-// than twice the timeout in all.
-func (t *transport) DialTimeout(addr string, timeout time.Duration) (net.Conn, error) {
-	d := net.Dialer{Timeout: timeout, LocalAddr: &net.TCPAddr{IP: t.local.Addr().AsSlice()}}
-	conn, err := d.Dial("tcp", addr)
-	if err != nil {
-		return nil, err
-	}
-	conn.SetDeadline(time.Now().Add(timeout))
-	return conn, nil
-}
-
-// DialAddressTimeout is part of memberlist's NodeAwareTransport.
-func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	return t.DialTimeout(a.Addr, timeout)
-}
-
 // Shutdown is part of memberlist's Transport: it closes the sockets and waits
 // for all that reads from them. memberlist calls it once.
 func (t *transport) Shutdown() error {
 	close(t.closing)
-	err := errors.Join(t.tcp.Close(), t.udp.Close())
+	var err error
+	for _, s := range *t.sockets.Load() {
+		err = errors.Join(err, s.close())
+	}
 	t.wg.Wait()
 	return err
 }
-
-// notYet tells whether listening may succeed later: the address comes with
-// its device.
-func notYet(err error) bool { return errors.Is(err, syscall.EADDRNOTAVAIL) }
