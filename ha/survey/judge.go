@@ -35,6 +35,7 @@ type Device struct {
 	Use     Use
 	Why     string       // in words for a person
 	Address netip.Prefix // its IPv4 address with the length of the network; the zero value: none
+	Further []netip.Addr // its other IPv4 addresses
 	Gateway netip.Addr   // of the best default route over it; the zero value: none
 	// Dynamic says that address or route came from a lease or from a link, so
 	// that they may be others tomorrow.

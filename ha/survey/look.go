@@ -37,7 +37,7 @@ func Look() ([]Device, error) {
 		if m := byIndex[a.MasterIndex]; m != nil && m.Type() != "vrf" {
 			s.part = m.Attrs().Name
 		}
-		if s.Address, s.Dynamic, err = address(l); err != nil {
+		if err := s.addresses(l); err != nil {
 			return nil, err
 		}
 		if r, ok := routes[a.Index]; ok {
@@ -50,25 +50,28 @@ func Look() ([]Device, error) {
 	return all, nil
 }
 
-// address is the first that other machines can use: no second one of a network,
-// none that stays on the link.
-func address(l netlink.Link) (p netip.Prefix, dynamic bool, err error) {
+// addresses reads those of a device. The one that counts is the first that other
+// machines can use: no second one of a network, none that stays on the link.
+func (s *seen) addresses(l netlink.Link) error {
 	addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
 	switch {
 	case errors.Is(err, unix.ENODEV): // it went since
-		return netip.Prefix{}, false, nil
+		return nil
 	case err != nil:
-		return netip.Prefix{}, false, fmt.Errorf("read the addresses of %s: %w", l.Attrs().Name, err)
+		return fmt.Errorf("read the addresses of %s: %w", l.Attrs().Name, err)
 	}
 	for _, a := range addrs {
 		ip, ok := netip.AddrFromSlice(a.IP)
-		if ip = ip.Unmap(); !ok || ip.IsLinkLocalUnicast() || a.Flags&unix.IFA_F_SECONDARY != 0 {
-			continue
+		switch ip = ip.Unmap(); {
+		case !ok:
+		case s.Address.IsValid(), ip.IsLinkLocalUnicast(), a.Flags&unix.IFA_F_SECONDARY != 0:
+			s.Further = append(s.Further, ip)
+		default:
+			bits, _ := a.Mask.Size()
+			s.Address, s.Dynamic = netip.PrefixFrom(ip, bits), a.Flags&unix.IFA_F_PERMANENT == 0
 		}
-		bits, _ := a.Mask.Size()
-		return netip.PrefixFrom(ip, bits), a.Flags&unix.IFA_F_PERMANENT == 0, nil
 	}
-	return netip.Prefix{}, false, nil
+	return nil
 }
 
 type route struct {
