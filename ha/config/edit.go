@@ -188,8 +188,8 @@ func (l *layout) insert(n Node) []change {
 	} else {
 		text += entryText(n)
 	}
-	if last > 0 && l.blankBefore(key) {
-		text = nl + text
+	if last > 0 && l.blankBefore(key) && (end == len(l.text) || l.rest(end) == "") {
+		text = nl + text // these nodes stand apart from each other
 	}
 	if strings.HasSuffix(l.text[:end], "\n") {
 		return []change{{end, end, text + nl}}

@@ -2,6 +2,8 @@ package config
 
 import (
 	"bytes"
+	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -220,6 +222,89 @@ func TestEditSamples(t *testing.T) {
 				t.Errorf("%s: %v", path, err)
 			}
 		}
+	}
+}
+
+// layoutOf writes a file of n nodes as some person might.
+func layoutOf(r *rand.Rand, n int) string {
+	nl := pick(r, "\n", "\r\n")
+	note := func() string { return pick(r, "", "", " # it's {a, \"b\"}, #c", "   #") }
+	lines := func(indent string) (s string) { // that belong to nobody
+		for range r.IntN(3) {
+			s += pick(r, "", "  ", indent+"# a: {b}", "  # c, }", "# d") + nl
+		}
+		return s
+	}
+	flow, block := r.IntN(2) == 0, r.IntN(2) == 0
+	step := strings.Repeat(" ", 1+r.IntN(5))
+	var b strings.Builder
+	b.WriteString(lines("") + "cluster: home" + nl + pick(r, "nodes", "'nodes'") + ":")
+	if flow {
+		b.WriteString(" {" + pick(r, "", " ", note()+nl+step))
+	} else {
+		b.WriteString(note() + nl)
+	}
+	for i := range n {
+		name, last := pick(r, "r%d", "'r%d'", "\"r%d\""), i == n-1
+		name = fmt.Sprintf(name, i)
+		entry := fmt.Sprintf("{address: 192.0.2.%d%s}", i+1, pick(r, "", ", priority: 9", ","+nl+step+step+"devices: {} ", ", "))
+		switch {
+		case flow:
+			b.WriteString(name + ": " + entry)
+			if !last || r.IntN(3) == 0 {
+				b.WriteString(pick(r, ",", " ,"))
+			}
+			if !last || r.IntN(2) == 0 {
+				b.WriteString(pick(r, " ", note()+nl+step, note()+nl+lines(step)+step))
+			}
+		case block:
+			b.WriteString(lines(step) + step + name + ":" + note() + nl + lines(step+step))
+			b.WriteString(step + "  address: " + fmt.Sprintf("192.0.2.%d", i+1) + note() + nl)
+		default:
+			b.WriteString(lines(step) + step + name + ": " + entry + note() + nl)
+		}
+	}
+	if flow {
+		b.WriteString("}" + note() + nl)
+	}
+	b.WriteString(lines(step) + pick(r, "", "vrrp: {}"+nl, "ports:"+nl+" gossip: 1"))
+	return strings.TrimRight(b.String(), pick(r, "", "\r\n"))
+}
+
+func pick(r *rand.Rand, words ...string) string { return words[r.IntN(len(words))] }
+
+// TestEditAnyLayout: in files of every shape, adding and removing a node gives
+// the file back, removing any node leaves a valid file, and no comment is lost
+// with the addition.
+func TestEditAnyLayout(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	edited := 0
+	for range 3_000 {
+		text := layoutOf(r, 1+r.IntN(3))
+		c, _ := Parse("x", []byte(text))
+		if c == nil {
+			continue
+		}
+		added, err := AddNode([]byte(text), r9)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, text)
+		}
+		if a, b := strings.Count(text, "#"), strings.Count(string(added), "#"); a != b {
+			t.Fatalf("comments: %d, then %d\n%s\n%s", a, b, text, added)
+		}
+		back, err := RemoveNode(added, "r9")
+		if err != nil || string(back) != text {
+			t.Fatalf("%v\n%s\nthen\n%s\nthen\n%s", err, text, added, back)
+		}
+		for _, n := range c.Nodes {
+			if out, err := RemoveNode([]byte(text), n.Name); len(c.Nodes) > 1 && err != nil {
+				t.Fatalf("%s: %v\n%s\n%s", n.Name, err, text, out)
+			}
+		}
+		edited++
+	}
+	if edited < 1_500 {
+		t.Errorf("only %d of the files were valid", edited)
 	}
 }
 
