@@ -85,13 +85,15 @@ func (d *decoder) check(c *Config) {
 	}
 }
 
+var article = map[string]string{"lan": "a lan", "uplink": "an uplink"}
+
 // checkNames: lans and uplinks share one set of names (nodes.N.devices).
 func (d *decoder) checkNames() {
 	first := map[string]linkFact{}
 	for _, l := range d.facts.links {
 		if was, ok := first[l.name]; ok && l.name != "" {
-			d.fail(l.named, "%ss: the name %s is that of a %s in line %d too; allowed: a different name for each lan and uplink",
-				l.kind, l.name, was.kind, was.named.line)
+			d.fail(l.named, "%ss: the name %s is that of %s in line %d too; allowed: a different name for each lan and uplink",
+				l.kind, l.name, article[was.kind], was.named.line)
 			continue
 		}
 		first[l.name] = l
@@ -226,11 +228,13 @@ func (d *decoder) checkGateways() {
 	}
 }
 
-// checkNodes: an address on a lan is no path of its own.
+// checkNodes: a node all of whose addresses are on lans or uplinks has no path
+// of its own.
 func (d *decoder) checkNodes(c *Config) {
 	if len(c.Nodes) < 2 {
 		return
 	}
+	apart := map[string]bool{} // has a path of its own
 	for _, cl := range d.facts.owned {
 		if !strings.HasPrefix(cl.who, "node ") {
 			continue
@@ -238,13 +242,24 @@ func (d *decoder) checkNodes(c *Config) {
 		if cl.addr.IsLoopback() {
 			d.fail(cl.v, "%s: %s is reached by no other node; allowed: an address that the others reach", cl.who, cl.addr)
 		}
-		for _, n := range d.facts.nets {
-			if n.prefix.Contains(cl.addr) {
-				d.warn(cl.v, "%s: %s lies in the network of %s: when that fails the nodes lose each other there too, so there is one witness less", cl.who, cl.addr, n.link)
-				break
-			}
+		apart[cl.who] = apart[cl.who] || d.linkOf(cl.addr) == ""
+	}
+	for _, cl := range d.facts.owned {
+		if on, of := apart[cl.who]; of && !on {
+			d.warn(cl.v, "%s: %s lies in the network of %s: when that fails the nodes lose each other there too, so there is one witness less", cl.who, cl.addr, d.linkOf(cl.addr))
+			apart[cl.who] = true // once for each node
 		}
 	}
+}
+
+// linkOf is the lan or uplink in whose network an address lies.
+func (d *decoder) linkOf(a netip.Addr) string {
+	for _, n := range d.facts.nets {
+		if n.prefix.Contains(a) {
+			return n.link
+		}
+	}
+	return ""
 }
 
 func (d *decoder) checkIDs(c *Config) {

@@ -128,7 +128,7 @@ type Probe struct {
 	Fall     int           // bad rounds until down
 	Rise     int           // good rounds until up
 	Quorum   int           // targets that must answer in a round
-	Loss     Threshold[Percent]
+	Loss     Threshold[Fraction]
 	Latency  Threshold[time.Duration]
 	Jitter   Threshold[time.Duration]
 }
@@ -154,17 +154,29 @@ type Target struct {
 	Name    string // dns
 }
 
-// Threshold makes an uplink degraded above one value and healthy below the
-// other; both zero: none.
-type Threshold[T Percent | time.Duration] struct{ Degraded, Clear T }
+// Threshold makes an uplink degraded from one value on, and healthy again at
+// the other, which is less; both zero: none.
+type Threshold[T Fraction | time.Duration] struct{ Degraded, Clear T }
 
 // Balance is what the data plane uses of the machine's name spaces.
 type Balance struct {
 	MarkMask     Mask
 	TableBase    int // tables TableBase+1 … TableBase+63
 	RulePriority int // rules RulePriority … RulePriority+999
-	FlapHold     time.Duration
+	FlapHold     FlapHold
 	ResetClients bool
+}
+
+// FlapHold is how long an uplink that flaps waits before it is used again: Hold
+// after the first time, twice as long after each further one, at most Max. Hold
+// is zero where nothing waits, else Max is at least Hold.
+type FlapHold struct{ Hold, Max time.Duration }
+
+func (f FlapHold) String() string {
+	if f.Hold == 0 {
+		return "0s"
+	}
+	return fmt.Sprintf("%s doubling to %s", showDuration(f.Hold), showDuration(f.Max))
 }
 
 // Mask is the part of the packet mark that is ours: one run of bits.

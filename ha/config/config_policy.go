@@ -84,7 +84,7 @@ const (
 
 // Overflow is the load at which the next uplink is used.
 type Overflow struct {
-	Enter, Leave Percent
+	Enter, Leave Fraction
 	Hold         time.Duration
 }
 

@@ -20,7 +20,7 @@ func defaults() *Config {
 			MarkMask:     0x3f00,
 			TableBase:    7000,
 			RulePriority: 7000,
-			FlapHold:     10 * time.Second, // doubling up to 5m
+			FlapHold:     FlapHold{Hold: 10 * time.Second, Max: 5 * time.Minute},
 			ResetClients: true,
 		},
 		Firewall: Firewall{
@@ -72,7 +72,7 @@ func defaultPolicy(name string) Policy {
 		Name:          name,
 		Method:        MethodWeighted,
 		Persistence:   Persistence{By: BySourceDestination, Timeout: 10 * time.Minute},
-		Overflow:      Overflow{Enter: 90, Leave: 75, Hold: 5 * time.Second},
+		Overflow:      Overflow{Enter: 0.9, Leave: 0.75, Hold: 5 * time.Second},
 		LatencyMargin: LatencyMargin{Percent: 10, Time: 5 * time.Millisecond, Rounds: 3},
 		Race:          RaceLearn,
 		WhenNone:      NoneNext,

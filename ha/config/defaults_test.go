@@ -38,11 +38,11 @@ func TestDefaults(t *testing.T) {
 		Policies: []Policy{{
 			Name: "default", Method: "weighted",
 			Persistence:   Persistence{By: "source-destination", Timeout: 10 * time.Minute},
-			Overflow:      Overflow{Enter: 90, Leave: 75, Hold: 5 * time.Second},
+			Overflow:      Overflow{Enter: 0.9, Leave: 0.75, Hold: 5 * time.Second},
 			LatencyMargin: LatencyMargin{Percent: 10, Time: 5 * time.Millisecond, Rounds: 3},
 			Race:          "learn", WhenNone: "next", OnRecovery: "keep",
 		}},
-		Balance:  Balance{MarkMask: 0x3f00, TableBase: 7000, RulePriority: 7000, FlapHold: 10 * time.Second, ResetClients: true},
+		Balance:  Balance{MarkMask: 0x3f00, TableBase: 7000, RulePriority: 7000, FlapHold: FlapHold{Hold: 10 * time.Second, Max: 5 * time.Minute}, ResetClients: true},
 		Firewall: Firewall{Enabled: true, Log: true, Antispoof: true, MSS: "clamp"},
 		ConntrackSync: ConntrackSync{Enabled: true, Timeout: time.Minute,
 			Protocols: []string{"tcp", "udp", "icmp", "sctp", "gre"}},
@@ -106,6 +106,48 @@ log: {level: warn, parts: {vrrp: debug}}
 	}
 	if diff := cmp.Diff(want, got, byValue); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestForms: what can be written in several ways, or leaves something out.
+func TestForms(t *testing.T) {
+	half := func(text string) any {
+		return mustParse(t, site(map[string]string{"uplinks": probe("{targets: [198.51.100.1], " + text + "}")})).Uplinks[0].Probe
+	}
+	limits := func(l Threshold[Fraction], a, j Threshold[time.Duration]) any {
+		p := defaultUplink(VRRP{}, 1).Probe
+		p.Targets = []Target{{Address: netip.MustParseAddr("198.51.100.1"), Method: "icmp"}}
+		p.Loss, p.Latency, p.Jitter = l, a, j
+		return p
+	}
+	hold := func(text string) any {
+		return mustParse(t, site(map[string]string{"balance": "{flap_hold: " + text + "}"})).Balance.FlapHold
+	}
+	paths := func(text string) any {
+		return mustParse(t, site(map[string]string{"nodes": text})).Nodes[0].Addresses
+	}
+	none, ms := Threshold[time.Duration]{}, time.Millisecond
+	for name, test := range map[string]struct{ got, want any }{
+		"both limits":        {half("loss: {degraded: 10%, clear: 2.5%}"), limits(Threshold[Fraction]{0.1, 0.025}, none, none)},
+		"half of it":         {half("loss: {degraded: 9%}, latency: {degraded: 300ms}"), limits(Threshold[Fraction]{0.09, 0.045}, Threshold[time.Duration]{300 * ms, 150 * ms}, none)},
+		"down to nothing":    {half("loss: {degraded: 1%, clear: 0%}, jitter: {degraded: 20ms, clear: 0ms}"), limits(Threshold[Fraction]{0.01, 0}, none, Threshold[time.Duration]{20 * ms, 0})},
+		"hold":               {hold("30s"), FlapHold{30 * time.Second, 5 * time.Minute}},
+		"hold above max":     {hold("10m"), FlapHold{10 * time.Minute, 10 * time.Minute}},
+		"no hold":            {hold("0"), FlapHold{0, 5 * time.Minute}},
+		"hold and max":       {hold("{hold: 1s, max: 2h}"), FlapHold{time.Second, 2 * time.Hour}},
+		"max alone":          {hold("{max: 1m}"), FlapHold{10 * time.Second, time.Minute}},
+		"hold alone, longer": {hold("{hold: 6m}"), FlapHold{6 * time.Minute, 6 * time.Minute}},
+		"two paths, in order": {paths("{r1: {addresses: [192.0.2.1, 10.0.0.1]}}"),
+			[]netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("10.0.0.1")}},
+	} {
+		if diff := cmp.Diff(test.want, test.got, byValue); diff != "" {
+			t.Errorf("%s:\n%s", name, diff)
+		}
+	}
+	for f, want := range map[Fraction]string{0.55: "55%", 0.07: "7%", 0.9: "90%", 0.005: "0.5%"} {
+		if f.String() != want {
+			t.Errorf("%v: %s", float64(f), f)
+		}
 	}
 }
 

@@ -16,6 +16,10 @@
 // file, read that tree. check.go compares things that stand apart. key.go is
 // the key file.
 //
+// It writes files too: starter.go the first one of a cluster, edit.go a node into
+// the text of one or out of it, by the places that layout.go finds. Both read
+// what they wrote back before anybody else does.
+//
 // A key that is known but not built yet is read with field.later, which refuses
 // anything but its default. Building it means to delete that call.
 package config

@@ -55,7 +55,7 @@ func FuzzParse(f *testing.F) {
 			ids[u.ID] = true
 		}
 		for _, n := range c.Nodes {
-			if n.Name == "" || len(n.Addresses) != 1 || n.Priority < 1 || n.Priority > 254 {
+			if n.Name == "" || len(n.Addresses) == 0 || n.Priority < 1 || n.Priority > 254 {
 				t.Fatalf("bad node %+v", n)
 			}
 		}

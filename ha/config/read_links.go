@@ -131,9 +131,9 @@ func (d *decoder) probe(t *table, p *Probe) {
 	if n := max(len(p.Targets), 1); quorum.ok && targets.ok && p.Quorum > n {
 		d.fail(quorum.v, "%s: %d answers of %d targets; allowed: 1 to %d", quorum.path(), p.Quorum, len(p.Targets), n)
 	}
-	threshold(d, t.sub("loss"), &p.Loss, percent)
-	threshold(d, t.sub("latency"), &p.Latency, duration(time.Millisecond, time.Minute, 1))
-	threshold(d, t.sub("jitter"), &p.Jitter, duration(time.Millisecond, time.Minute, 1))
+	threshold(d, t.sub("loss"), &p.Loss, fraction, "10%")
+	threshold(d, t.sub("latency"), &p.Latency, duration(0, time.Minute, 1), "300ms")
+	threshold(d, t.sub("jitter"), &p.Jitter, duration(0, time.Minute, 1), "30ms")
 
 	switch {
 	case t.broken || !targets.ok:
@@ -144,8 +144,20 @@ func (d *decoder) probe(t *table, p *Probe) {
 	}
 }
 
-func threshold[T Percent | time.Duration](d *decoder, t *table, th *Threshold[T], parse func(*value) (T, error)) {
+// threshold reads {degraded: …, clear: …}; without clear it is half of the other.
+func threshold[T Fraction | time.Duration](d *decoder, t *table, th *Threshold[T], parse func(*value) (T, error), example string) {
 	defer t.close()
-	take(t, "degraded", &th.Degraded, parse).later()
-	take(t, "clear", &th.Clear, parse).later()
+	degraded := take(t, "degraded", &th.Degraded, parse)
+	low := take(t, "clear", &th.Clear, parse)
+	switch {
+	case low.v != nil && degraded.v == nil:
+		d.fail(low.key, "%s: clear stands without degraded; allowed: both, or degraded alone, such as {degraded: %s}", t.path, example)
+	case degraded.ok && th.Degraded == 0:
+		d.fail(degraded.v, "%s: 0 is no limit; allowed: more than that, such as %s, or leave %s out", degraded.path(), example, t.path)
+	case low.v == nil:
+		th.Clear = th.Degraded / 2
+	case degraded.ok && low.ok && th.Clear >= th.Degraded:
+		d.fail(low.v, "%s: %s is not below degraded (%s); allowed: less than that, or leave it out for half of it",
+			low.path(), low.v.text, degraded.v.text)
+	}
 }

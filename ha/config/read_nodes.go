@@ -8,6 +8,9 @@ import (
 // maxNodes is what our own 169.254.V.N addresses can tell apart.
 const maxNodes = 254
 
+// maxPaths is more than a router has ways to another one; gossip uses them all.
+const maxPaths = 8
+
 func (d *decoder) nodes(t *table) []Node {
 	const allowed = "one entry for each router, such as r1: {address: 192.0.2.1}"
 	f := t.field("nodes").required(allowed)
@@ -43,7 +46,7 @@ func (d *decoder) node(e entry) Node {
 		d.facts.own(a, "node "+n.Name, v)
 	}
 	var one netip.Addr
-	single := take(t, "address", &one, host)
+	single := take(t, "address", &one, oneHost)
 	if single.ok {
 		own(single.v, one)
 	}
@@ -56,11 +59,18 @@ func (d *decoder) node(e entry) Node {
 	case single.v != nil && several.v != nil:
 		d.fail(several.key, "%s: address and addresses both stand here; allowed: one of them", t.path)
 	case several.empty():
-		d.fail(several.at(), "%s: no address stands here; allowed: one IP address", several.path())
-	case several.v != nil && len(several.v.items) > 1:
-		d.fail(several.v.items[1], "%s: a second path is not built yet in this version; remove all but the first address", several.path())
+		d.fail(several.at(), "%s: no address stands here; allowed: 1 to %d IP addresses, the best path first", several.path(), maxPaths)
+	case several.v != nil && len(several.v.items) > maxPaths:
+		d.fail(several.v.items[maxPaths], "%s: %d addresses; allowed: 1 to %d", several.path(), len(several.v.items), maxPaths)
 	}
 	return n
+}
+
+func oneHost(v *value) (netip.Addr, error) {
+	if v.kind == list {
+		return netip.Addr{}, fmt.Errorf("a list stands here; allowed: one IPv4 address (a list is written as addresses: [192.0.2.1, 192.0.3.1])")
+	}
+	return host(v)
 }
 
 func (d *decoder) devices(t *table, n *Node) {

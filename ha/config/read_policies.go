@@ -113,8 +113,8 @@ func (d *decoder) persistence(t *table, p *Persistence) {
 
 func (d *decoder) overflow(t *table, o *Overflow) {
 	defer t.close()
-	take(t, "enter", &o.Enter, percent).later()
-	take(t, "leave", &o.Leave, percent).later()
+	take(t, "enter", &o.Enter, fraction).later()
+	take(t, "leave", &o.Leave, fraction).later()
 	take(t, "hold", &o.Hold, duration(0, time.Hour, 1)).later()
 }
 

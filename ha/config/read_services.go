@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 )
@@ -113,9 +114,42 @@ func (d *decoder) balance(t *table, c *Balance) {
 	}
 	// Behind local (0), before main (32766), with all of our thousand.
 	take(t, "rule_priority", &c.RulePriority, number(1, 31766))
-	take(t, "flap_hold", &c.FlapHold, duration(0, time.Hour, 1)).later()
+	d.flapHold(t, &c.FlapHold)
 	take(t, "reset_clients", &c.ResetClients, boolean).later()
 	d.facts.mask = maskField.v
+}
+
+// flapHold is a time, or {hold: …, max: …}.
+func (d *decoder) flapHold(t *table, c *FlapHold) {
+	const or = "{hold: 10s, max: 5m} (doubling from one to the other); 0 turns it off"
+	hold := duration(0, time.Hour, 1)
+	f := t.field("flap_hold")
+	if f.v == nil || f.v.kind != mapping {
+		took := take(t, "flap_hold", &c.Hold, func(v *value) (time.Duration, error) {
+			if v.kind == list {
+				return 0, fmt.Errorf("%s stands here; allowed: a time such as 10s, or %s", v.kind, or)
+			}
+			got, err := hold(v)
+			if err != nil {
+				err = fmt.Errorf("%w, or %s", err, or)
+			}
+			return got, err
+		})
+		if took.ok {
+			c.Max = max(c.Max, c.Hold)
+		}
+		return
+	}
+	row := d.table(f.v, t.at, f.path())
+	defer row.close()
+	from := take(row, "hold", &c.Hold, hold)
+	to := take(row, "max", &c.Max, duration(0, 24*time.Hour, 1))
+	switch {
+	case to.v == nil:
+		c.Max = max(c.Max, c.Hold)
+	case to.ok && (from.v == nil || from.ok) && c.Max < c.Hold:
+		d.fail(to.v, "%s: %s is less than hold (%s); allowed: at least that, up to 24h", to.path(), to.v.text, showDuration(c.Hold))
+	}
 }
 
 func (d *decoder) ports(t *table, c *Ports) {

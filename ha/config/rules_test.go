@@ -72,8 +72,14 @@ func TestRules(t *testing.T) {
 		{"nodes", "{r1: {address: \"fd00::1\"}}", []string{"nodes.r1.address: " + ipv6}},
 		{"nodes", "{r1: {address: 224.0.0.18}}", []string{"nodes.r1.address: 224.0.0.18 is a multicast address; allowed: " + machine}},
 		{"nodes", "{r1: {address: 0.0.0.0}}", []string{"nodes.r1.address: 0.0.0.0 is no address of a machine; allowed: " + machine}},
-		{"nodes", "{r1: {addresses: []}}", []string{"nodes.r1.addresses: no address stands here; allowed: one IP address"}},
-		{"nodes", "{r1: {addresses: [192.0.2.1, 192.0.2.2]}}", []string{"nodes.r1.addresses: a second path is not built yet in this version; remove all but the first address"}},
+		{"nodes", "{r1: {addresses: []}}", []string{"nodes.r1.addresses: no address stands here; allowed: 1 to 8 IP addresses, the best path first"}},
+		{"nodes", "{r1: {addresses: [192.0.2.1, 10.7.0.1]}, r2: {addresses: [192.0.2.2, 10.7.0.2]}}", nil},
+		{"nodes", "{r1: {address: [192.0.2.1, 10.7.0.1]}}", []string{"nodes.r1.address: a list stands here; allowed: one IPv4 address (a list is written as addresses: [192.0.2.1, 192.0.3.1])"}},
+		{"nodes", "{r1: {addresses: [192.0.2.1, 192.0.2.1]}}", []string{"192.0.2.1 stands twice: node r1 in line 2, node r1 here; allowed: each address once"}},
+		{"nodes", "{r1: {addresses: [192.0.2.1, 10.7.0.1]}, r2: {addresses: [192.0.2.2, 10.7.0.1]}}", []string{"10.7.0.1 stands twice: node r1 in line 2, node r2 here; allowed: each address once"}},
+		{"nodes", "{r1: {addresses: [10.7.0.1, 10.7.0.2, 10.7.0.3, 10.7.0.4, 10.7.0.5, 10.7.0.6, 10.7.0.7, 10.7.0.8, 10.7.0.9]}}", []string{"nodes.r1.addresses: 9 addresses; allowed: 1 to 8"}},
+		{"nodes", "{r1: {addresses: [192.168.77.8, 192.0.2.1]}, r2: {addresses: [192.168.77.9, 203.0.113.9]}}", []string{
+			"warning: node r2: 192.168.77.9 lies in the network of lans.office: when that fails the nodes lose each other there too, so there is one witness less"}},
 		{"nodes", "{r1: {address: 192.0.2.1, addresses: [192.0.2.2]}}", []string{"nodes.r1: address and addresses both stand here; allowed: one of them"}},
 		{"nodes", "{r1: {address: 192.0.2.1}, r2: {address: 192.0.2.1}}", []string{"192.0.2.1 stands twice: node r1 in line 2, node r2 here; allowed: each address once"}},
 		{"nodes", "{r1: {address: 192.168.77.1}}", []string{"192.168.77.1 stands twice: node r1 in line 2, a virtual address of lans.office here; allowed: each address once"}},
@@ -124,6 +130,8 @@ func TestRules(t *testing.T) {
 			"lans: the name x is that of a lan in line 4 too; allowed: a different name for each lan and uplink",
 			"device lan0 carries x on node r1 already (line 4); allowed: one lan or uplink on each device, all its addresses in one list"}},
 		{"lans", "[{name: a, device: lan0, virtual_addresses: [10.1.0.1/16]}]", []string{"uplinks: the name a is that of a lan in line 4 too; allowed: a different name for each lan and uplink"}},
+		{"uplinks", "[{name: a, device: w1, virtual_addresses: [203.0.113.10/25], probe: {targets: [198.51.100.1]}}, {name: a, device: w2, virtual_addresses: [203.0.113.140/25], probe: {targets: [198.51.100.1]}}]", []string{
+			"uplinks: the name a is that of an uplink in line 5 too; allowed: a different name for each lan and uplink"}},
 		{"lans", "[{name: x, device: interface-number-1, virtual_addresses: [10.1.0.1/16]}]", []string{`lans.x.device: "interface-number-1" cannot be the name of a device; allowed: ` + deviceAllowed}},
 
 		// uplinks
@@ -162,6 +170,12 @@ func TestRules(t *testing.T) {
 		{"uplinks", probe("{targets: [198.51.100.1], interval: 0s, timeout: 0s, fall: 0, rise: 0}"), []string{
 			"uplinks.a.probe.interval: 0s is out of range; allowed: 10ms to 1h", "uplinks.a.probe.timeout: 0s is out of range; allowed: 1ms to 1m",
 			"uplinks.a.probe.fall: 0 is out of range; allowed: 1 to 1000", "uplinks.a.probe.rise: 0 is out of range; allowed: 1 to 1000"}},
+		{"uplinks", probe("{targets: [198.51.100.1], loss: {degraded: 10%, clear: 5%}, latency: {degraded: 300ms}, jitter: {}}"), nil},
+		{"uplinks", probe("{targets: [198.51.100.1], loss: {clear: 5%}}"), []string{"uplinks.a.probe.loss: clear stands without degraded; allowed: both, or degraded alone, such as {degraded: 10%}"}},
+		{"uplinks", probe("{targets: [198.51.100.1], loss: {degraded: 5%, clear: 5%}}"), []string{"uplinks.a.probe.loss.clear: 5% is not below degraded (5%); allowed: less than that, or leave it out for half of it"}},
+		{"uplinks", probe("{targets: [198.51.100.1], latency: {degraded: 100ms, clear: 1s}}"), []string{"uplinks.a.probe.latency.clear: 1s is not below degraded (100ms); allowed: less than that, or leave it out for half of it"}},
+		{"uplinks", probe("{targets: [198.51.100.1], jitter: {degraded: 0ms}}"), []string{"uplinks.a.probe.jitter.degraded: 0 is no limit; allowed: more than that, such as 30ms, or leave uplinks.a.probe.jitter out"}},
+		{"uplinks", probe("{targets: [198.51.100.1], loss: {degraded: 101%, clear: 5%}}"), []string{`uplinks.a.probe.loss.degraded: "101%" is no percentage; allowed: 0% to 100%`}},
 
 		// policies
 		{"policies", "[{method: weighted}]", []string{"policies[1]: the key name is missing; allowed: a name; default for the one that stands last"}},
@@ -186,6 +200,16 @@ func TestRules(t *testing.T) {
 		{"balance", "{table_base: 0}", []string{"balance.table_base: 0 is out of range; allowed: 1 to 2147483584"}},
 		{"balance", "{table_base: 2147483585}", []string{"balance.table_base: 2147483585 is out of range; allowed: 1 to 2147483584"}},
 		{"balance", "{rule_priority: 31767}", []string{"balance.rule_priority: 31767 is out of range; allowed: 1 to 31766"}},
+		{"balance", "{flap_hold: 1m}", nil},
+		{"balance", "{flap_hold: 0}", nil},
+		{"balance", "{flap_hold: {hold: 1s, max: 1s}}", nil},
+		{"balance", "{flap_hold: {hold: 10m}}", nil},
+		{"balance", "{flap_hold: 10}", []string{"balance.flap_hold: 10 lacks its unit (ms, s, m, h); allowed: 0s to 1h, or {hold: 10s, max: 5m} (doubling from one to the other); 0 turns it off"}},
+		{"balance", "{flap_hold: 2h}", []string{"balance.flap_hold: 2h is out of range; allowed: 0s to 1h, or {hold: 10s, max: 5m} (doubling from one to the other); 0 turns it off"}},
+		{"balance", "{flap_hold: [10s, 5m]}", []string{"balance.flap_hold: a list stands here; allowed: a time such as 10s, or {hold: 10s, max: 5m} (doubling from one to the other); 0 turns it off"}},
+		{"balance", "{flap_hold: {hold: 10s, max: 5s}}", []string{"balance.flap_hold.max: 5s is less than hold (10s); allowed: at least that, up to 24h"}},
+		{"balance", "{flap_hold: {max: 5s}}", []string{"balance.flap_hold.max: 5s is less than hold (10s); allowed: at least that, up to 24h"}},
+		{"balance", "{flap_hold: {till: 5s}}", []string{`balance.flap_hold: unknown key "till"; allowed: hold, max`}},
 		{"ports", "{gossip: 7947}", []string{"ports: gossip and sync are both 7947; allowed: two different ports"}},
 		{"ports", "{gossip: 0, sync: 65536}", []string{"ports.gossip: 0 is out of range; allowed: 1 to 65535", "ports.sync: 65536 is out of range; allowed: 1 to 65535"}},
 		{"log", "{level: verbose}", []string{`log.level: "verbose" is not known here; allowed: debug, info, warn, error`}},

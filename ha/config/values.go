@@ -175,12 +175,14 @@ func text(longest int) func(*value) (string, error) {
 	}
 }
 
-// Percent is a share in hundredths, 0 to 100.
-type Percent float64
+// Fraction is a share, 0 to 1. The file writes it in percent.
+type Fraction float64
 
-func (p Percent) String() string { return strconv.FormatFloat(float64(p), 'f', -1, 64) + "%" }
+func (f Fraction) String() string {
+	return strconv.FormatFloat(math.Round(float64(f)*1e8)/1e6, 'f', -1, 64) + "%"
+}
 
-func percent(v *value) (Percent, error) {
+func fraction(v *value) (Fraction, error) {
 	const allowed = "0% to 100%"
 	s, err := plain(v, allowed)
 	if err != nil {
@@ -191,7 +193,7 @@ func percent(v *value) (Percent, error) {
 	if !ok || err != nil || !(p >= 0 && p <= 100) {
 		return 0, fmt.Errorf("%s is no percentage; allowed: %s", quote(s), allowed)
 	}
-	return Percent(p), nil
+	return Fraction(p / 100), nil
 }
 
 // BitRate is in bits per second.
