@@ -47,6 +47,16 @@ func (d *daemon) handle(ctx context.Context, req control.Request, reply func(any
 			verb = ha.VerbClean
 		}
 		return d.loop.Command(ctx, verb, "")
+	case "token":
+		var args tokenArgs
+		if err := decode(req.Args, &args); err != nil {
+			return err
+		}
+		a, err := d.token(ctx, args)
+		if err != nil {
+			return err
+		}
+		return reply(a)
 	}
 	return fmt.Errorf("the daemon (version %s) does not know the command %q: is it older than this program? Restart it", versionString(), req.Command)
 }

@@ -41,7 +41,7 @@ func newRoot() *cobra.Command {
 	f.StringVar(&c.node, "node", "", "`NAME` of this node in the configuration (default the host name)")
 	f.StringVar(&c.runDir, "run-dir", "/run/harouter", "`DIR` of the control socket")
 	f.StringVar(&c.stateDir, "state-dir", "/var/lib/harouter", "`DIR` for what is remembered over restarts")
-	root.AddCommand(newRun(c), newStatus(c), newCheck(c), newFailover(c), newStop(c), newVersion(), newGuard())
+	root.AddCommand(newRun(c), newStatus(c), newCheck(c), newFailover(c), newStop(c), newToken(c), newJoin(c), newVersion(), newGuard())
 	return root
 }
 

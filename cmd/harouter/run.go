@@ -24,9 +24,11 @@ import (
 	"harouter/balancer/probe"
 	"harouter/conntracksync/kernel"
 	"harouter/ha"
+	"harouter/ha/config"
 	"harouter/ha/control"
 	"harouter/ha/gossip"
 	"harouter/ha/guard"
+	"harouter/ha/join"
 	"harouter/ha/links"
 	"harouter/vrrp/vip"
 	"harouter/vrrp/wire"
@@ -67,6 +69,10 @@ type daemon struct {
 	guard   *watchdog
 	control *control.Server
 	flows   *flowCounter
+	join    *join.Server
+	key     config.Key
+
+	giveJoiner func(context.Context, join.Request) (join.Bundle, error)
 }
 
 func run(ctx context.Context, c *common, s *settings) error {
@@ -151,18 +157,31 @@ func (d *daemon) build() error {
 	if d.plane, err = dataplane.New(dataplane.Config{Log: d.log.part("dataplane"), StateDir: d.c.stateDir}); err != nil {
 		return err
 	}
-	key, err := loadKey(d.c.keyFile)
-	if err != nil {
+	if d.key, err = loadKey(d.c.keyFile); err != nil {
 		return err
 	}
 	var keys [][]byte
-	for _, k := range key.DeriveAll("harouter gossip v1") {
+	for _, k := range d.key.DeriveAll("harouter gossip v1") {
 		keys = append(keys, k[:])
 	}
 	d.gossip = gossip.New(gossip.Config{
 		Node: d.s.node, Address: d.s.self().Addresses[0], Port: int(d.s.file.Ports.Gossip), Peers: d.s.peers(),
 		Keys: keys, ClusterLabel: d.s.file.Cluster, Handler: d.gossiped, Log: d.log.part("gossip"),
 	})
+	d.giveJoiner = d.giveKnown
+	joinLog := d.log.part("control")
+	if d.join, err = join.New(join.Config{
+		Seed: d.key.Derive("join v1"), Addresses: []netip.AddrPort{d.s.sync()}, Log: joinLog,
+		Give: func(ctx context.Context, r join.Request) (join.Bundle, error) { return d.giveJoiner(ctx, r) },
+		Event: func(kind, subject, reason string) {
+			joinLog.Info("event", "kind", kind, "subject", subject, "reason", reason)
+		},
+		Drop: func(reason string, source netip.AddrPort) {
+			d.loop.Post(ha.Dropped{Part: "sync", Reason: reason, Source: source.Addr()})
+		},
+	}); err != nil {
+		return err
+	}
 	d.prober = probe.New(probe.Config{
 		Uplinks: d.s.probes(), Log: d.log.part("probe"),
 		Report: func(r balancer.Round) { d.loop.Post(ha.Probed{Round: r}) },
@@ -197,7 +216,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.prober, d.links, d.control, d.guard} {
+	for _, t := range []task{d.wire, d.vip, d.gossip, d.prober, d.links, d.control, d.guard, d.join} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)

@@ -50,6 +50,11 @@ func (s *settings) self() config.Node {
 	return s.file.Nodes[i]
 }
 
+// sync is where this node listens for state sync and for new routers.
+func (s *settings) sync() netip.AddrPort {
+	return netip.AddrPortFrom(s.self().Addresses[0], s.file.Ports.Sync)
+}
+
 // peers are the other nodes, by name.
 func (s *settings) peers() map[string]netip.Addr {
 	out := map[string]netip.Addr{}

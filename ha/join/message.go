@@ -24,7 +24,7 @@ const (
 	maxRequest = 16 << 10
 	maxContent = 1<<20 + 8<<10 // of file and key: the most that package config reads
 	maxBundle  = 2 << 20       // the same in base64, with room
-	maxText    = 1000    // of an error, characters
+	maxText    = 1000          // of an error, characters
 )
 
 // Request is what a new router says of itself.
