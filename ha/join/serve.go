@@ -148,8 +148,13 @@ func (s *Server) give(ctx context.Context, r Request) (Bundle, error) {
 		return Bundle{}, errors.New("another router is joining at this moment: try again")
 	}
 	b, err := s.cfg.Give(ctx, r)
-	if err == nil {
+	switch {
+	case err == nil:
 		err = b.check()
+	case errors.Is(err, context.Canceled):
+		err = errors.New("this router is leaving")
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("it takes longer than %v: %w", giveWithin, err)
 	}
 	return b, err
 }
@@ -158,10 +163,9 @@ func (s *Server) give(ctx context.Context, r Request) (Bundle, error) {
 func (s *Server) send(conn *tls.Conn, a answer) error {
 	a.Error = printable(a.Error, maxText)
 	conn.SetDeadline(time.Now().Add(writeWithin))
-	if err := writeFrame(conn, a, maxBundle); err != nil {
-		return err
-	}
-	return conn.CloseWrite()
+	err := writeFrame(conn, a, maxBundle)
+	_ = conn.CloseWrite() // who has read the answer may be gone already
+	return err
 }
 
 // changes wakes Run to look whether the port is still needed.
