@@ -112,29 +112,30 @@ func (s *Server) answer(ctx context.Context, conn *tls.Conn, source netip.AddrPo
 		s.send(conn, answer{Protocol: Protocol, Error: no.text})
 		return no.drop, errors.New(no.text)
 	}
+	from := source.Addr()
 	bundle, err := s.give(ctx, h.Request)
-	reply := answer{Protocol: Protocol, Bundle: &bundle}
 	if err != nil {
-		reply = answer{Protocol: Protocol, Error: err.Error()}
+		s.settle(func(b *book) { b.release(e) }) // before the answer: it may be tried again at once
+		s.send(conn, answer{Protocol: Protocol, Error: err.Error()})
+		s.cfg.Event("sync", h.Node, fmt.Sprintf("could not join from %v: %s", from, printable(err.Error(), maxText)))
+		return "", nil
 	}
-	sent := s.send(conn, reply)
+	if err := s.send(conn, answer{Protocol: Protocol, Bundle: &bundle}); err != nil {
+		s.settle(func(b *book) { b.release(e) })
+		s.cfg.Event("sync", h.Node, fmt.Sprintf("went away while joining from %v; its ticket stays valid: %v", from, err))
+		return "", nil
+	}
+	s.settle(func(b *book) { b.use(e, h.Node) })
+	s.cfg.Event("node", h.Node, fmt.Sprintf("joined from %v with a ticket", from))
+	return "", nil
+}
+
+// settle ends a claim, and wakes Run to look whether the port is still needed.
+func (s *Server) settle(end func(*book)) {
 	s.book.Lock()
-	if err == nil && sent == nil {
-		s.book.use(e, h.Node)
-	} else {
-		s.book.release(e)
-	}
+	end(&s.book.book)
 	s.book.Unlock()
 	s.changes()
-	switch {
-	case err != nil:
-		s.cfg.Event("sync", h.Node, fmt.Sprintf("could not join from %v: %s", source.Addr(), printable(err.Error(), maxText)))
-	case sent != nil:
-		s.cfg.Event("sync", h.Node, fmt.Sprintf("went away while joining from %v; its ticket stays valid: %v", source.Addr(), sent))
-	default:
-		s.cfg.Event("node", h.Node, fmt.Sprintf("joined from %v with a ticket", source.Addr()))
-	}
-	return "", nil
 }
 
 // give calls Config.Give, one at a time.
