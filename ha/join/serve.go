@@ -41,6 +41,7 @@ func (s *Server) Serve(ctx context.Context, conn net.Conn) {
 		s.cfg.Log.Debug("refused a new router", "reason", reason, "source", source, "error", err)
 		s.cfg.Drop(reason, source)
 	}
+	_ = secure.CloseWrite() // who has read the answer may be gone already
 }
 
 // enter takes a place, if one is free.
@@ -164,9 +165,7 @@ func (s *Server) give(ctx context.Context, r Request) (Bundle, error) {
 func (s *Server) send(conn *tls.Conn, a answer) error {
 	a.Error = printable(a.Error, maxText)
 	conn.SetDeadline(time.Now().Add(writeWithin))
-	err := writeFrame(conn, a, maxBundle)
-	_ = conn.CloseWrite() // who has read the answer may be gone already
-	return err
+	return writeFrame(conn, a, maxBundle)
 }
 
 // changes wakes Run to look whether the port is still needed.

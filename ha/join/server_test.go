@@ -441,7 +441,6 @@ func TestBadRequests(t *testing.T) {
 				} else if a, bad := decodeAnswer(raw); err != nil || bad != nil || !strings.Contains(a.Error, v.answer) {
 					t.Errorf("answer %s, errors %v and %v, want %q", raw, err, bad, v.answer)
 				}
-				time.Sleep(writeWithin) // the farewell is not read
 				l.wantDrops(v.drop)
 				conn.Close()
 				if _, err := l.join(here, ticket); err != nil {
@@ -466,6 +465,7 @@ func TestTooManyClients(t *testing.T) {
 		if _, err := l.join(there, ticket); err != nil {
 			t.Errorf("beside them: %v", err)
 		}
+		synctest.Wait()
 		ticket = l.issue(time.Hour)
 		for i := range maxConns - maxPerSource {
 			idle = append(idle, l.dial(fmt.Sprintf("192.0.2.%d:40000", 100+i)))
@@ -535,6 +535,7 @@ func TestSharedListener(t *testing.T) {
 		if _, err := fetch(context.Background(), client, "192.0.2.1:7947", ticket, testRequest()); err != nil {
 			t.Error(err)
 		}
+		synctest.Wait()
 		// No ticket is open any more, but such a port is.
 		client, server = net.Pipe()
 		go l.Serve(context.Background(), pipe{server, there})
