@@ -114,16 +114,22 @@ const (
 
 func explainHandshake(ctx context.Context, address string, err error) error {
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
-	alert, _ := errors.AsType[tls.AlertError](err)
 	switch {
 	case errors.Is(err, errPin):
 		return fmt.Errorf("%s is not the cluster that made the ticket (its certificate is another one): check the address; if it is right, somebody may be in between", address)
-	case alert == noALPN, alert == noVersion:
+	case alerted(err, noALPN), alerted(err, noVersion):
 		return fmt.Errorf("%s does not speak this version of join (%s): install the same harouter on both routers", address, alpn)
 	case noTLS:
 		return fmt.Errorf("what listens at %s is no harouter: check the address and the port", address)
 	}
 	return explainTalk(ctx, address, err)
+}
+
+// alerted tells whether the other side sent this alert. Its type in the error
+// is internal to crypto/tls, the text is that of AlertError.
+func alerted(err error, alert tls.AlertError) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error" && op.Err.Error() == alert.Error()
 }
 
 func explainTalk(ctx context.Context, address string, err error) error {
