@@ -12,14 +12,19 @@ import (
 
 // Codes of alarms (DESIGN.md §4).
 const (
-	AlarmNoUplink      = "no_uplink"
-	AlarmConfigDiffers = "config_differs"
-	AlarmBadKey        = "bad_key"
-	AlarmBadAdvert     = "bad_advert"
-	AlarmForeignVRRP   = "foreign_vrrp"
-	AlarmVersionMix    = "version_mix"
-	AlarmForgedAdvert  = "forged_advert"
-	AlarmOneWitness    = "one_witness"
+	AlarmNoUplink        = "no_uplink"
+	AlarmConfigDiffers   = "config_differs"
+	AlarmBadKey          = "bad_key"
+	AlarmBadAdvert       = "bad_advert"
+	AlarmForeignVRRP     = "foreign_vrrp"
+	AlarmVersionMix      = "version_mix"
+	AlarmForgedAdvert    = "forged_advert"
+	AlarmFoughtOver      = "fought_over"
+	AlarmAddressConflict = "address_conflict"
+	AlarmTableFull       = "table_full"
+	AlarmPortsFull       = "ports_full"
+	AlarmDiskFull        = "disk_full"
+	AlarmOneWitness      = "one_witness"
 )
 
 type alarmKey struct{ code, subject string }

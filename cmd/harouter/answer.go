@@ -42,7 +42,7 @@ func (d *daemon) handle(ctx context.Context, req control.Request, reply func(any
 		if args.Auto {
 			verb = ha.VerbAuto
 		}
-		return d.loop.Command(ctx, verb, args.To)
+		return d.loop.Command(ctx, verb, ha.Args{To: args.To})
 	case "stop":
 		var args stopArgs
 		if err := decode(req.Args, &args); err != nil {
@@ -52,7 +52,35 @@ func (d *daemon) handle(ctx context.Context, req control.Request, reply func(any
 		if args.Clean {
 			verb = ha.VerbClean
 		}
-		return d.loop.Command(ctx, verb, "")
+		return d.loop.Command(ctx, verb, ha.Args{})
+	case "reload":
+		var args reloadArgs
+		if err := decode(req.Args, &args); err != nil {
+			return err
+		}
+		return d.reload(ctx, args)
+	case "maintenance":
+		var args maintenanceArgs
+		if err := decode(req.Args, &args); err != nil {
+			return err
+		}
+		verb := ha.VerbServe
+		if args.On {
+			verb = ha.VerbRest
+		}
+		return d.loop.Command(ctx, verb, ha.Args{})
+	case "forget":
+		return d.loop.Command(ctx, ha.VerbForget, ha.Args{})
+	case "token":
+		var args tokenArgs
+		if err := decode(req.Args, &args); err != nil {
+			return err
+		}
+		a, err := d.token(ctx, args)
+		if err != nil {
+			return err
+		}
+		return reply(a)
 	}
 	return fmt.Errorf("the daemon (version %s) does not know the command %q: is it older than this program? Restart it", versionString(), req.Command)
 }
@@ -77,6 +105,8 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 	maps.Copy(s.Drops.VRRP, d.wire.Counters())
 	maps.Copy(s.Drops.Gossip, d.gossip.Counters())
 	s.Repairs.Address = d.vip.Repairs()
+	r := d.plane.Repairs()
+	s.Repairs.Rule, s.Repairs.Route, s.Repairs.Table, s.Repairs.Sysctl = r.Rule, r.Route, r.Table, r.Sysctl
 	if present, err := d.vip.Present(); err == nil {
 		for i := range s.VirtualAddresses {
 			a := &s.VirtualAddresses[i]
@@ -96,7 +126,7 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 	for i := range s.Uplinks {
 		u := &s.Uplinks[i]
 		if known {
-			n := uint64(flows[balancer.Mark(u.ID, uint32(d.s.file.Balance.MarkMask))])
+			n := uint64(flows[balancer.Mark(u.ID, uint32(d.settings().file.Balance.MarkMask))])
 			u.Flows = &n
 		}
 		if r, ok := rates[u.Device]; ok {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,9 +9,9 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/debug"
-	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,12 +21,13 @@ import (
 	"harouter/balancer"
 	"harouter/balancer/dataplane"
 	"harouter/balancer/probe"
-	"harouter/conntracksync/kernel"
 	"harouter/ha"
+	"harouter/ha/config"
 	"harouter/ha/control"
 	"harouter/ha/events"
 	"harouter/ha/gossip"
 	"harouter/ha/guard"
+	"harouter/ha/join"
 	"harouter/ha/links"
 	"harouter/vrrp/vip"
 	"harouter/vrrp/wire"
@@ -37,7 +37,7 @@ func newRun(c *common) *cobra.Command {
 	return &cobra.Command{
 		Use: "run", Short: "the daemon, in the foreground; logs to stderr", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := load(c)
+			s, err := loadRunning(c)
 			if err != nil {
 				return err
 			}
@@ -54,9 +54,12 @@ type task interface {
 
 // daemon is the node with all its edges.
 type daemon struct {
-	c   *common
-	s   *settings
-	log *loggers
+	c       *common
+	current atomic.Pointer[settings]
+	log     *loggers
+
+	seenMu sync.Mutex // Adopt and fileWatch both look
+	seen   ha.FileSeen
 
 	loop     *ha.Loop
 	wire     *wire.Transport
@@ -70,22 +73,26 @@ type daemon struct {
 	flows    *flowCounter
 	events   *events.Log
 	exchange *events.Exchange
+	join     *join.Server
+	key      config.Key
 }
+
+func (d *daemon) settings() *settings { return d.current.Load() }
 
 func run(ctx context.Context, c *common, s *settings) error {
 	if err := checkRights("run"); err != nil {
 		return err
 	}
-	// A log that nobody reads any more, and a terminal that is closed, are no
-	// reason to leave.
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
+	// A log that nobody reads any more is no reason to leave.
+	signal.Ignore(syscall.SIGPIPE)
 	if err := guard.Nice(-20); err != nil {
 		slog.Warn("run at normal priority: on a busy machine the guard may take this process for hanging", "error", err)
 	}
 	debug.SetGCPercent(50) // a small heap: what is saved in memory costs next to nothing here
 	lines := newLogQueue(os.Stderr)
 	defer lines.Close(500 * time.Millisecond)
-	d := &daemon{c: c, s: s, log: newLoggers(lines, s.file.Log)}
+	d := &daemon{c: c, log: newLoggers(lines, s.file.Log)}
+	d.current.Store(s)
 	if err := os.MkdirAll(c.runDir, 0o755); err != nil {
 		return fmt.Errorf("make the directory of the control socket: %w", err)
 	}
@@ -104,6 +111,9 @@ func run(ctx context.Context, c *common, s *settings) error {
 	}
 	if err := d.build(); err != nil {
 		return err
+	}
+	if err := writeGeneration(c.stateDir, s.generation, s.text); err != nil {
+		d.log.part("ha").Warn("the configuration is not kept for the next start", "error", err)
 	}
 	return d.run(ctx)
 }
@@ -124,8 +134,8 @@ func patiently(try func() error) error {
 
 // checkPorts refuses a taken port before anything is changed.
 func (d *daemon) checkPorts() error {
-	for _, a := range d.s.self().Addresses {
-		at := netip.AddrPortFrom(a, d.s.file.Ports.Gossip)
+	for _, a := range d.settings().self().Addresses {
+		at := netip.AddrPortFrom(a, d.settings().file.Ports.Gossip)
 		l, err := net.Listen("tcp", at.String())
 		if err == nil {
 			var u net.PacketConn
@@ -141,61 +151,6 @@ func (d *daemon) checkPorts() error {
 	return nil // an address that is not there yet may come
 }
 
-// build makes all parts; nothing is changed on the machine yet.
-func (d *daemon) build() error {
-	var err error
-	d.guard = &watchdog{d: d}
-	w := d.s.wire()
-	w.Receive, w.Log = d.received, d.log.part("vrrp")
-	if d.wire, err = wire.New(w); err != nil {
-		return err
-	}
-	v := d.s.vip()
-	v.Log = d.log.part("vip")
-	v.MayRepair = func() bool { return d.loop.MayRepair() }
-	if d.vip, err = vip.New(v); err != nil {
-		return err
-	}
-	if d.plane, err = dataplane.New(dataplane.Config{Log: d.log.part("dataplane"), StateDir: d.c.stateDir}); err != nil {
-		return err
-	}
-	key, err := loadKey(d.c.keyFile)
-	if err != nil {
-		return err
-	}
-	var keys [][]byte
-	for _, k := range key.DeriveAll("harouter gossip v1") {
-		keys = append(keys, k[:])
-	}
-	d.gossip = gossip.New(gossip.Config{
-		Node: d.s.node, Addresses: d.s.self().Addresses, Port: int(d.s.file.Ports.Gossip), Peers: d.s.peers(),
-		Keys: keys, ClusterLabel: d.s.file.Cluster, Handler: d.gossiped, Log: d.log.part("gossip"),
-	})
-	d.buildEvents()
-	d.prober = probe.New(probe.Config{
-		Uplinks: d.s.probes(), Log: d.log.part("probe"),
-		Report: func(r balancer.Round) { d.loop.Post(ha.Probed{Round: r}) },
-	})
-	d.links = links.New(links.Config{Devices: d.s.devices(), Auto: d.s.auto(), Report: d.linksChanged, Log: d.log.part("links")})
-	d.flows = &flowCounter{count: func(ctx context.Context) (map[uint32]int, error) {
-		return kernel.CountByMark(ctx, uint32(d.s.file.Balance.MarkMask))
-	}}
-	known, err := d.remembered()
-	if err != nil {
-		d.log.part("ha").Warn("the other nodes' addresses of last time", "error", err)
-	}
-	cfg, err := d.s.ha(known)
-	if err != nil {
-		return err
-	}
-	d.loop = ha.NewLoop(cfg, ha.Ports{
-		Adverts: d.wire, Addresses: d.vip, Plane: d.plane, Gossip: d.gossip,
-		DeleteFlows: d.deleteFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
-		Record: d.record,
-	}, d.log.part("ha"))
-	return nil
-}
-
 // run starts everything and ends it in order.
 func (d *daemon) run(parent context.Context) error {
 	if err := d.guard.start(); err != nil {
@@ -207,7 +162,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.prober, d.links, d.control, d.guard, d.events, d.exchange} {
+	for _, t := range []task{d.wire, d.vip, d.gossip, d.prober, d.links, d.control, d.guard, d.events, d.exchange, d.join, d.plane, fileWatch{d}, limits{d}} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)
@@ -234,8 +189,8 @@ func (d *daemon) run(parent context.Context) error {
 	if err := notify("READY=1"); err != nil {
 		d.log.part("ha").Warn("tell systemd", "error", err)
 	}
-	d.record(ha.Record{Kind: "node", Subject: d.s.node, To: "started", Reason: "version " + versionString() + ", configuration " + d.s.file.Hash[:12]})
-	d.log.part("ha").Info("started", "cluster", d.s.file.Cluster, "node", d.s.node, "version", versionString(), "config", d.s.file.Hash[:12])
+	d.record(ha.Record{Kind: "node", Subject: d.settings().node, To: "started", Reason: "version " + versionString() + ", configuration " + d.settings().file.Hash[:12]})
+	d.log.part("ha").Info("started", "cluster", d.settings().file.Cluster, "node", d.settings().node, "version", versionString(), "config", d.settings().file.Hash[:12])
 	err := group.Wait()
 	if exit == nil || !exit.Clean { // without an exit, the guard sees this process end and does what is right
 		return err
@@ -245,7 +200,7 @@ func (d *daemon) run(parent context.Context) error {
 
 // prepare sets the sysctls before anything else looks at the devices.
 func (d *daemon) prepare() error {
-	cfg, err := d.s.balancer()
+	cfg, err := d.settings().balancer()
 	if err != nil {
 		return err
 	}
@@ -275,24 +230,33 @@ func (d *daemon) clean() error {
 	return errors.Join(d.plane.Cleanup(ctx), d.vip.Cleanup(ctx))
 }
 
-// signals turns SIGTERM and SIGINT into an orderly leave; the second one ends
-// the process at once.
+// signals turns SIGTERM and SIGINT into an orderly leave, and SIGHUP into a
+// reload. A second one of the former ends the process at once.
 func (d *daemon) signals(ctx context.Context) {
 	ch := make(chan os.Signal, 2)
-	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(ch, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	defer signal.Stop(ch)
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case sig := <-ch:
+			if sig == syscall.SIGHUP { // also of a terminal that is closed
+				n--
+				go func() {
+					if err := d.loop.Command(ctx, ha.VerbReload, ha.Args{}); err != nil && ctx.Err() == nil {
+						d.log.part("ha").Error("reload", "error", err)
+					}
+				}()
+				continue
+			}
 			if n > 0 {
 				d.log.part("ha").Error("second signal: leaving at once", "signal", sig)
 				os.Exit(1)
 			}
 			_ = notify("STOPPING=1")
 			go func() {
-				if err := d.loop.Command(ctx, ha.VerbStop, ""); err != nil && ctx.Err() == nil {
+				if err := d.loop.Command(ctx, ha.VerbStop, ha.Args{}); err != nil && ctx.Err() == nil {
 					d.log.part("ha").Error("leave", "error", err)
 				}
 			}()
@@ -310,107 +274,4 @@ func (d *daemon) found() (int, error) {
 		}
 	}
 	return n, err
-}
-
-func (d *daemon) received(r wire.Received) {
-	if r.Drop != "" {
-		d.loop.Post(ha.Dropped{Part: "vrrp", Reason: string(r.Drop), Source: r.Src})
-		return
-	}
-	d.loop.Post(ha.Advert{Link: r.Link, Source: r.Src, Advert: r.Advert})
-}
-
-func (d *daemon) gossiped(ev gossip.Event) {
-	switch ev := ev.(type) {
-	case gossip.Member:
-		if ev.Up {
-			d.loop.Post(ha.PeerSeen{Node: ev.Node})
-		} else {
-			d.loop.Post(ha.PeerLost{Node: ev.Node})
-		}
-	case gossip.State:
-		state, err := ha.DecodePeerState(ev.Payload)
-		if err != nil || state.Node != ev.Node {
-			d.loop.Post(ha.Dropped{Part: "gossip", Reason: "garbage"})
-			return
-		}
-		d.loop.Post(ha.PeerTold{State: state})
-	case gossip.Message:
-		if ev.Kind == events.Kind {
-			d.exchange.Received(ev.From, ev.Payload)
-			return
-		}
-		msg, err := ha.DecodeMessage(ev.Payload)
-		if err != nil {
-			d.loop.Post(ha.Dropped{Part: "gossip", Reason: "garbage"})
-			return
-		}
-		d.loop.Post(ha.Told{From: ev.From, Message: msg})
-	case gossip.Drop:
-		d.loop.Post(ha.Dropped{Part: "gossip", Reason: ev.Reason, Source: ev.Source})
-	}
-}
-
-func (d *daemon) linksChanged(l ha.Links) {
-	d.loop.Post(l)
-	for device := range l.Devices {
-		d.wire.LinkChanged(device)
-		d.vip.LinkChanged(device)
-	}
-	d.guard.refresh()
-}
-
-func (d *daemon) probe(s ha.Source) {
-	d.prober.Source(s.Uplink, s.Address)
-	d.prober.Gateway(s.Uplink, s.Gateway)
-	if s.Now {
-		d.prober.Kick(s.Uplink)
-	}
-}
-
-func (d *daemon) deleteFlows(ctx context.Context, uplink string) error {
-	for _, u := range d.s.file.Uplinks {
-		if u.Name == uplink {
-			mask := uint32(d.s.file.Balance.MarkMask)
-			return kernel.DeleteByMark(ctx, balancer.Mark(u.ID, mask), mask)
-		}
-	}
-	return nil
-}
-
-func (d *daemon) peersFile() string { return filepath.Join(d.c.stateDir, "peers.json") }
-
-func (d *daemon) remembered() (map[string][]netip.Addr, error) {
-	known := map[string][]netip.Addr{}
-	b, err := os.ReadFile(d.peersFile())
-	if errors.Is(err, os.ErrNotExist) {
-		return known, nil
-	}
-	if err != nil {
-		return known, err
-	}
-	if err := json.Unmarshal(b, &known); err != nil {
-		return map[string][]netip.Addr{}, fmt.Errorf("read %s: %w", d.peersFile(), err)
-	}
-	return known, nil
-}
-
-// remember writes the file whole or not at all.
-func (d *daemon) remember(known map[string][]netip.Addr) error {
-	b, err := json.Marshal(known)
-	if err != nil {
-		return err
-	}
-	tmp := d.peersFile() + "." + strconv.Itoa(os.Getpid())
-	if err := os.WriteFile(tmp, append(b, '\n'), 0o644); err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", tmp, err), ignoreMissing(os.Remove(tmp)))
-	}
-	return os.Rename(tmp, d.peersFile())
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	return err
 }

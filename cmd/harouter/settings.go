@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -20,13 +21,19 @@ import (
 
 // settings is the file as one node uses it: each package's own configuration.
 type settings struct {
-	file *config.Config
-	node string
+	file       *config.Config
+	node       string
+	text       []byte
+	generation uint64
 }
 
 // load reads and checks the file for a node. Warnings go to stderr.
 func load(c *common) (*settings, error) {
-	file, problems := config.Load(c.config)
+	text, problems := config.Read(c.config)
+	var file *config.Config
+	if problems == nil {
+		file, problems = config.Parse(c.config, text)
+	}
 	for _, w := range problems.Warnings() {
 		fmt.Fprintln(os.Stderr, w)
 	}
@@ -36,19 +43,83 @@ func load(c *common) (*settings, error) {
 		}
 		return nil, silent{2}
 	}
-	if i := slices.IndexFunc(file.Nodes, func(n config.Node) bool { return n.Name == c.node }); i < 0 {
-		var names []string
-		for _, n := range file.Nodes {
-			names = append(names, n.Name)
-		}
-		return nil, wrongInput{fmt.Errorf("%s has no node %q (this host's name unless --node is given); it has: %s", c.config, c.node, strings.Join(names, ", "))}
+	if err := hasNode(file, c.config, c.node); err != nil {
+		return nil, wrongInput{err}
 	}
-	return &settings{file: file, node: c.node}, nil
+	return &settings{file: file, node: c.node, text: text}, nil
+}
+
+// parse checks a text as the file of a node.
+func parse(path string, text []byte, node string) (*settings, error) {
+	file, problems := config.Parse(path, text)
+	if err := problems.Errors().Err(); err != nil {
+		return nil, err
+	}
+	if err := hasNode(file, path, node); err != nil {
+		return nil, err
+	}
+	return &settings{file: file, node: node, text: text}, nil
+}
+
+// hasNode tells whether the file has the node.
+func hasNode(file *config.Config, path, node string) error {
+	var all []string
+	for _, n := range file.Nodes {
+		if n.Name == node {
+			return nil
+		}
+		all = append(all, n.Name)
+	}
+	return fmt.Errorf("%s has no node %q (this host's name unless --node is given); it has: %s", path, node, strings.Join(all, ", "))
+}
+
+// loadRunning finds the file that a daemon is to run: the one that the cluster
+// agreed on last. What somebody edited since then does not run before a reload,
+// but on a cluster of one, where nobody else has to agree.
+func loadRunning(c *common) (*settings, error) {
+	gen, text, err := readGeneration(c.stateDir)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%v; the file of the configuration is taken as it is\n", err)
+	}
+	if text == nil {
+		return load(c)
+	}
+	agreed, err := parse(acceptedFile(c.stateDir), text, c.node)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "what the cluster agreed on last cannot run here: %v\n", err)
+		return load(c)
+	}
+	agreed.generation = gen
+	disk, problems := config.Read(c.config)
+	if problems != nil {
+		return load(c)
+	}
+	if bytes.Equal(disk, text) {
+		return agreed, nil
+	}
+	edited, err := parse(c.config, disk, c.node)
+	switch {
+	case err != nil:
+		fmt.Fprintf(os.Stderr, "%v\n%s is not used: the file runs that was agreed on before (generation %d)\n", err, c.config, gen)
+	case edited.file.Cluster != agreed.file.Cluster:
+		return edited, nil
+	case len(edited.file.Nodes) == 1 && len(agreed.file.Nodes) == 1:
+		edited.generation = gen + 1
+		return edited, nil
+	default:
+		fmt.Fprintf(os.Stderr, "%s was changed and is not used yet: the file runs that all nodes agreed on before (generation %d); harouter reload takes the new one into use\n", c.config, gen)
+	}
+	return agreed, nil
 }
 
 func (s *settings) self() config.Node {
 	i := slices.IndexFunc(s.file.Nodes, func(n config.Node) bool { return n.Name == s.node })
 	return s.file.Nodes[i]
+}
+
+// sync is where this node listens for state sync and for new routers.
+func (s *settings) sync() netip.AddrPort {
+	return netip.AddrPortFrom(s.self().Addresses[0], s.file.Ports.Sync)
 }
 
 // peers are the other nodes' addresses, by name.
@@ -113,7 +184,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 	return b, nil
 }
 
-func (s *settings) ha(known map[string][]netip.Addr) (ha.Config, error) {
+func (s *settings) ha() (ha.Config, error) {
 	b, err := s.balancer()
 	if err != nil {
 		return ha.Config{}, err
@@ -122,7 +193,8 @@ func (s *settings) ha(known map[string][]netip.Addr) (ha.Config, error) {
 	c := ha.Config{
 		Cluster: s.file.Cluster, Node: s.node, Version: versionString(), Hash: s.file.Hash,
 		VRID: v.ID, VRRPVersion: v.Version, Advertise: v.Advertise, Preempt: v.Preempt, PreemptDelay: v.PreemptDelay,
-		Foreign: v.Foreign, Balancer: b, Probes: map[string]balancer.ProbeConfig{}, Known: known,
+		Foreign: v.Foreign, Balancer: b, Probes: map[string]balancer.ProbeConfig{},
+		Text: s.text, Generation: s.generation,
 	}
 	for _, n := range s.file.Nodes {
 		c.Nodes = append(c.Nodes, ha.Node{Name: n.Name, Address: n.Addresses[0], Priority: n.Priority})
@@ -131,19 +203,14 @@ func (s *settings) ha(known map[string][]netip.Addr) (ha.Config, error) {
 		loss := u.Probe.Loss
 		c.Probes[u.Name] = balancer.ProbeConfig{
 			Fall: u.Probe.Fall, Rise: u.Probe.Rise,
-			Loss:     balancer.Limit[float64]{Degraded: fraction(loss.Degraded), Clear: fraction(loss.Clear)},
+			Loss:     balancer.Limit[float64]{Degraded: float64(loss.Degraded), Clear: float64(loss.Clear)},
 			Latency:  balancer.Limit[time.Duration](u.Probe.Latency),
 			Jitter:   balancer.Limit[time.Duration](u.Probe.Jitter),
-			FlapHold: s.file.Balance.FlapHold, FlapMax: flapMax,
+			FlapHold: s.file.Balance.FlapHold.Hold, FlapMax: s.file.Balance.FlapHold.Max,
 		}
 	}
 	return c, nil
 }
-
-// flapMax is up to where the hold of an uplink that flaps doubles.
-const flapMax = 5 * time.Minute
-
-func fraction(p config.Percent) float64 { return float64(p) / 100 }
 
 func (s *settings) wire() wire.Config {
 	v := s.file.VRRP

@@ -56,6 +56,11 @@ func stopDaemon(ctx context.Context, c *common, args stopArgs) error {
 	if _, err := askOnce(ctx, c, askLimit, "stop", args); err != nil {
 		return err
 	}
+	return waitEnded(c)
+}
+
+// waitEnded waits until the daemon has left.
+func waitEnded(c *common) error {
 	for end := time.Now().Add(stopLimit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if control.Ended(c.runDir) {
 			return nil

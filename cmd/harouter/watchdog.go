@@ -113,15 +113,15 @@ func (w *watchdog) refresh() {
 }
 
 func (w *watchdog) state() guard.State {
-	v := w.d.s.file.VRRP
+	v := w.d.settings().file.VRRP
 	st := guard.State{
 		Holding: w.orders.Holding, PeerAlive: w.orders.PeerAlive, VRID: v.ID, Hang: ha.Lease(v.Advertise),
-		Local: w.d.s.self().Addresses[0], Senders: slices.Clone(w.orders.Senders),
+		Local: w.d.settings().self().Addresses[0], Senders: slices.Clone(w.orders.Senders),
 	}
-	for _, a := range w.d.s.vip().Addresses {
+	for _, a := range w.d.settings().vip().Addresses {
 		st.Addresses = append(st.Addresses, guard.Address{Device: a.Device, Prefix: a.Prefix})
 	}
-	for _, l := range w.d.s.wire().Links {
+	for _, l := range w.d.settings().wire().Links {
 		st.Devices = append(st.Devices, l.Device)
 	}
 	frames, err := w.d.wire.Frames(0)

@@ -66,8 +66,8 @@ func FuzzParseKey(f *testing.F) {
 	f.Add([]byte("AAAA"))
 	f.Add(NewKey().Encode())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if k, err := parseKey(data); err == nil {
-			if again, err := parseKey(k.Encode()); err != nil || again.Primary != k.Primary || len(again.Older) != len(k.Older) {
+		if k, err := ParseKey(data); err == nil {
+			if again, err := ParseKey(k.Encode()); err != nil || again.Primary != k.Primary || len(again.Older) != len(k.Older) {
 				t.Fatalf("no round trip: %v", err)
 			}
 		}

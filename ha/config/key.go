@@ -54,15 +54,16 @@ func LoadKey(path string) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("read key file: %w", err)
 	}
-	k, err := parseKey(data)
+	k, err := ParseKey(data)
 	if err != nil {
 		return Key{}, fmt.Errorf("read key file %s: %w", path, err)
 	}
 	return k, nil
 }
 
-// parseKey must never put a byte of the file into an error.
-func parseKey(data []byte) (Key, error) {
+// ParseKey reads the bytes of a key file. It must never put a byte of them into
+// an error.
+func ParseKey(data []byte) (Key, error) {
 	data = bytes.TrimRight(data, "\r\n \t")
 	if len(data) == 0 {
 		return Key{}, fmt.Errorf("it is empty; write %s", newKeyHint)

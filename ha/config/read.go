@@ -12,6 +12,16 @@ import (
 // Load reads the file at path. A file that cannot be read is a problem like any
 // other, without a position.
 func Load(path string) (*Config, Problems) {
+	data, problems := Read(path)
+	if problems != nil {
+		return nil, problems
+	}
+	return Parse(path, data)
+}
+
+// Read returns the bytes of a file, of one that is too long only so many that
+// Parse says so.
+func Read(path string) ([]byte, Problems) {
 	data, err := readAll(path)
 	if err != nil {
 		if inner, ok := errors.AsType[*fs.PathError](err); ok {
@@ -19,7 +29,7 @@ func Load(path string) (*Config, Problems) {
 		}
 		return nil, Problems{{File: path, Text: "read the configuration: " + err.Error()}}
 	}
-	return Parse(path, data)
+	return data, nil
 }
 
 func readAll(path string) ([]byte, error) {

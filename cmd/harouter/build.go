@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"harouter/balancer"
+	"harouter/balancer/dataplane"
+	"harouter/balancer/probe"
+	"harouter/conntracksync/kernel"
+	"harouter/ha"
+	"harouter/ha/events"
+	"harouter/ha/gossip"
+	"harouter/ha/join"
+	"harouter/ha/links"
+	"harouter/vrrp/vip"
+	"harouter/vrrp/wire"
+)
+
+// build makes all parts; nothing is changed on the machine yet.
+func (d *daemon) build() error {
+	var err error
+	s := d.settings()
+	d.guard = &watchdog{d: d}
+	w := s.wire()
+	w.Receive, w.Log = d.received, d.log.part("vrrp")
+	if d.wire, err = wire.New(w); err != nil {
+		return err
+	}
+	if d.vip, err = vip.New(d.vipConfig(s)); err != nil {
+		return err
+	}
+	if d.plane, err = dataplane.New(dataplane.Config{
+		StateDir: d.c.stateDir, Log: d.log.part("dataplane"), MayRepair: d.mayRepair,
+		Repaired: func(kind, what string) {
+			d.record(ha.Record{Kind: "repair", Subject: kind, Reason: "put back what another program took away: " + what})
+		},
+		Fought: func(kind string, on bool, text string) {
+			d.loop.Post(ha.Condition{Code: ha.AlarmFoughtOver, Subject: kind, Text: text, On: on})
+		},
+	}); err != nil {
+		return err
+	}
+	if d.key, err = loadKey(d.c.keyFile); err != nil {
+		return err
+	}
+	d.gossip = gossip.New(d.gossipConfig(s))
+	d.buildEvents()
+	if d.join, err = join.New(join.Config{
+		Seed: d.key.Derive("join v1"), Addresses: []netip.AddrPort{s.sync()}, Log: d.log.part("join"), Give: d.give,
+		Event: func(kind, subject, reason string) {
+			d.record(ha.Record{Kind: kind, Subject: subject, Reason: reason})
+		},
+		Drop: func(reason string, source netip.AddrPort) {
+			d.loop.Post(ha.Dropped{Part: "sync", Reason: reason, Source: source.Addr()})
+		},
+	}); err != nil {
+		return err
+	}
+	d.prober = probe.New(probe.Config{
+		Uplinks: s.probes(), Log: d.log.part("probe"),
+		Report: func(r balancer.Round) { d.loop.Post(ha.Probed{Round: r}) },
+	})
+	d.links = links.New(links.Config{Devices: s.devices(), Auto: s.auto(), Report: d.linksChanged, Log: d.log.part("links")})
+	d.flows = &flowCounter{count: func(ctx context.Context) (map[uint32]int, error) {
+		return kernel.CountByMark(ctx, uint32(d.settings().file.Balance.MarkMask))
+	}}
+	known, err := d.remembered()
+	if err != nil {
+		d.log.part("ha").Warn("the other nodes' addresses of last time", "error", err)
+	}
+	resting, err := d.resting()
+	if err != nil {
+		d.log.part("ha").Warn("whether this node was in maintenance", "error", err)
+	}
+	cfg, err := s.ha()
+	if err != nil {
+		return err
+	}
+	cfg.Known, cfg.Maintenance = known, resting
+	d.loop = ha.NewLoop(cfg, ha.Ports{
+		Adverts: d.wire, Addresses: d.vip, Plane: d.plane, Gossip: d.gossip, Files: d,
+		DeleteFlows: d.deleteFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
+		Record: d.record,
+	}, d.log.part("ha"))
+	return nil
+}
+
+func (d *daemon) received(r wire.Received) {
+	if r.Drop != "" {
+		d.loop.Post(ha.Dropped{Part: "vrrp", Reason: string(r.Drop), Source: r.Src})
+		return
+	}
+	d.loop.Post(ha.Advert{Link: r.Link, Source: r.Src, Advert: r.Advert})
+}
+
+func (d *daemon) gossiped(ev gossip.Event) {
+	switch ev := ev.(type) {
+	case gossip.Member:
+		if ev.Up {
+			d.loop.Post(ha.PeerSeen{Node: ev.Node})
+		} else {
+			d.loop.Post(ha.PeerLost{Node: ev.Node})
+		}
+	case gossip.State:
+		state, err := ha.DecodePeerState(ev.Payload)
+		if err != nil || state.Node != ev.Node {
+			d.loop.Post(ha.Dropped{Part: "gossip", Reason: "garbage"})
+			return
+		}
+		d.loop.Post(ha.PeerTold{State: state})
+	case gossip.Message:
+		if ev.Kind == events.Kind {
+			d.exchange.Received(ev.From, ev.Payload)
+			return
+		}
+		msg, err := ha.DecodeMessage(ev.Payload)
+		if err != nil {
+			d.loop.Post(ha.Dropped{Part: "gossip", Reason: "garbage"})
+			return
+		}
+		d.loop.Post(ha.Told{From: ev.From, Message: msg})
+	case gossip.Drop:
+		d.loop.Post(ha.Dropped{Part: "gossip", Reason: ev.Reason, Source: ev.Source})
+	}
+}
+
+func (d *daemon) linksChanged(l ha.Links) {
+	d.loop.Post(l)
+	for device := range l.Devices {
+		d.wire.LinkChanged(device)
+		d.vip.LinkChanged(device)
+	}
+	d.guard.refresh()
+}
+
+func (d *daemon) probe(s ha.Source) {
+	d.prober.Source(s.Uplink, s.Address)
+	d.prober.Gateway(s.Uplink, s.Gateway)
+	if s.Now {
+		d.prober.Kick(s.Uplink)
+	}
+}
+
+func (d *daemon) deleteFlows(ctx context.Context, id int) error {
+	mask := uint32(d.settings().file.Balance.MarkMask)
+	return kernel.DeleteByMark(ctx, balancer.Mark(id, mask), mask)
+}
+
+// mayRepair tells whether what another program took away may be put back now.
+func (d *daemon) mayRepair() bool { return d.loop.MayRepair() }
+
+func (d *daemon) vipConfig(s *settings) vip.Config {
+	v := s.vip()
+	v.Log, v.MayRepair = d.log.part("vip"), d.mayRepair
+	v.Repaired = func(a vip.Address) {
+		d.record(ha.Record{Kind: "repair", Subject: "address", Reason: "put back what another program took away: " + a.String()})
+	}
+	v.Conflict = func(c vip.Conflict) {
+		d.loop.Post(ha.Condition{
+			Code: ha.AlarmAddressConflict, Subject: c.Address.String(), On: !c.Gone,
+			Text: fmt.Sprintf("another machine (%v) answers for %v on %s: find it and give it another address", c.MAC, c.Address.Addr(), c.Device),
+		})
+	}
+	return v
+}

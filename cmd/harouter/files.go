@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"harouter/ha"
+	"harouter/ha/config"
+	"harouter/ha/gossip"
+	"harouter/ha/join"
+)
+
+// maxFile bounds the configuration file, bytes: it travels to other nodes as a
+// message.
+const maxFile = 256 << 10
+
+// Read reads the file that is asked for and checks it for this node, also that
+// there is room to keep it.
+func (d *daemon) Read(a ha.ReadFile) ha.Checked {
+	out := ha.Checked{ID: a.ID}
+	text, err := d.text(a)
+	if err == nil {
+		out.Text, out.Hash = text, join.Hash(text)
+		_, err = d.fit(text)
+	}
+	if err == nil {
+		err = d.room(text)
+	}
+	if err != nil {
+		out.Err = err.Error()
+	}
+	return out
+}
+
+// text is the file's own text, or that of the running one with a node more or
+// less.
+func (d *daemon) text(a ha.ReadFile) ([]byte, error) {
+	running := d.settings().text
+	switch {
+	case a.Add != nil:
+		return config.AddNode(running, config.NewNode{
+			Name: a.Add.Name, Addresses: a.Add.Addresses, Priority: a.Add.Priority, Devices: a.Add.Devices,
+		})
+	case a.Remove != "":
+		return config.RemoveNode(running, a.Remove)
+	case a.Text != nil:
+		return a.Text, nil
+	}
+	return os.ReadFile(d.c.config)
+}
+
+// fit checks a file for this node, and that it may follow the one that runs.
+func (d *daemon) fit(text []byte) (*settings, error) {
+	if len(text) > maxFile {
+		return nil, fmt.Errorf("%s has %d bytes; allowed: %d", d.c.config, len(text), maxFile)
+	}
+	s, err := parse(d.c.config, text, d.c.node)
+	if err != nil {
+		return nil, err
+	}
+	old := d.settings()
+	if s.file.Cluster != old.file.Cluster {
+		return nil, fmt.Errorf("the name of the cluster cannot change while it runs (%s, not %s): stop all nodes first", old.file.Cluster, s.file.Cluster)
+	}
+	for _, was := range old.file.Uplinks {
+		for _, u := range s.file.Uplinks {
+			if u.Name == was.Name && u.ID != was.ID {
+				return nil, fmt.Errorf("uplink %s has the id %d and may not get %d: its flows carry the old one; write id: %d into it, or give it another name", u.Name, was.ID, u.ID, was.ID)
+			}
+		}
+	}
+	return s, nil
+}
+
+// room tries whether a file can be kept, on a disk that may be full. Where
+// nothing can be kept at all, that is known since the start.
+func (d *daemon) room(text []byte) error {
+	if _, err := os.Stat(d.c.stateDir); err != nil {
+		return nil
+	}
+	var set fileSet
+	defer set.discard()
+	path := acceptedFile(d.c.stateDir)
+	if err := set.place(path, 0o644); err != nil {
+		return fmt.Errorf("keep the file: %w", err)
+	}
+	if err := set.fill(path, text); err != nil {
+		return fmt.Errorf("keep the file: %w", err)
+	}
+	return nil
+}
+
+// Adopt keeps a file and hands it to all parts. They take it without a gap for
+// what stays the same.
+func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
+	s, err := d.fit(a.Text)
+	if err != nil {
+		return ha.Config{}, err
+	}
+	s.generation = a.Generation
+	cfg, err := s.ha()
+	if err != nil {
+		return ha.Config{}, err
+	}
+	var docs []document
+	if !a.Trial {
+		docs = accepted(d.c.stateDir, a.Generation, a.Text)
+	}
+	if disk, err := os.ReadFile(d.c.config); a.Replace != "" && (err != nil || join.Hash(disk) == a.Replace) && s.file.Hash != a.Replace {
+		docs = append(docs, document{d.c.config, a.Text, 0o644})
+	}
+	if err := place(docs...); err != nil {
+		if _, gone := os.Stat(d.c.stateDir); gone == nil {
+			return ha.Config{}, err
+		}
+		d.log.part("ha").Warn("the configuration is not kept for the next start", "error", err)
+	}
+	if s.file.Hash != d.settings().file.Hash {
+		d.configure(ctx, s)
+	} else {
+		d.current.Store(s)
+	}
+	d.lookAtFile()
+	return cfg, nil
+}
+
+// configure hands new settings to all parts.
+func (d *daemon) configure(ctx context.Context, s *settings) {
+	log := d.log.part("ha")
+	d.current.Store(s)
+	d.log.set(s.file.Log)
+	try := func(part string, err error) {
+		if err != nil {
+			log.Error("the new configuration, in part", "part", part, "error", err)
+		}
+	}
+	if err := d.prepare(); err != nil {
+		log.Warn("sysctls", "error", err)
+	}
+	w := s.wire()
+	w.Receive, w.Log = d.received, d.log.part("vrrp")
+	// The addresses first: adverts leave from a device's own.
+	try("virtual addresses", d.vip.Configure(ctx, d.vipConfig(s)))
+	try("vrrp", d.wire.Configure(w))
+	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
+	d.prober.Configure(s.probes())
+	d.links.Configure(s.devices(), s.auto())
+}
+
+func (d *daemon) gossipConfig(s *settings) gossip.Config {
+	var keys [][]byte
+	for _, k := range d.key.DeriveAll("harouter gossip v1") {
+		keys = append(keys, k[:])
+	}
+	return gossip.Config{
+		Node: s.node, Addresses: s.self().Addresses, Port: int(s.file.Ports.Gossip), Peers: s.peers(),
+		Keys: keys, ClusterLabel: s.file.Cluster, Handler: d.gossiped, Log: d.log.part("gossip"),
+	}
+}
+
+// fileWatch looks at the configuration file now and then: what somebody edits
+// does not run before all agree on it, but it is shown.
+type fileWatch struct{ d *daemon }
+
+func (w fileWatch) String() string { return "configuration file" }
+
+// lookEvery is how often the file is looked at.
+const lookEvery = time.Second
+
+func (w fileWatch) Run(ctx context.Context) error {
+	t := time.NewTicker(lookEvery)
+	defer t.Stop()
+	var last os.FileInfo
+	for {
+		info, err := os.Stat(w.d.c.config)
+		if err != nil {
+			info = nil
+		}
+		if last == nil || info == nil || info.ModTime() != last.ModTime() || info.Size() != last.Size() || !os.SameFile(info, last) {
+			w.d.lookAtFile()
+		}
+		last = info
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+	}
+}
+
+// lookAtFile tells the machine what stands in the configuration file.
+func (d *daemon) lookAtFile() {
+	text, err := os.ReadFile(d.c.config)
+	seen := ha.FileSeen{}
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		seen.Err = d.c.config + " is gone"
+	case err != nil:
+		seen.Err = err.Error()
+	default:
+		seen.Hash = join.Hash(text)
+		if seen.Hash != d.settings().file.Hash {
+			if _, err := d.fit(text); err != nil {
+				seen.Err = err.Error()
+			}
+		}
+	}
+	d.seenMu.Lock()
+	defer d.seenMu.Unlock()
+	if seen != d.seen {
+		d.seen = seen
+		d.loop.Post(seen)
+	}
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// fileSet are files that are written whole, and all of them or none. Its steps
+// are place (what may fail for rights is seen here), fill (what may fail for
+// space), commit; discard after that, or instead of it, takes the rest away.
+type fileSet struct {
+	files []*placed
+	dirs  []string // made by place, outermost first
+}
+
+// placed is one file of a set: a temporary one beside its place.
+type placed struct {
+	path   string
+	temp   *os.File
+	filled bool
+	old    string // a second name of the file that commit replaced, "" none
+	done   bool   // commit has put the new one in its place
+}
+
+// place makes an empty temporary file beside path, and its directory if it is
+// missing. From its first moment on it has no more rights than mode.
+func (s *fileSet) place(path string, mode os.FileMode) error {
+	if err := s.mkdir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("make the directory of %s: %w", path, err)
+	}
+	if info, err := os.Lstat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("write %s: it is a directory", path)
+	}
+	// CreateTemp makes it with mode 0600.
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	s.files = append(s.files, &placed{path: path, temp: temp})
+	if err := temp.Chmod(mode); err != nil { // whatever the umask says
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// mkdir makes a directory and what is missing above it.
+func (s *fileSet) mkdir(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("%s is no directory", dir)
+	case err == nil:
+		return nil
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	if err := s.mkdir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	s.dirs = append(s.dirs, dir)
+	return nil
+}
+
+// fill writes the content of a placed file to the disk.
+func (s *fileSet) fill(path string, data []byte) error {
+	for _, f := range s.files {
+		if f.path != path {
+			continue
+		}
+		_, err := f.temp.Write(data)
+		if err = errors.Join(err, f.temp.Sync(), f.temp.Close()); err != nil {
+			return fmt.Errorf("write %s: %w", path, err)
+		}
+		f.filled = true
+		return nil
+	}
+	return fmt.Errorf("write %s: it was not placed", path)
+}
+
+// commit puts all files into their places. On an error the old ones are back.
+func (s *fileSet) commit() error {
+	for _, f := range s.files {
+		if !f.filled {
+			return fmt.Errorf("write %s: it has no content", f.path)
+		}
+	}
+	for _, f := range s.files {
+		if err := f.commit(); err != nil {
+			return errors.Join(fmt.Errorf("write %s: %w", f.path, err), s.undo())
+		}
+	}
+	var failed error
+	for _, f := range s.files {
+		failed = errors.Join(failed, syncDir(filepath.Dir(f.path)))
+	}
+	if failed != nil {
+		return errors.Join(failed, s.undo())
+	}
+	for _, f := range s.files {
+		if f.old != "" {
+			_ = os.Remove(f.old) // all is in its place already
+		}
+	}
+	s.files, s.dirs = nil, nil
+	return nil
+}
+
+func (f *placed) commit() error {
+	if _, err := os.Lstat(f.path); err == nil {
+		old := f.temp.Name() + ".old"
+		if err := os.Link(f.path, old); err != nil {
+			return err
+		}
+		f.old = old
+	}
+	if err := os.Rename(f.temp.Name(), f.path); err != nil {
+		return err
+	}
+	f.done = true
+	return nil
+}
+
+// undo takes back what commit did.
+func (s *fileSet) undo() error {
+	var failed error
+	for _, f := range s.files {
+		switch {
+		case f.done && f.old != "":
+			failed = errors.Join(failed, os.Rename(f.old, f.path))
+		case f.done:
+			failed = errors.Join(failed, os.Remove(f.path))
+		case f.old != "":
+			failed = errors.Join(failed, os.Remove(f.old))
+		}
+	}
+	return failed
+}
+
+// discard removes what is left of a set that was not committed.
+func (s *fileSet) discard() {
+	for _, f := range s.files {
+		_ = f.temp.Close() // maybe the second time
+		_ = os.Remove(f.temp.Name())
+	}
+	for i := len(s.dirs) - 1; i >= 0; i-- {
+		_ = os.Remove(s.dirs[i]) // unless others put something in
+	}
+	s.files, s.dirs = nil, nil
+}
+
+// syncDir makes renames in a directory last.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

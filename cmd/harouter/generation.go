@@ -1,0 +1,64 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"harouter/ha/join"
+)
+
+// generation is what the state directory tells of the file beside it.
+type generation struct {
+	Generation uint64 `json:"generation"`
+	Hash       string `json:"hash"` // SHA-256 of the file, in hex
+}
+
+func acceptedFile(stateDir string) string {
+	return filepath.Join(stateDir, "accepted", "harouter.yaml")
+}
+func acceptedMark(stateDir string) string { return filepath.Join(stateDir, "accepted", "generation") }
+
+// accepted are the documents that remember the file which the cluster agreed on
+// last.
+func accepted(stateDir string, gen uint64, file []byte) []document {
+	mark, err := json.Marshal(generation{Generation: gen, Hash: join.Hash(file)})
+	if err != nil { // a number and a word: cannot happen
+		panic(err)
+	}
+	return []document{
+		{acceptedFile(stateDir), file, 0o644},
+		{acceptedMark(stateDir), append(mark, '\n'), 0o644},
+	}
+}
+
+// writeGeneration remembers the file that the cluster agreed on last.
+func writeGeneration(stateDir string, gen uint64, file []byte) error {
+	return place(accepted(stateDir, gen, file)...)
+}
+
+// readGeneration returns the file that the cluster agreed on last; nil if this
+// node knows of none.
+func readGeneration(stateDir string) (gen uint64, file []byte, err error) {
+	mark, err := os.ReadFile(acceptedMark(stateDir))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil, nil
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	var g generation
+	if err := json.Unmarshal(mark, &g); err != nil {
+		return 0, nil, fmt.Errorf("read %s: %w", acceptedMark(stateDir), err)
+	}
+	file, err = os.ReadFile(acceptedFile(stateDir))
+	if err != nil {
+		return 0, nil, err
+	}
+	if join.Hash(file) != g.Hash {
+		return 0, nil, fmt.Errorf("%s is not the file that was accepted: its hash is another", acceptedFile(stateDir))
+	}
+	return g.Generation, file, nil
+}
