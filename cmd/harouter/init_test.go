@@ -54,9 +54,10 @@ func TestMachine(t *testing.T) {
 			machine("192.168.77.2", lans{lan1}, uplinks{
 				{Name: "cable", Device: "wan1", Own: wan1.Address, Gateway: wan1.Gateway, Virtual: prefix("203.0.113.10/25"), Weight: 2},
 				{Name: "dsl", Device: "wan2", Own: wan2.Address, Gateway: addr("10.1.0.3")}, {Name: "third", Device: "eth9"}}), nil},
-		"what is an uplink is no lan": {initArgs{uplinks: []string{"odd=lan0"}}, []survey.Device{lan0}, machine("192.168.77.2", nil, uplinks{{Name: "odd", Device: "lan0", Own: lan0.Address}}), nil},
-		"only lans":                   {initArgs{lans: []string{"a=lan0"}}, []survey.Device{lan0}, machine("192.168.77.2", lans{{Name: "a", Device: "lan0", Own: lan0.Address}}, nil), nil},
-		"own is to become virtual":    {initArgs{lans: []string{"a=lan0,192.168.77.2/24"}}, []survey.Device{lan0, wan1}, machine("203.0.113.9", lans{{Name: "a", Device: "lan0", Own: lan0.Address, Virtual: prefix("192.168.77.2/24")}}, uplinks{isp1}), nil},
+		"a leased gateway is not written down": {initArgs{uplinks: []string{"dsl=wan2"}}, all, machine("192.168.77.2", lans{lan1}, uplinks{{Name: "dsl", Device: "wan2", Own: wan2.Address}}), nil},
+		"what is an uplink is no lan":          {initArgs{uplinks: []string{"odd=lan0"}}, []survey.Device{lan0}, machine("192.168.77.2", nil, uplinks{{Name: "odd", Device: "lan0", Own: lan0.Address}}), nil},
+		"only lans":                            {initArgs{lans: []string{"a=lan0"}}, []survey.Device{lan0}, machine("192.168.77.2", lans{{Name: "a", Device: "lan0", Own: lan0.Address}}, nil), nil},
+		"own is to become virtual":             {initArgs{lans: []string{"a=lan0,192.168.77.2/24"}}, []survey.Device{lan0, wan1}, machine("203.0.113.9", lans{{Name: "a", Device: "lan0", Own: lan0.Address, Virtual: prefix("192.168.77.2/24")}}, uplinks{isp1}), nil},
 	} {
 		test.args.cluster, test.args.priority = "home", 200
 		got, notes, err := test.args.machine("r1", test.devices)

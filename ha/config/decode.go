@@ -125,10 +125,6 @@ func (t *table) rows(key string, read func(row *table, place int)) field {
 			t.d.fail(item, "%s: more than %d entries; allowed: at most that", f.path(), maxRows)
 			break
 		}
-		if i == maxRows {
-			t.d.fail(item, "%s: more than %d entries; allowed: at most that", f.path(), maxRows)
-			break
-		}
 		row := t.d.table(item, item, fmt.Sprintf("%s[%d]", f.path(), i+1))
 		if item.kind == null {
 			t.d.fail(item, "%s: nothing stands here; allowed: a map such as {name: a}", row.path)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -221,6 +222,26 @@ func TestEditSamples(t *testing.T) {
 			if _, err := RemoveNode(text, name); err != nil {
 				t.Errorf("%s: %v", path, err)
 			}
+		}
+	}
+}
+
+// TestVerified: an edited text that is valid but says something else is no result.
+func TestVerified(t *testing.T) {
+	byHand, text := errors.New("by hand"), site(nil)
+	fail := func(err error) ([]byte, error) { return nil, err }
+	for name, test := range map[string]struct {
+		change map[string]string
+		want   string
+	}{
+		"the same":       {nil, ""},
+		"something else": {map[string]string{"cluster": "away"}, "by hand"},
+		"no YAML":        {map[string]string{"cluster": "{"}, "by hand"},
+		"a mistake":      {map[string]string{"cluster": "Away"}, `cluster: "Away" cannot be a name`},
+	} {
+		out, err := verified([]byte(site(test.change)), mustParse(t, text), fail, byHand)
+		if (err == nil) != (test.want == "") || (out == nil) != (err != nil) || err != nil && !strings.HasPrefix(err.Error(), test.want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -157,17 +157,17 @@ func (l *layout) blockEnd(i int) int {
 	return end
 }
 
-// flowItems takes {…} apart at its own commas. Quotes and comments hide theirs.
+// flowItems takes {…} apart at its own commas. Quotes and comments hide theirs;
+// nothing that a node can say without quotes has a quote in it.
 func flowItems(text string, open int) (items []item, closing int, ok bool) {
 	depth, from, last := 0, open+1, open+1
-	fresh := true // a scalar would begin here: a quote is one
 	for i := open; i < len(text); i++ {
 		switch c := text[i]; {
-		case (c == '"' || c == '\'') && fresh:
+		case c == '"' || c == '\'':
 			if i = quoteEnd(text, i); i < 0 {
 				return nil, 0, false
 			}
-			last, fresh = i+1, false
+			last = i + 1
 		case c == '#' && strings.IndexByte(" \t\r\n", text[i-1]) >= 0:
 			n := strings.IndexByte(text[i:], '\n')
 			if n < 0 {
@@ -178,7 +178,6 @@ func flowItems(text string, open int) (items []item, closing int, ok bool) {
 			if depth++; depth > 1 {
 				last = i + 1
 			}
-			fresh = true
 		case c == '}' || c == ']':
 			if depth--; depth == 0 {
 				if last > from {
@@ -186,18 +185,16 @@ func flowItems(text string, open int) (items []item, closing int, ok bool) {
 				}
 				return items, i, true
 			}
-			last, fresh = i+1, false
+			last = i + 1
 		case c == ',':
 			if depth == 1 {
 				items = append(items, item{last, i})
 				from = i + 1
 			}
-			last, fresh = i+1, true
-		case c == ':':
-			last, fresh = i+1, true
+			last = i + 1
 		case strings.IndexByte(" \t\r\n", c) >= 0:
 		default:
-			last, fresh = i+1, false
+			last = i + 1
 		}
 	}
 	return nil, 0, false

@@ -115,18 +115,13 @@ func starterLans(b *strings.Builder, m Machine) error {
 # moves to the router that is master. It must be nobody's own address.
 lans:
 `)
-	used := []netip.Addr{m.Address}
-	for _, l := range m.Lans {
-		used = append(used, l.Virtual.Addr())
-	}
 	for _, l := range m.Lans {
 		fmt.Fprintf(b, "  - name: %s\n    device: %s\n", keyText(l.Name), keyText(l.Device))
 		if !l.Virtual.IsValid() {
-			l.Virtual = Suggest(l.Own, used...)
+			l.Virtual = Suggest(l.Own, m.Address)
 			if !l.Virtual.IsValid() {
 				return fmt.Errorf("lan %s: no virtual address can be suggested on %s (own address: %s); give one, such as 192.168.77.1/24", l.Name, l.Device, orNone(l.Own))
 			}
-			used = append(used, l.Virtual.Addr())
 			fmt.Fprintf(b, `    # Suggested: make sure that no host has it, and give it to the hosts as gateway.
     # Or, if %[1]s is their gateway now: give this router another address of
     # its own, and write %[2]s here.

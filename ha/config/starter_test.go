@@ -63,6 +63,10 @@ func TestStarterSays(t *testing.T) {
 	if diff := cmp.Diff(want, c, byValue); diff != "" {
 		t.Errorf("%s\n%v", diff, ps)
 	}
+	m.Address = netip.MustParseAddr("192.168.77.254")
+	if other, err := Starter(m); err != nil || !strings.Contains(string(other), "[192.168.77.253/24]") {
+		t.Errorf("the node's address was suggested: %v", err)
+	}
 	// What is commented out is good too, once it is filled in.
 	open := strings.NewReplacer("# virtual_addresses", "virtual_addresses", "# probe", "probe", "[ADDRESS, ADDRESS]", "[198.51.100.1]", "ADDRESS/LENGTH", "198.51.100.7/32", "# vrrp", "vrrp").Replace(string(text))
 	if c, ps := Parse("x", []byte(open)); c == nil || c.Uplinks[0].Virtual[0] != prefix("203.0.113.13/29") || len(c.Uplinks[1].Probe.Targets) != 1 || c.VRRP.ID != 52 {

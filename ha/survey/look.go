@@ -50,8 +50,8 @@ func Look() ([]Device, error) {
 	return all, nil
 }
 
-// addresses reads those of a device. The one that counts is the first that other
-// machines can use: no second one of a network, none that stays on the link.
+// addresses reads those of a device. The one that counts is the first that does
+// not stay on the link; the kernel tells second ones of a network last.
 func (s *seen) addresses(l netlink.Link) error {
 	addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
 	switch {
@@ -64,7 +64,7 @@ func (s *seen) addresses(l netlink.Link) error {
 		ip, ok := netip.AddrFromSlice(a.IP)
 		switch ip = ip.Unmap(); {
 		case !ok:
-		case s.Address.IsValid(), ip.IsLinkLocalUnicast(), a.Flags&unix.IFA_F_SECONDARY != 0:
+		case s.Address.IsValid(), ip.IsLinkLocalUnicast():
 			s.Further = append(s.Further, ip)
 		default:
 			bits, _ := a.Mask.Size()
@@ -88,13 +88,13 @@ func defaults() (map[int]route, error) {
 	}
 	best := map[int]route{}
 	for _, r := range list {
-		if r.Dst != nil && (!r.Dst.IP.IsUnspecified() || maskBits(r.Dst) != 0) || r.Type != unix.RTN_UNICAST {
+		if r.Dst != nil && (!r.Dst.IP.IsUnspecified() || maskBits(r.Dst) != 0) {
 			continue
 		}
 		for _, hop := range append([]*netlink.NexthopInfo{{LinkIndex: r.LinkIndex, Gw: r.Gw}}, r.MultiPath...) {
 			gateway, _ := netip.AddrFromSlice(hop.Gw)
 			was, ok := best[hop.LinkIndex]
-			if hop.LinkIndex > 0 && (!ok || r.Priority < was.metric) {
+			if !ok || r.Priority < was.metric { // an unreachable default has no device: 0
 				best[hop.LinkIndex] = route{gateway.Unmap(), r.Priority, r.Protocol == unix.RTPROT_DHCP}
 			}
 		}
