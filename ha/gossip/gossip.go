@@ -61,7 +61,7 @@ func (g *Gossip) String() string { return "gossip" }
 // longer named is forgotten (Member, down) and its packets are dropped as those
 // of a stranger. Another label or other keys end all memberships and begin them
 // anew. The error says what of cfg cannot work; then nothing has changed. It
-// does not wait for sockets, and must not be called by Handler.
+// does not wait for sockets: they are opened and closed by Run a moment later.
 func (g *Gossip) Configure(cfg Config) error {
 	cfg.Node, cfg.Handler, cfg.Log = g.node, g.handler, g.log
 	if err := cfg.check(); err != nil {

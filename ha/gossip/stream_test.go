@@ -89,14 +89,21 @@ func TestConfirm(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer tr.Shutdown()
-			begin := time.Now()
-			conn, err := tr.confirm("r2", make([]byte, c.size))
-			took := time.Since(begin)
-			if (err == nil) != (c.over != 0) {
-				t.Fatalf("error %v", err)
-			}
-			if took > c.within {
-				t.Errorf("took %s", took)
+			var conn net.Conn
+			for try := 1; ; try++ { // the machine may stand still for a moment
+				g.roster.Load().peers["r2"].answered.Store(nil)
+				begin := time.Now()
+				conn, err = tr.confirm("r2", make([]byte, c.size))
+				took := time.Since(begin)
+				if (err == nil) == (c.over != 0) && took <= c.within {
+					break
+				} else if try == 3 {
+					t.Fatalf("took %s, error %v", took, err)
+				}
+				t.Logf("took %s, error %v", took, err)
+				if conn != nil {
+					conn.Close()
+				}
 			}
 			answered := g.roster.Load().peers["r2"].answered.Load()
 			if c.over == 0 {
