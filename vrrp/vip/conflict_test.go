@@ -100,6 +100,7 @@ func packetSockets(t *testing.T) int {
 }
 
 func TestConflict(t *testing.T) {
+	t.Parallel()
 	if !netlab.Isolated(t) {
 		return
 	}
@@ -146,9 +147,41 @@ func TestConflict(t *testing.T) {
 	}
 }
 
+// TestProbes: who is sure to be master asks in nobody's name, others do not.
+func TestProbes(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	cable(t, "lan0")
+	w := tap(t, "far-lan0")
+	var sure atomic.Bool
+	k := newKeeper(t, Config{Addresses: []Address{lan}, Timing: never, Conflict: func(c Conflict) { t.Errorf("%+v", c) }, MayRepair: sure.Load})
+	start(t, k)
+	add(t, k)
+	time.Sleep(deafFor + askEvery)
+	if diff := cmp.Diff(lanLines, w.lines()); diff != "" {
+		t.Errorf("not sure: %s", diff)
+	}
+	w.reset()
+	sure.Store(true)
+	eventually(t, "two probes", func() bool { return w.count() >= 2 })
+	if diff := cmp.Diff([]string{"request: 0.0.0.0 at 02:00:00:00:00:01, for 192.168.77.1 at 00:00:00:00:00:00"}, w.lines()); diff != "" {
+		t.Error(diff)
+	}
+	removeAll(t, k)
+	time.Sleep(10 * ms) // for what is on its way
+	w.reset()
+	time.Sleep(askEvery + 100*ms)
+	if got := w.lines(); len(got) > 0 {
+		t.Errorf("as backup: %v", got)
+	}
+}
+
 // TestNoConflict: what is no conflict, all at once, for as long as it would
 // take to find three.
 func TestNoConflict(t *testing.T) {
+	t.Parallel()
 	if !netlab.Isolated(t) {
 		return
 	}
@@ -176,6 +209,7 @@ func TestNoConflict(t *testing.T) {
 
 // TestConflictSocketFollows: a device that is made anew is listened on again.
 func TestConflictSocketFollows(t *testing.T) {
+	t.Parallel()
 	if !netlab.Isolated(t) {
 		return
 	}

@@ -5,11 +5,15 @@
 //
 //	address.go   what there is to hold
 //	keeper.go    Add, Remove: the switch
+//	configure.go other addresses while it runs
 //	run.go       what follows: later announcements, devices that come
 //	mend.go      what others removed, or put in the wrong order
 //	series.go    when to announce
 //	kernel.go    the few things that are done to a device
 //	announce.go  ARP frames
+//	rivals.go    who else answers for what is held (pure)
+//	watch.go     asks and listens for that, as master only
+//	ear.go       the socket that hears it
 //	remove.go    taking away, also for the guard
 //
 // It decides nothing: package ha says Add and Remove, the guard removes through

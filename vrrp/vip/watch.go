@@ -16,17 +16,12 @@ type watch struct {
 	heard  chan sighting
 	failed map[string]bool
 	rivals rivals
-	spots  map[spot]bool   // what is held and there
-	own    map[string]bool // MACs that our devices have, or had while we held
-	turns  uint64          // changes of hands seen
+	spots  map[spot]bool // what is held and there
+	turns  uint64        // changes of hands seen
 }
 
-// maxOwn MACs are remembered; somebody who changes them more often has others
-// worries.
-const maxOwn = 256
-
 func newWatch() *watch {
-	return &watch{ears: map[string]*ear{}, heard: make(chan sighting), failed: map[string]bool{}, own: map[string]bool{}}
+	return &watch{ears: map[string]*ear{}, heard: make(chan sighting), failed: map[string]bool{}}
 }
 
 func (w *watch) close() {
@@ -48,9 +43,6 @@ func (k *Keeper) settleWatch(w *watch, now time.Time) {
 	stations, turns := k.stations()
 	w.spots = map[spot]bool{}
 	for name, s := range stations {
-		if len(w.own) < maxOwn {
-			w.own[s.mac] = true
-		}
 		for _, p := range s.prefixes {
 			w.spots[spot{name, p}] = true
 		}
@@ -88,7 +80,7 @@ func (k *Keeper) settleWatch(w *watch, now time.Time) {
 
 // hear takes in what an ear heard.
 func (k *Keeper) hear(w *watch, s sighting, now time.Time) {
-	if w.own[string(s.mac)] || !k.mayRepair() {
+	if !k.mayRepair() {
 		return
 	}
 	for at := range w.spots {

@@ -51,9 +51,13 @@ func (t *Transport) change(cfg Config, nl *netlink.Handle, devices *devices, pro
 		return fmt.Errorf("change the VRRP settings: read the addresses: %w", err)
 	}
 	paths := cfg.paths()
-	gone, err := t.inherit(paths)
-	if err != nil {
+	if err := t.inherit(paths); err != nil {
 		return fmt.Errorf("change the VRRP settings: %w", err)
+	}
+	for _, old := range t.paths {
+		if !slices.ContainsFunc(paths, func(p *path) bool { return p.name == old.name }) {
+			problems.forget("send to " + old.name)
+		}
 	}
 	own, leads := survey(cfg, paths, addrs, devices)
 
@@ -65,19 +69,16 @@ func (t *Transport) change(cfg Config, nl *netlink.Handle, devices *devices, pro
 	t.mu.Unlock()
 	t.rouse()
 	t.terms.Store(&terms{vrid: t.cfg.VRID, version: t.cfg.Version, own: own})
-	for _, p := range gone {
-		problems.forget("send to " + p.name)
-	}
 	t.warn()
 	return nil
 }
 
 // inherit gives each path the socket of the one that leads to the same place
-// now, else a spare or a new one, and tells which paths are left without an
-// heir. Their sockets are not closed but become spares: the sender may be
-// about to use them, and a socket is good for any path.
-func (t *Transport) inherit(paths []*path) (gone []*path, err error) {
-	gone = slices.Clone(t.paths)
+// now, else a spare or a new one. The sockets of paths without an heir are not
+// closed but become spares: the sender may be about to use them, and a socket
+// is good for any path.
+func (t *Transport) inherit(paths []*path) error {
+	gone := slices.Clone(t.paths)
 	for _, p := range paths {
 		if i := slices.IndexFunc(gone, func(old *path) bool { return old.device == p.device && old.dst == p.dst }); i >= 0 {
 			p.fd = gone[i].fd
@@ -85,7 +86,7 @@ func (t *Transport) inherit(paths []*path) (gone []*path, err error) {
 			gone = slices.Delete(gone, i, i+1)
 		}
 	}
-	spare := t.spare
+	spare := slices.Clone(t.spare)
 	for _, p := range gone {
 		spare = append(spare, p.fd)
 	}
@@ -100,13 +101,13 @@ func (t *Transport) inherit(paths []*path) (gone []*path, err error) {
 				for _, p := range opened {
 					p.close()
 				}
-				return nil, err
+				return err
 			}
 			opened = append(opened, p)
 		}
 	}
-	t.spare = slices.Clone(spare)
-	return gone, nil
+	t.spare = spare
+	return nil
 }
 
 // adopt makes a configuration the one that counts. The caller holds mu.
