@@ -197,7 +197,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.prober, d.links, d.control, d.guard} {
+	for _, t := range []task{d.wire, d.vip, d.plane, d.gossip, d.prober, d.links, d.control, d.guard} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)
