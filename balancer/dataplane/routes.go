@@ -37,6 +37,15 @@ func (k *Kernel) passRoutes(p *balancer.Plan, write bool) (d difference, surplus
 		place := planPlace(r)
 		planned[place] = true
 		route, err := k.kernelRoute(r)
+		var unknown unknownError
+		if errors.As(err, &unknown) { // it may be right as it is
+			d.err = errors.Join(d.err, fmt.Errorf("set the route %v: %w", r, err))
+			want[place] = true
+			if old, ok := k.wrote.routes[place]; ok {
+				there[place] = old
+			}
+			continue
+		}
 		if err != nil {
 			d.err = errors.Join(d.err, &SkippedError{Item: "the route " + r.String(), Reason: err.Error()})
 			if route == nil {
@@ -183,6 +192,11 @@ func (k *Kernel) kernelRoute(r balancer.Route) (*netlink.Route, error) {
 	return route, failed
 }
 
+// unknownError: the kernel did not tell whether a device is there.
+type unknownError struct{ error }
+
+func (e unknownError) Unwrap() error { return e.error }
+
 // hopDevice is the index of a hop's device; a hop that names none (the master's
 // address) goes where the main table leads directly.
 func (k *Kernel) hopDevice(h balancer.Hop) (int, error) {
@@ -194,8 +208,11 @@ func (k *Kernel) hopDevice(h balancer.Hop) (int, error) {
 		return ways[0].LinkIndex, nil
 	}
 	l, err := k.routes.LinkByName(h.Device)
-	if err != nil {
+	if missing := (netlink.LinkNotFoundError{}); errors.As(err, &missing) {
 		return 0, fmt.Errorf("the device %s is missing", h.Device)
+	}
+	if err != nil {
+		return 0, unknownError{fmt.Errorf("look for the device %s: %w", h.Device, err)}
 	}
 	if l.Attrs().Flags&net.FlagUp == 0 {
 		return 0, fmt.Errorf("the device %s is down", h.Device)

@@ -110,15 +110,16 @@ func (k *Kernel) Run(ctx context.Context) error {
 		case <-anyway.C:
 			w.saw(sighting{kinds: allKinds}, time.Now())
 		case <-timer.C:
-			k.attend(&w, time.Now())
+			k.attend(&w)
 		}
 	}
 }
 
 // attend looks at the kinds that are due, and repairs what may be repaired.
-func (k *Kernel) attend(w *watch, now time.Time) {
+func (k *Kernel) attend(w *watch) {
 	k.applying.Lock()
 	defer k.applying.Unlock()
+	now := time.Now()
 	due := w.due(now)
 	w.at(kindSysctl, now.Add(lookSysctls))
 	if k.plan == nil { // the next Apply reads everything

@@ -300,14 +300,17 @@ func TestOverrun(t *testing.T) {
 	running(t, k)
 	batch := filepath.Join(t.TempDir(), "batch")
 	var lines strings.Builder
-	for i := range 3000 {
-		if i == 1500 {
-			fmt.Fprintln(&lines, "rule del pref 7001")
-		}
-		fmt.Fprintf(&lines, "route add 10.%d.%d.0/24 via 203.0.113.1 proto bird\n", i/256, i%256)
+	for i := range 2000 {
+		fmt.Fprintf(&lines, "route add 10.%d.%d.0/24 via 203.0.113.1 proto bird table 7063\n", i/256, i%256)
 	}
+	fmt.Fprintln(&lines, "rule del pref 7001")
 	must(t, os.WriteFile(batch, []byte(lines.String()), 0o644))
-	netlab.Sh(t, "ip -batch "+batch)
+	netlab.Sh(t, "ip rule del pref 7002")
+	eventually(t, time.Second, "the first look", func() bool { return k.Repairs().Rule == 1 })
+	netlab.Sh(t, "sleep 0.2")
+	k.applying.Lock() // Run cannot look, and its listeners fill up
+	netlab.Sh(t, "sleep 0.6; ip -batch "+batch)
+	k.applying.Unlock()
 	eventually(t, time.Second, "the rule", func() bool { return netlab.Sh(t, "ip rule show pref 7001") != "" })
 }
 
