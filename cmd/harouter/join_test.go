@@ -172,7 +172,7 @@ func TestJoinCommand(t *testing.T) {
 	}
 	old := map[string]string{"etc": "directory", "etc/harouter.yaml": "0644 mine\n"}
 
-	word := ticket()
+	word, ticketFile := ticket(), t.TempDir()+"/ticket"
 	otherFile := func(text string) func() {
 		return func() { bundle.File, bundle.Hash = []byte(text), join.Hash([]byte(text)) }
 	}
@@ -204,8 +204,8 @@ func TestJoinCommand(t *testing.T) {
 		{"taken", nil, nil, "", "join 127.0.0.1 --node r2 --token T", 0, "this is now node r2 of cluster home", written},
 		{"used", nil, nil, "", "join 127.0.0.1 --node r2 --token T", 1, "used already, by r2", nil},
 		{"by stdin", nil, nil, "N\n", "join 127.0.0.1 --node r2", 0, "harouter check", written},
-		{"by file", func(dir string) { must(t, os.WriteFile("/tmp/ticket", []byte(ticket()+"\n"), 0o600)) }, nil, "",
-			"join 127.0.0.1 --node r2 --token-file /tmp/ticket", 0, "harouter run", written},
+		{"by file", func(dir string) { must(t, os.WriteFile(ticketFile, []byte(ticket()+"\n"), 0o600)) }, nil, "",
+			"join 127.0.0.1 --node r2 --token-file " + ticketFile, 0, "harouter run", written},
 		{"forced", func(dir string) { must(t, os.WriteFile(dir+"/etc/harouter.yaml", []byte("mine\n"), 0o644)) }, nil, "N",
 			"join 127.0.0.1 --node r2 --force", 0, "this is now node r2", written},
 		{"node not in it", nil, nil, "N", "join 127.0.0.1 --node r3", 1, "without the node r3: nothing is written", nil},
