@@ -103,6 +103,24 @@ func (m *Machine) onDropped(d Dropped, now time.Time) {
 	}
 }
 
+const (
+	fightFew    = 5 // repairs
+	fightWithin = time.Minute
+)
+
+// onRepaired records a repair, and raises the alarm of a fight for addresses.
+// Those for rules, routes and the table tell it themselves.
+func (m *Machine) onRepaired(ev Repaired, now time.Time) {
+	m.record("repair", ev.Kind, "", "", "put back what another program took away: "+ev.What)
+	if ev.Kind != "address" {
+		return
+	}
+	m.repaired = slices.DeleteFunc(m.repaired, func(t time.Time) bool { return now.Sub(t) > fightWithin })
+	if m.repaired = append(m.repaired, now); len(m.repaired) > fightFew {
+		m.raise(AlarmFoughtOver, ev.Kind, fmt.Sprintf("another program takes %s away again and again: find it (a DHCP client, NetworkManager, a script) and keep it off", ev.What), now.Add(alarmHold), now)
+	}
+}
+
 // strangerAfter is when an unknown sender is worth an alarm, if it is still
 // unknown then: a node that has just started has not told its addresses yet.
 const strangerAfter = 700 * time.Millisecond

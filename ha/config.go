@@ -25,6 +25,7 @@ type Config struct {
 	Text        []byte // the file
 	Generation  uint64 // how often the cluster agreed on a new file
 	Maintenance bool   // at start: an operator keeps this node out
+	Refused     string // at start: hash of a file that was on trial and that nobody kept
 
 	VRID         uint8
 	VRRPVersion  uint8

@@ -88,6 +88,11 @@ type (
 		Config Config
 		Err    error
 	}
+	// Repaired: something that another program took away was put back.
+	Repaired struct {
+		Kind string // address, rule, route, table, sysctl
+		What string
+	}
 	// Condition is a cause of an alarm that an edge sees begin and end.
 	Condition struct {
 		Code, Subject, Text string
@@ -148,5 +153,6 @@ func (Fenced) haEvent()       {}
 func (Checked) haEvent()      {}
 func (FileSeen) haEvent()     {}
 func (Reconfigured) haEvent() {}
+func (Repaired) haEvent()     {}
 func (Condition) haEvent()    {}
 func (Command) haEvent()      {}

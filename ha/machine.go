@@ -15,6 +15,7 @@ type Machine struct {
 	cfg  Config
 	vrrp *vrrp.Machine
 
+	started     time.Time
 	role        Role
 	since       time.Time
 	transitions int
@@ -51,6 +52,7 @@ type Machine struct {
 	file     FileSeen
 	fileSeen bool
 
+	looked    bool      // at the edited file of a cold start
 	differing time.Time // since when the nodes' files differ
 
 	forwarded map[uint64]forwarded
@@ -80,6 +82,7 @@ type Machine struct {
 	drops      map[string]map[string]uint64
 	alarms     map[alarmKey]*alarm
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
+	repaired   []time.Time             // addresses that were put back within a minute
 	out        []Action
 	linksKnown bool
 }
@@ -95,7 +98,7 @@ type sweep struct {
 func NewMachine(cfg Config, now time.Time) *Machine {
 	own, _ := cfg.node(cfg.Node)
 	m := &Machine{
-		cfg: cfg, since: now, role: RoleUnknown,
+		cfg: cfg, started: now, since: now, role: RoleUnknown,
 		vrrp: vrrp.NewMachine(vrrp.MachineConfig{
 			Priority: own.Priority, Interval: cfg.Advertise, Rank: own.Address,
 			Preempt: cfg.Preempt, PreemptDelay: cfg.PreemptDelay,
@@ -178,6 +181,8 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.file, m.fileSeen = ev, true
 	case Reconfigured:
 		m.onReconfigured(ev, now)
+	case Repaired:
+		m.onRepaired(ev, now)
 	case Condition:
 		m.holdAlarm(ev.On, ev.Code, ev.Subject, ev.Text, now)
 	case Command:
@@ -218,6 +223,11 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	if m.move != nil {
 		earlier(m.move.due)
 	}
+	for _, after := range []time.Duration{coldAfter, startFor} {
+		if t := m.started.Add(after); now.Before(t) {
+			earlier(t)
+		}
+	}
 	if m.offer != nil {
 		earlier(m.offer.until)
 	}
@@ -247,6 +257,9 @@ func (m *Machine) Role() Role { return m.role }
 // Sure tells whether this node is master beyond doubt, so that addresses that
 // somebody took away may be put back.
 func (m *Machine) Sure() bool { return m.holding && !m.fenced && !m.vrrp.Suspect() }
+
+// Awake tells whether this node is not in doubt of its role, whichever it is.
+func (m *Machine) Awake() bool { return !m.fenced && !m.vrrp.Suspect() }
 
 func (m *Machine) do(a ...Action) { m.out = append(m.out, a...) }
 

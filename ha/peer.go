@@ -68,6 +68,7 @@ type PeerState struct {
 	Held      bool                        `json:"held,omitempty"`
 	Leaving   bool                        `json:"leaving,omitempty"`
 	Resting   bool                        `json:"maintenance,omitempty"`
+	Starting  bool                        `json:"starting,omitempty"`  // within startFor of its start
 	FileHash  string                      `json:"file_hash,omitempty"` // of the file on its disk, where that is another
 	Trial     bool                        `json:"trial,omitempty"`     // Generation is not kept yet
 	Gen       uint64                      `json:"generation,omitempty"`

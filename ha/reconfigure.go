@@ -17,6 +17,8 @@ func (m *Machine) onReconfigured(ev Reconfigured, now time.Time) {
 	m.adopting = nil
 	if ev.Err != nil {
 		m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(m.cfg.Generation), ev.Err.Error())
+		m.trial = nil
+		m.fetch = &fetch{until: now.Add(fetchAgain)} // a full disk, most likely
 		if a != nil {
 			a.done(ev.Err.Error(), now)
 		}

@@ -20,7 +20,8 @@ const (
 	pledgeLimit = 8 * time.Second  // a node that promised forgets it after this
 	fetchLimit  = 2 * time.Second  // for the answer to a fetch
 	fetchAgain  = 30 * time.Second // after a file that this node cannot run
-	leaveAfter  = 100 * time.Millisecond
+	coldAfter   = time.Second      // for the other nodes to be heard after a start
+	startFor    = 3 * time.Second  // a cold start is over after this
 )
 
 // offer is a new file that this node asks all to adopt.
@@ -366,6 +367,10 @@ func (m *Machine) settleAgreement(now time.Time) {
 	if m.offer != nil || m.pledge != nil || m.adopting != nil || m.fetch != nil || m.stopping != 0 || !m.linksKnown {
 		return
 	}
+	m.settleColdStart(now)
+	if m.offer != nil {
+		return
+	}
 	for _, n := range m.cfg.Nodes {
 		p := m.peers[n.Name]
 		if p == nil || !p.told || !p.alive(now) || p.state.Trial || p.state.Gen <= m.cfg.Generation {
@@ -380,6 +385,36 @@ func (m *Machine) settleAgreement(now time.Time) {
 		m.do(Send{To: p.Name, Message: Message{Kind: KindFetch, ID: m.nextID}})
 		return
 	}
+}
+
+func (m *Machine) starting(now time.Time) bool { return now.Sub(m.started) < startFor }
+
+// settleColdStart takes an edited file into use where the whole cluster, or what
+// is left of it, starts anew with that file: nobody runs anything older that
+// could be disturbed. A file that was on trial does not come back that way.
+func (m *Machine) settleColdStart(now time.Time) {
+	if m.looked || now.Sub(m.started) < coldAfter || !m.starting(now) || !m.edited() {
+		return
+	}
+	if m.file.Err != "" || m.file.Hash == m.cfg.Refused {
+		m.looked = true
+		return
+	}
+	peers, err := m.present("", now)
+	if err != nil {
+		return
+	}
+	for _, p := range peers {
+		if !p.state.Starting || p.state.FileHash != m.file.Hash {
+			return
+		}
+	}
+	m.looked = true
+	m.propose(offer{answer: func(err string) {
+		if err != "" {
+			m.record("config", "generation", "", "", "the edited file of this start is not used: "+err)
+		}
+	}}, ReadFile{}, now)
 }
 
 func (m *Machine) onFetch(from *peer, msg Message) {

@@ -33,6 +33,8 @@ type Loop struct {
 	start time.Time
 	beat  atomic.Int64 // when the loop ran last, nanoseconds since start
 	sure  atomic.Bool  // what the machine said then
+	awake atomic.Bool
+	limit atomic.Int64 // how old beat may be, nanoseconds
 }
 
 type ask struct {
@@ -55,7 +57,13 @@ func NewLoop(cfg Config, ports Ports, log *slog.Logger) *Loop {
 // MayRepair tells whether virtual addresses that are gone may be put back: only
 // while this loop is at work and sure of its role.
 func (l *Loop) MayRepair() bool {
-	return l.sure.Load() && time.Since(l.start)-time.Duration(l.beat.Load()) < sleepLimit(l.cfg.Advertise)
+	return l.sure.Load() && time.Since(l.start)-time.Duration(l.beat.Load()) < time.Duration(l.limit.Load())
+}
+
+// Awake tells whether what another program took away may be put back, apart from
+// virtual addresses: on a backup too.
+func (l *Loop) Awake() bool {
+	return l.awake.Load() && time.Since(l.start)-time.Duration(l.beat.Load()) < time.Duration(l.limit.Load())
 }
 
 // Post hands an event over. What comes from outside never blocks: in a flood it
@@ -64,7 +72,7 @@ func (l *Loop) MayRepair() bool {
 func (l *Loop) Post(ev Event) {
 	queue := l.normal
 	switch ev.(type) {
-	case Links, Found, Switched, Applied, Fenced, Checked, FileSeen, Reconfigured, Condition:
+	case Links, Found, Switched, Applied, Fenced, Checked, FileSeen, Reconfigured, Repaired, Condition:
 		select {
 		case l.own <- ev:
 		case <-l.ended:
@@ -102,19 +110,21 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 
 	start := time.Now()
 	l.machine = NewMachine(l.cfg, start)
-	every := Lease(l.cfg.Advertise) / 3
-	limit := sleepLimit(l.cfg.Advertise)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	last := start
 	for l.exit == nil {
 		now := time.Now()
+		advertise := l.machine.cfg.Advertise
+		every, limit := Lease(advertise)/3, sleepLimit(advertise)
 		if gap := now.Sub(last); gap > limit {
 			l.handle(Overslept{For: gap}, now)
 		}
 		last = now
 		l.sure.Store(l.machine.Sure())
+		l.awake.Store(l.machine.Awake())
 		l.beat.Store(int64(now.Sub(l.start)))
+		l.limit.Store(int64(limit))
 		l.ports.Adverts.Renew()
 		l.ports.Beat()
 		l.tellLost(now)

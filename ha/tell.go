@@ -45,13 +45,13 @@ func (m *Machine) indexSpeakers() {
 }
 
 // state is what this node tells the others.
-func (m *Machine) state(time.Time) PeerState {
+func (m *Machine) state(now time.Time) PeerState {
 	own, _ := m.cfg.node(m.cfg.Node)
 	s := PeerState{
 		Node: m.cfg.Node, Version: m.cfg.Version, Role: m.role, Since: m.since,
 		Priority: own.Priority, Effective: m.vrrp.Priority(), Hash: m.cfg.Hash, PlanHash: m.planHash,
 		Master: m.vrrp.Master(), Held: m.held, Leaving: m.stopping != 0, Lans: m.lans(),
-		Verdicts: maps.Clone(m.verdicts), Resting: m.maintenance,
+		Verdicts: maps.Clone(m.verdicts), Resting: m.maintenance, Starting: m.starting(now),
 		Gen: m.cfg.Generation, Trial: m.trial != nil,
 	}
 	if m.file.Hash != m.cfg.Hash {

@@ -10,11 +10,11 @@ type pace struct {
 	few     int           // repairs within the window; one more is a fight
 	window  time.Duration // in which repairs count together
 	first   time.Duration // between repairs when a fight begins, then twice as long each
-	longest time.Duration
+	longest time.Duration // what is taken away waits no longer, so that the end of a fight shows soon
 	peace   time.Duration // without damage after the last repair: the fight is over
 }
 
-var usualPace = pace{few: 5, window: time.Minute, first: time.Second, longest: time.Minute, peace: 8 * time.Second}
+var usualPace = pace{few: 5, window: time.Minute, first: time.Second, longest: 2 * time.Second, peace: 8 * time.Second}
 
 func newFights(p pace) (out [kinds]fight) {
 	for i := range out {

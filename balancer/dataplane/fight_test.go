@@ -18,6 +18,8 @@ func TestPace(t *testing.T) {
 		}
 		return out
 	}
+	steep := usualPace
+	steep.longest = time.Minute // where the doubling shows
 	for _, c := range []struct {
 		name   string
 		damage []int // when; what is still to be put back cannot be damaged
@@ -30,7 +32,7 @@ func TestPace(t *testing.T) {
 		{"again within a minute", []int{0, 1, 2, 3, 4, 5, 20}, "0 1 2 3 4 fight 5 13:over fight 20 28:over"},
 		{"again after a minute", []int{0, 1, 2, 3, 4, 5, 70}, "0 1 2 3 4 fight 5 13:over 70"},
 	} {
-		f := fight{pace: usualPace}
+		f := fight{pace: steep}
 		start := time.Now()
 		var got []string
 		damaged := map[int]bool{}

@@ -32,9 +32,9 @@ func (d *daemon) build() error {
 		return err
 	}
 	if d.plane, err = dataplane.New(dataplane.Config{
-		StateDir: d.c.stateDir, Log: d.log.part("dataplane"), MayRepair: d.mayRepair,
+		StateDir: d.c.stateDir, Log: d.log.part("dataplane"), MayRepair: func() bool { return d.loop.Awake() },
 		Repaired: func(kind, what string) {
-			d.record(ha.Record{Kind: "repair", Subject: kind, Reason: "put back what another program took away: " + what})
+			d.loop.Post(ha.Repaired{Kind: kind, What: what})
 		},
 		Fought: func(kind string, on bool, text string) {
 			d.loop.Post(ha.Condition{Code: ha.AlarmFoughtOver, Subject: kind, Text: text, On: on})
@@ -78,7 +78,7 @@ func (d *daemon) build() error {
 	if err != nil {
 		return err
 	}
-	cfg.Known, cfg.Maintenance = known, resting
+	cfg.Known, cfg.Maintenance, cfg.Refused = known, resting, readTrial(d.c.stateDir)
 	d.loop = ha.NewLoop(cfg, ha.Ports{
 		Adverts: d.wire, Addresses: d.vip, Plane: d.plane, Gossip: d.gossip, Files: d,
 		DeleteFlows: d.deleteFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
@@ -155,7 +155,7 @@ func (d *daemon) vipConfig(s *settings) vip.Config {
 	v := s.vip()
 	v.Log, v.MayRepair = d.log.part("vip"), d.mayRepair
 	v.Repaired = func(a vip.Address) {
-		d.record(ha.Record{Kind: "repair", Subject: "address", Reason: "put back what another program took away: " + a.String()})
+		d.loop.Post(ha.Repaired{Kind: "address", What: a.String()})
 	}
 	v.Conflict = func(c vip.Conflict) {
 		d.loop.Post(ha.Condition{

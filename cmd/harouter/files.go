@@ -105,9 +105,9 @@ func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
 	if err != nil {
 		return ha.Config{}, err
 	}
-	var docs []document
-	if !a.Trial {
-		docs = accepted(d.c.stateDir, a.Generation, a.Text)
+	docs := accepted(d.c.stateDir, a.Generation, a.Text)
+	if a.Trial {
+		docs = []document{{trialMark(d.c.stateDir), []byte(s.file.Hash + "\n"), 0o644}}
 	}
 	if disk, err := os.ReadFile(d.c.config); a.Replace != "" && (err != nil || join.Hash(disk) == a.Replace) && s.file.Hash != a.Replace {
 		docs = append(docs, document{d.c.config, a.Text, 0o644})
@@ -117,6 +117,11 @@ func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
 			return ha.Config{}, err
 		}
 		d.log.part("ha").Warn("the configuration is not kept for the next start", "error", err)
+	}
+	if !a.Trial {
+		if err := ignoreMissing(os.Remove(trialMark(d.c.stateDir))); err != nil {
+			d.log.part("ha").Warn("the mark of a trial stays", "error", err)
+		}
 	}
 	if s.file.Hash != d.settings().file.Hash {
 		d.configure(ctx, s)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"harouter/ha/join"
 )
@@ -37,6 +38,18 @@ func accepted(stateDir string, gen uint64, file []byte) []document {
 // writeGeneration remembers the file that the cluster agreed on last.
 func writeGeneration(stateDir string, gen uint64, file []byte) error {
 	return place(accepted(stateDir, gen, file)...)
+}
+
+// trialMark holds the hash of a file that runs on trial. Should the daemon end
+// before somebody keeps it, it does not come back.
+func trialMark(stateDir string) string { return filepath.Join(stateDir, "accepted", "trial") }
+
+func readTrial(stateDir string) string {
+	hash, err := os.ReadFile(trialMark(stateDir))
+	if err != nil { // none, most likely
+		return ""
+	}
+	return strings.TrimSpace(string(hash))
 }
 
 // readGeneration returns the file that the cluster agreed on last; nil if this

@@ -74,25 +74,25 @@ func hasNode(file *config.Config, path, node string) error {
 }
 
 // loadRunning finds the file that a daemon is to run: the one that the cluster
-// agreed on last. What somebody edited since then does not run before a reload,
-// but on a cluster of one, where nobody else has to agree.
+// agreed on last. What somebody edited since then does not run before all agree
+// on it, by a reload or by starting with it together.
 func loadRunning(c *common) (*settings, error) {
 	gen, text, err := readGeneration(c.stateDir)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%v; the file of the configuration is taken as it is\n", err)
 	}
 	if text == nil {
-		return load(c)
+		return loadFirst(c)
 	}
 	agreed, err := parse(acceptedFile(c.stateDir), text, c.node)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "what the cluster agreed on last cannot run here: %v\n", err)
-		return load(c)
+		return loadFirst(c)
 	}
 	agreed.generation = gen
 	disk, problems := config.Read(c.config)
 	if problems != nil {
-		return load(c)
+		return loadFirst(c)
 	}
 	if bytes.Equal(disk, text) {
 		return agreed, nil
@@ -100,16 +100,21 @@ func loadRunning(c *common) (*settings, error) {
 	edited, err := parse(c.config, disk, c.node)
 	switch {
 	case err != nil:
-		fmt.Fprintf(os.Stderr, "%v\n%s is not used: the file runs that was agreed on before (generation %d)\n", err, c.config, gen)
-	case edited.file.Cluster != agreed.file.Cluster:
+		fmt.Fprintf(os.Stderr, "%v\n%s is not used: what was agreed on before runs (generation %d)\n", err, c.config, gen)
+	case edited.file.Cluster != agreed.file.Cluster: // the state is that of another cluster
+		edited.generation = 1
 		return edited, nil
-	case len(edited.file.Nodes) == 1 && len(agreed.file.Nodes) == 1:
-		edited.generation = gen + 1
-		return edited, nil
-	default:
-		fmt.Fprintf(os.Stderr, "%s was changed and is not used yet: the file runs that all nodes agreed on before (generation %d); harouter reload takes the new one into use\n", c.config, gen)
 	}
 	return agreed, nil
+}
+
+// loadFirst takes the file as it is: the first generation.
+func loadFirst(c *common) (*settings, error) {
+	s, err := load(c)
+	if s != nil {
+		s.generation = 1
+	}
+	return s, err
 }
 
 func (s *settings) self() config.Node {

@@ -11,7 +11,7 @@ import (
 const (
 	lookSoon   = 100 * time.Millisecond // while something waits to be put back
 	fewRepairs = 5                      // a minute, and after that
-	slowRepair = 10 * time.Second       // not before this
+	slowRepair = 2 * time.Second        // not before this; seldom enough, and a fight that is over shows soon
 )
 
 // loss is an address that is held and not there.
