@@ -52,7 +52,8 @@ type Machine struct {
 	file     FileSeen
 	fileSeen bool
 
-	looked    bool      // at the edited file of a cold start
+	cold      string    // hash of the file that was there at the start
+	looked    bool      // at it, for a cold start
 	differing time.Time // since when the nodes' files differ
 
 	forwarded map[uint64]forwarded
@@ -178,6 +179,9 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Checked:
 		m.onChecked(ev, now)
 	case FileSeen:
+		if !m.fileSeen {
+			m.cold = ev.Hash
+		}
 		m.file, m.fileSeen = ev, true
 	case Reconfigured:
 		m.onReconfigured(ev, now)

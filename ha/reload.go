@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"harouter/vrrp"
 )
 
 // A new file is agreed on in two steps, so that it runs everywhere or nowhere:
@@ -393,7 +395,7 @@ func (m *Machine) starting(now time.Time) bool { return now.Sub(m.started) < sta
 // is left of it, starts anew with that file: nobody runs anything older that
 // could be disturbed. A file that was on trial does not come back that way.
 func (m *Machine) settleColdStart(now time.Time) {
-	if m.looked || now.Sub(m.started) < coldAfter || !m.starting(now) || !m.edited() {
+	if m.looked || m.vrrp.State() != vrrp.Master || now.Sub(m.started) < coldAfter || !m.starting(now) || !m.edited() || m.file.Hash != m.cold {
 		return
 	}
 	if m.file.Err != "" || m.file.Hash == m.cfg.Refused {

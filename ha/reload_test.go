@@ -294,3 +294,42 @@ func TestNodesComeAndGo(t *testing.T) {
 	within(t, "nobody holds the addresses", none, 0)
 	within(t, "two hold them", double, 10*time.Millisecond)
 }
+
+// TestColdStart: a cluster that starts with another file than it ended with
+// runs that one, unless somebody still runs the old.
+func TestColdStart(t *testing.T) {
+	for name, tc := range map[string]struct {
+		r1, r2 string
+		start  []string
+		want   string
+	}{
+		"one alone":   {file1, file0, []string{"r1"}, file1},
+		"both":        {file1, file1, []string{"r1", "r2"}, file1},
+		"they differ": {file1, file2, []string{"r1", "r2"}, file0},
+		"one edited":  {file1, file0, []string{"r1", "r2"}, file0},
+		"bad":         {bad, bad, []string{"r1", "r2"}, file0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := booted(t, "r1", "r2")
+			s.power("r1")
+			s.power("r2")
+			s.write(tc.r1, "r1")
+			s.write(tc.r2, "r2")
+			s.boot(tc.start...)
+			s.run(10 * time.Second)
+			want := uint64(0)
+			if tc.want != file0 {
+				want = 1
+			}
+			s.agreed(tc.want, want)
+		})
+	}
+	s := booted(t, "r1", "r2")
+	s.power("r2")
+	s.run(time.Second)
+	s.boot("r2")
+	s.run(time.Second)
+	s.write(file1, "r1", "r2") // while it starts
+	s.run(10 * time.Second)
+	s.agreed(file0, 0)
+}

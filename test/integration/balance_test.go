@@ -28,6 +28,7 @@ nodes:
   r1: {address: 192.0.2.1, priority: 200}
   r2: {address: 192.0.2.2, priority: 150}
 vrrp: {id: 51, advertise: 100ms, preempt_delay: 2s}
+balance: {flap_hold: 0s}
 lans:
   - {name: office, device: lan0, virtual_addresses: [192.168.77.1/24]}
   - {name: lab, device: lan1, virtual_addresses: [192.168.78.1/24]}
