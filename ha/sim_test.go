@@ -58,6 +58,7 @@ type simNode struct {
 	accepted string          // what was agreed on, with
 	gen      uint64          // its generation
 	rests    bool            // remembered
+	refused  string          // hash of a file on trial
 	blind    map[string]bool // uplinks whose probes are not answered here
 }
 
@@ -190,7 +191,7 @@ func (s *sim) boot(names ...string) {
 		}
 		known := n.cfg.Known
 		n.cfg, _ = simFile(n.name, n.accepted)
-		n.cfg.Generation, n.cfg.Maintenance, n.cfg.Known = n.gen, n.rests, known
+		n.cfg.Generation, n.cfg.Maintenance, n.cfg.Refused, n.cfg.Known = n.gen, n.rests, n.refused, known
 		n.m = NewMachine(n.cfg, s.now)
 		last := name[1:]
 		n.links = map[string]Link{}
@@ -340,7 +341,10 @@ func (n *simNode) perform(a Action) {
 			if a.Replace != "" && a.Replace == "hash of "+n.disk {
 				n.disk = string(a.Text)
 			}
-			if !a.Trial {
+			n.refused = ""
+			if a.Trial {
+				n.refused = cfg.Hash
+			} else {
 				n.accepted, n.gen = string(a.Text), a.Generation
 			}
 			n.cfg = cfg
