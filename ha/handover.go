@@ -210,7 +210,11 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 			return
 		}
 		if m.vrrp.State() == vrrp.Master {
-			m.record("operator", "failover", "", c.Args.To, "asked on "+m.cfg.Node)
+			subject := "failover"
+			if c.Verb == VerbAuto {
+				subject = "auto"
+			}
+			m.record("operator", subject, "", c.Args.To, "asked on "+m.cfg.Node)
 			m.failover(c.Verb == VerbAuto, c.Args.To, answer, now)
 			return
 		}

@@ -308,8 +308,14 @@ func (m *Machine) settleTimers(now time.Time) {
 		h.Tick(now)
 	}
 	for _, p := range m.peers {
-		if !p.alive(now) {
-			p.told, p.state.Held = false, false
+		switch alive := p.alive(now); {
+		case alive && !p.present:
+			p.present = true
+		case !alive:
+			if p.present {
+				m.record("node", p.Name, p.state.Role.String(), "lost", "not heard on any path for "+aliveFor.String())
+			}
+			p.present, p.told, p.state.Held = false, false, false
 		}
 	}
 	m.sweeps = slices.DeleteFunc(m.sweeps, func(s sweep) bool {

@@ -113,6 +113,7 @@ type peer struct {
 	state     PeerState
 	told      bool      // state is of its present life
 	heard     time.Time // last sign of life on any path
+	present   bool      // it was alive when last looked at
 	worded    time.Time // last authenticated word, over gossip
 	doubt     doubt
 	addresses []netip.Addr
