@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
@@ -153,6 +154,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
 	d.prober.Configure(s.probes())
 	d.links.Configure(s.devices(), s.auto())
+	d.join.Configure([]netip.AddrPort{s.sync()})
 }
 
 func (d *daemon) gossipConfig(s *settings) gossip.Config {
