@@ -372,7 +372,8 @@ func (n *simNode) perform(a Action) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		if o := s.nodes[a.To]; !o.lost[n.name] {
+		_, known := n.m.cfg.node(a.To) // gossip speaks to none that is not in the file
+		if o := s.nodes[a.To]; known && !o.lost[n.name] {
 			s.after(simDelay, func() { o.handle(Told{From: n.name, Message: msg}) })
 		}
 	case Guard:
