@@ -223,13 +223,18 @@ func (m *Machine) onPrepared(from *peer, msg Message, now time.Time) {
 	}
 	delete(o.waiting, from.Name)
 	if msg.Error != "" {
-		why := msg.Error
-		if !strings.Contains(why, from.Name) {
-			why = "on " + from.Name + ": " + why
-		}
-		o.failed = append(o.failed, why)
+		o.failed = append(o.failed, named(from.Name, msg.Error))
 	}
 	m.settleOffer(now)
+}
+
+// named says which node a text is of, unless it does so itself. A name within a
+// word or a path, such as harouter.yaml for a node router, says nothing.
+func named(node, text string) string {
+	if slices.Contains(strings.Fields(text), node) {
+		return text
+	}
+	return "on " + node + ": " + text
 }
 
 // settleOffer goes to the next step once everybody has answered.

@@ -333,3 +333,17 @@ func TestColdStart(t *testing.T) {
 	s.run(10 * time.Second)
 	s.agreed(file0, 0)
 }
+
+func TestNamed(t *testing.T) {
+	for _, tc := range []struct{ node, text, want string }{
+		{"r2", "the file on r2 (12) is another one", "the file on r2 (12) is another one"},
+		{"r2", "r2 is leaving", "r2 is leaving"},
+		{"r2", "a generation is on trial on r2", "a generation is on trial on r2"},
+		{"r1", "r10 is leaving", "on r1: r10 is leaving"},
+		{"router", "write /etc/harouter/harouter.yaml: no space", "on router: write /etc/harouter/harouter.yaml: no space"},
+	} {
+		if got := named(tc.node, tc.text); got != tc.want {
+			t.Errorf("%q, want %q", got, tc.want)
+		}
+	}
+}
