@@ -152,6 +152,29 @@ func TestWriteGeneration(t *testing.T) {
 	}
 }
 
+// TestForgotten: a node that was forgotten does not run with the file of then,
+// until it has joined again or got another file.
+func TestForgotten(t *testing.T) {
+	dir := t.TempDir()
+	file := []byte("cluster: home\n")
+	is := func(what string, file []byte, want bool) {
+		t.Helper()
+		if got := isForgotten(dir, file); got != want {
+			t.Errorf("%s: forgotten %v", what, got)
+		}
+	}
+	is("nothing remembered", file, false)
+	must(t, writeGeneration(dir, 4, file))
+	is("a member", file, false)
+	must(t, writeForgotten(dir))
+	is("forgotten", file, true)
+	is("another file", []byte("cluster: new\n"), false)
+	must(t, writeGeneration(dir, 6, file))
+	is("joined again, with the same file", file, false)
+	must(t, os.WriteFile(forgottenMark(dir), []byte("garbage"), 0o644))
+	is("garbage", file, false)
+}
+
 // TestReserve: room that was reserved is there for its file alone, and what it
 // does not need is free again.
 func TestReserve(t *testing.T) {
