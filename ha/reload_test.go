@@ -295,6 +295,19 @@ func TestNodesComeAndGo(t *testing.T) {
 	within(t, "two hold them", double, 10*time.Millisecond)
 }
 
+// TestReloadAfterLeave: a node that left in good order is not waited for.
+func TestReloadAfterLeave(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.nodes["r2"].handle(Command{ID: 1, Verb: VerbStop})
+	s.run(100 * time.Millisecond)
+	s.write(file1, "r1")
+	s.nodes["r1"].handle(Command{ID: 2, Verb: VerbReload})
+	s.run(100 * time.Millisecond)
+	if text, ok := s.nodes["r1"].answers[2]; !ok || text != "" {
+		t.Errorf("answered %v %q", ok, text)
+	}
+}
+
 // TestColdStart: a cluster that starts with another file than it ended with
 // runs that one, unless somebody still runs the old.
 func TestColdStart(t *testing.T) {
