@@ -158,7 +158,7 @@ func mistaken(t *testing.T, word string) string {
 // TestClusterOutOfNothing is the life of a cluster as a person types it: init,
 // run, token, join, leave; with what people get wrong, and with full disks.
 func TestClusterOutOfNothing(t *testing.T) {
-	c := installed(t, netlab.PairOptions{Routers: 3, WANOwn: true}, site.Config)
+	c := installed(t, netlab.PairOptions{Routers: 3}, site.Config)
 	f := founding{c, t}
 	for _, r := range []string{"r1", "r2", "r3"} {
 		must(t, os.RemoveAll(c.Router(r).ConfigDir()))
@@ -226,6 +226,7 @@ func TestClusterOutOfNothing(t *testing.T) {
 		t.Errorf("r1 was %+v, is %+v", was, now)
 	}
 
+	t.Run("leave --forget, refused", func(t *testing.T) { f.notForgotten(t) })
 	t.Run("leave --forget", func(t *testing.T) {
 		_, err := c.Command("r3", "leave", "--forget")
 		must(t, err)
@@ -396,14 +397,18 @@ func (f founding) refusedOnAll(t *testing.T) {
 	unchanged("a newer file")
 }
 
-// portMoves changes the sync port while a ticket of the old one is valid.
+// portMoves changes the sync port while a ticket of the old one is valid, and
+// while r3 is off: it fetches the file when it comes back.
 func (f founding) portMoves(t *testing.T) {
+	_, err := f.Command("r3", "leave")
+	must(t, err)
+	f.runs(t, "r1", 3, map[string]ha.Role{"r1": ha.RoleMaster, "r2": ha.RoleBackup, "r3": ha.RoleUnknown})
 	words := f.joinWords("r1")
-	text := f.text("r1") + "ports: {sync: 8000}\n"
-	for _, r := range []string{"r1", "r2", "r3"} {
+	text := f.text("r1") + "ports: {sync: 8000}    # 7947 is taken\n"
+	for _, r := range []string{"r1", "r2"} {
 		must(t, os.WriteFile(f.file(r), []byte(text), 0o644))
 	}
-	_, err := f.Command("r1", "reload")
+	_, err = f.Command("r1", "reload")
 	must(t, err)
 	use := append(slices.Clone(words), "--force", "--node", "r4")
 	f.no(t, 1, "nobody listens at 192.0.2.1:7947", "r3", use...)
@@ -411,6 +416,23 @@ func (f founding) portMoves(t *testing.T) {
 	f.no(t, 1, `has no node "r4"`, "r3", use...) // it listens, and the ticket is good
 	if line, err := f.Command("r2", "token"); err != nil || !strings.HasPrefix(line, "harouter join 192.0.2.2:8000 --token ") {
 		t.Errorf("token printed %q, error %v", line, err)
+	}
+	must(t, f.Run("r3"))
+	f.runs(t, "r3", 4, map[string]ha.Role{"r1": ha.RoleMaster, "r2": ha.RoleBackup, "r3": ha.RoleBackup})
+	if f.text("r3") != text {
+		t.Errorf("the file of r3 is\n%s\nnot\n%s", f.text("r3"), text)
+	}
+}
+
+// notForgotten asks for what one of the others does not agree to.
+func (f founding) notForgotten(t *testing.T) {
+	good := f.text("r2")
+	must(t, os.WriteFile(f.file("r2"), []byte(good+"# a remark\n"), 0o644))
+	must(t, f.Wait("the edited file is seen", "r1", 3*time.Second, func(s ha.Status) bool { return hasAlarm(s, ha.AlarmConfigDiffers) }))
+	f.no(t, 1, "the file on r2 (", "r3", "leave", "--forget")
+	must(t, os.WriteFile(f.file("r2"), []byte(good), 0o644))
+	for _, r := range []string{"r1", "r2", "r3"} {
+		f.runs(t, r, 4, map[string]ha.Role{"r1": ha.RoleMaster, "r2": ha.RoleBackup, "r3": ha.RoleBackup})
 	}
 }
 
