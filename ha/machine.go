@@ -157,6 +157,9 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		}
 	case PeerLost:
 		if p := m.peers[ev.Node]; p != nil {
+			if p.told && p.state.Leaving { // as it said: nobody need wait for it
+				p.heard, p.worded = time.Time{}, time.Time{}
+			}
 			p.told = false // what it said last is of a life that ended
 			p.doubt = doubt{}
 		}

@@ -20,6 +20,7 @@ const (
 	offerLimit  = 5 * time.Second  // for all nodes to read and check
 	adoptLimit  = 4 * time.Second  // for all nodes to adopt
 	pledgeLimit = 8 * time.Second  // a node that promised forgets it after this
+	partLimit   = 6 * time.Second  // for a node that is taken out of the file to hand over and leave
 	fetchLimit  = 2 * time.Second  // for the answer to a fetch
 	fetchAgain  = 30 * time.Second // after a file that this node cannot run
 	coldAfter   = time.Second      // for the other nodes to be heard after a start
@@ -34,6 +35,7 @@ type offer struct {
 	text       []byte
 	spread     bool   // the text travels; else each node reads its own copy
 	except     string // the node that leaves
+	parted     bool   // it was told that all agree
 	trial      time.Duration
 	waiting    map[string]bool
 	committed  bool
@@ -221,13 +223,18 @@ func (m *Machine) onPrepared(from *peer, msg Message, now time.Time) {
 	}
 	delete(o.waiting, from.Name)
 	if msg.Error != "" {
-		why := msg.Error
-		if !strings.Contains(why, from.Name) {
-			why = "on " + from.Name + ": " + why
-		}
-		o.failed = append(o.failed, why)
+		o.failed = append(o.failed, named(from.Name, msg.Error))
 	}
 	m.settleOffer(now)
+}
+
+// named says which node a text is of, unless it does so itself. A name within a
+// word or a path, such as harouter.yaml for a node router, says nothing.
+func named(node, text string) string {
+	if slices.Contains(strings.Fields(text), node) {
+		return text
+	}
+	return "on " + node + ": " + text
 }
 
 // settleOffer goes to the next step once everybody has answered.
@@ -256,9 +263,31 @@ func (m *Machine) settleOffer(now time.Time) {
 			missing = m.cfg.Node
 		}
 		m.endOffer(missing+" did not answer; nothing changed", now)
+	case o.except != "" && !o.parted:
+		m.part(now)
 	default:
 		m.commit(now)
 	}
+}
+
+// part lets a node go that all agreed to take out of the file. It goes first:
+// those who have adopted that file know it no more, and could not take over from
+// it.
+func (m *Machine) part(now time.Time) {
+	o := m.offer
+	o.answer("")
+	o.parted, o.until = true, now.Add(partLimit)
+	o.answer = func(err string) {
+		if err != "" {
+			m.record("node", o.except, "", "", "left, but is not out of all files: "+err)
+		}
+	}
+}
+
+// parted tells whether the node that leaves is gone.
+func (m *Machine) parted(now time.Time) bool {
+	p := m.peers[m.offer.except]
+	return p == nil || !p.told || !p.alive(now)
 }
 
 func (m *Machine) endOffer(why string, now time.Time) {
@@ -356,6 +385,9 @@ func (m *Machine) settleAgreement(now time.Time) {
 	if o := m.offer; o != nil && !now.Before(o.until) && (m.adopting == nil || !o.committed) {
 		m.settleOffer(now)
 	}
+	if o := m.offer; o != nil && o.parted && !o.committed && m.parted(now) {
+		m.commit(now)
+	}
 	if p := m.pledge; p != nil && !now.Before(p.until) && m.adopting == nil {
 		m.pledge = nil
 	}
@@ -443,7 +475,8 @@ func (m *Machine) onFetchChecked(ev Checked, now time.Time) {
 	m.adopt(ev.Text, f.generation, 0, true, func(string, time.Time) {}, now)
 }
 
-// forget asks another node to take this one out of the file; it leaves then.
+// forget asks another node to take this one out of the file; it leaves when all
+// agree.
 func (m *Machine) forget(answer func(string), id uint64, now time.Time) {
 	peers, err := m.present("", now)
 	switch {

@@ -295,6 +295,19 @@ func TestNodesComeAndGo(t *testing.T) {
 	within(t, "two hold them", double, 10*time.Millisecond)
 }
 
+// TestReloadAfterLeave: a node that left in good order is not waited for.
+func TestReloadAfterLeave(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.nodes["r2"].handle(Command{ID: 1, Verb: VerbStop})
+	s.run(100 * time.Millisecond)
+	s.write(file1, "r1")
+	s.nodes["r1"].handle(Command{ID: 2, Verb: VerbReload})
+	s.run(100 * time.Millisecond)
+	if text, ok := s.nodes["r1"].answers[2]; !ok || text != "" {
+		t.Errorf("answered %v %q", ok, text)
+	}
+}
+
 // TestColdStart: a cluster that starts with another file than it ended with
 // runs that one, unless somebody still runs the old.
 func TestColdStart(t *testing.T) {
@@ -332,4 +345,18 @@ func TestColdStart(t *testing.T) {
 	s.write(file1, "r1", "r2") // while it starts
 	s.run(10 * time.Second)
 	s.agreed(file0, 0)
+}
+
+func TestNamed(t *testing.T) {
+	for _, tc := range []struct{ node, text, want string }{
+		{"r2", "the file on r2 (12) is another one", "the file on r2 (12) is another one"},
+		{"r2", "r2 is leaving", "r2 is leaving"},
+		{"r2", "a generation is on trial on r2", "a generation is on trial on r2"},
+		{"r1", "r10 is leaving", "on r1: r10 is leaving"},
+		{"router", "write /etc/harouter/harouter.yaml: no space", "on router: write /etc/harouter/harouter.yaml: no space"},
+	} {
+		if got := named(tc.node, tc.text); got != tc.want {
+			t.Errorf("%q, want %q", got, tc.want)
+		}
+	}
 }

@@ -372,7 +372,8 @@ func (n *simNode) perform(a Action) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		if o := s.nodes[a.To]; !o.lost[n.name] {
+		_, known := n.m.cfg.node(a.To) // gossip speaks to none that is not in the file
+		if o := s.nodes[a.To]; known && !o.lost[n.name] {
 			s.after(simDelay, func() { o.handle(Told{From: n.name, Message: msg}) })
 		}
 	case Guard:
@@ -383,6 +384,11 @@ func (n *simNode) perform(a Action) {
 		s.log = append(s.log, fmt.Sprintf("%8v %s %s %s %s->%s %s", s.now.Sub(s.start), n.name, a.Kind, a.Subject, a.From, a.To, a.Reason))
 	case Exit:
 		n.exit = &a
+		for _, o := range s.nodes {
+			if o != n && !o.lost[n.name] {
+				s.after(simDelay, func() { o.handle(PeerLost{Node: n.name}) })
+			}
+		}
 		n.running, n.repeat = false, Advertise{}
 		n.turn++
 		s.after(simWork, func() {

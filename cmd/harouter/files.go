@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
@@ -27,7 +28,7 @@ func (d *daemon) Read(a ha.ReadFile) ha.Checked {
 		_, err = d.fit(text)
 	}
 	if err == nil {
-		err = d.room(text)
+		err = d.room(a, text)
 	}
 	if err != nil {
 		out.Err = err.Error()
@@ -75,20 +76,26 @@ func (d *daemon) fit(text []byte) (*settings, error) {
 	return s, nil
 }
 
-// room tries whether a file can be kept, on a disk that may be full. Where
+// room tries whether a file can be kept, on disks that may be full: in the state
+// directory, and in the place of the configuration where that follows. Where
 // nothing can be kept at all, that is known since the start.
-func (d *daemon) room(text []byte) error {
+func (d *daemon) room(a ha.ReadFile, text []byte) error {
 	if _, err := os.Stat(d.c.stateDir); err != nil {
 		return nil
 	}
+	paths := []string{acceptedFile(d.c.stateDir)}
+	if a.Add != nil || a.Remove != "" || a.Text != nil {
+		paths = append(paths, d.c.config)
+	}
 	var set fileSet
 	defer set.discard()
-	path := acceptedFile(d.c.stateDir)
-	if err := set.place(path, 0o644); err != nil {
-		return fmt.Errorf("keep the file: %w", err)
-	}
-	if err := set.fill(path, text); err != nil {
-		return fmt.Errorf("keep the file: %w", err)
+	for _, path := range paths {
+		if err := set.place(path, 0o644); err != nil {
+			return fmt.Errorf("keep the file: %w", err)
+		}
+		if err := set.fill(path, text); err != nil {
+			return fmt.Errorf("keep the file: %w", err)
+		}
 	}
 	return nil
 }
@@ -153,6 +160,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
 	d.prober.Configure(s.probes())
 	d.links.Configure(s.devices(), s.auto())
+	d.join.Configure([]netip.AddrPort{s.sync()})
 }
 
 func (d *daemon) gossipConfig(s *settings) gossip.Config {

@@ -77,6 +77,9 @@ func hasNode(file *config.Config, path, node string) error {
 // agreed on last. What somebody edited since then does not run before all agree
 // on it, by a reload or by starting with it together.
 func loadRunning(c *common) (*settings, error) {
+	if disk, problems := config.Read(c.config); problems == nil && isForgotten(c.stateDir, disk) {
+		return nil, wrongInput{fmt.Errorf("node %s was taken out of the cluster by harouter leave --forget, the others do not know it any more: harouter token on one of them and harouter join --force here bring it back", c.node)}
+	}
 	gen, text, err := readGeneration(c.stateDir)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%v; the file of the configuration is taken as it is\n", err)
