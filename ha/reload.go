@@ -19,6 +19,7 @@ import (
 const (
 	offerLimit  = 5 * time.Second  // for all nodes to read and check
 	adoptLimit  = 4 * time.Second  // for all nodes to adopt
+	leaveLimit  = 2 * time.Second  // for a node that is to be forgotten to leave
 	pledgeLimit = 8 * time.Second  // a node that promised forgets it after this
 	fetchLimit  = 2 * time.Second  // for the answer to a fetch
 	fetchAgain  = 30 * time.Second // after a file that this node cannot run
@@ -34,6 +35,7 @@ type offer struct {
 	text       []byte
 	spread     bool   // the text travels; else each node reads its own copy
 	except     string // the node that leaves
+	released   bool   // it was told that it may: all are ready to go on without it
 	trial      time.Duration
 	waiting    map[string]bool
 	committed  bool
@@ -251,14 +253,33 @@ func (m *Machine) settleOffer(now time.Time) {
 		o.answer(text)
 	case len(o.failed) > 0:
 		m.endOffer(strings.Join(o.failed, "; ")+"; nothing changed anywhere", now)
+	case late && o.released && !m.left(o.except, now):
+		m.endOffer(o.except+" did not leave", now)
 	case missing != "" || o.hash == "":
 		if missing == "" {
 			missing = m.cfg.Node
 		}
 		m.endOffer(missing+" did not answer; nothing changed", now)
-	default:
+	case o.except == "" || o.released && m.left(o.except, now):
 		m.commit(now)
+	case !o.released:
+		m.dismiss(now)
 	}
+}
+
+// dismiss lets the node go that the new file does without, before anybody runs
+// that file: from then on no word of it would be heard, nor would it hear one.
+func (m *Machine) dismiss(now time.Time) {
+	o := m.offer
+	o.released, o.until = true, now.Add(leaveLimit)
+	o.answer("")
+	o.answer = func(string) {}
+}
+
+// left tells whether a node is gone, or about to be and master no more.
+func (m *Machine) left(node string, now time.Time) bool {
+	p := m.peers[node]
+	return p == nil || !p.alive(now) || p.told && p.state.Leaving && p.state.Role != RoleMaster
 }
 
 func (m *Machine) endOffer(why string, now time.Time) {
@@ -353,7 +374,7 @@ func (m *Machine) onKeep(from *peer, msg Message, now time.Time) {
 // settleAgreement ends what took too long, goes back from a trial that nobody
 // kept, and fetches what this node missed.
 func (m *Machine) settleAgreement(now time.Time) {
-	if o := m.offer; o != nil && !now.Before(o.until) && (m.adopting == nil || !o.committed) {
+	if o := m.offer; o != nil && (o.released && !o.committed || !now.Before(o.until) && (m.adopting == nil || !o.committed)) {
 		m.settleOffer(now)
 	}
 	if p := m.pledge; p != nil && !now.Before(p.until) && m.adopting == nil {
