@@ -227,7 +227,7 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	if !m.differing.IsZero() && now.Sub(m.differing) < differAfter {
 		earlier(m.differing.Add(differAfter))
 	}
-	if m.move != nil {
+	if m.move != nil && m.handoff == nil {
 		earlier(m.move.due)
 	}
 	for _, after := range []time.Duration{coldAfter, startFor} {
@@ -235,14 +235,16 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 			earlier(t)
 		}
 	}
-	if m.offer != nil {
+	if m.offer != nil && (m.adopting == nil || !m.offer.committed) {
 		earlier(m.offer.until)
 	}
-	if m.pledge != nil {
-		earlier(m.pledge.until)
-	}
-	if m.trial != nil {
-		earlier(m.trial.until)
+	if m.adopting == nil { // what is due waits until the edges have taken the file
+		if m.pledge != nil {
+			earlier(m.pledge.until)
+		}
+		if m.trial != nil {
+			earlier(m.trial.until)
+		}
 	}
 	if m.fetch != nil {
 		earlier(m.fetch.until)

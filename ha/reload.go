@@ -258,6 +258,8 @@ func (m *Machine) settleOffer(now time.Time) {
 		o.answer(text)
 	case len(o.failed) > 0:
 		m.endOffer(strings.Join(o.failed, "; ")+"; nothing changed anywhere", now)
+	case late && o.parted && !m.parted(now):
+		m.endOffer(o.except+" did not leave", now)
 	case missing != "" || o.hash == "":
 		if missing == "" {
 			missing = m.cfg.Node
@@ -284,10 +286,11 @@ func (m *Machine) part(now time.Time) {
 	}
 }
 
-// parted tells whether the node that leaves is gone.
+// parted tells whether the node that leaves is gone, or about to be and master
+// no more.
 func (m *Machine) parted(now time.Time) bool {
 	p := m.peers[m.offer.except]
-	return p == nil || !p.told || !p.alive(now)
+	return p == nil || !p.told || !p.alive(now) || p.state.Leaving && p.state.Role != RoleMaster
 }
 
 func (m *Machine) endOffer(why string, now time.Time) {

@@ -161,6 +161,11 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source}, now)
 		return
 	}
+	m.obey(heard, now)
+}
+
+// obey hands an advert that is believed to the election.
+func (m *Machine) obey(heard vrrp.Heard, now time.Time) {
 	was, planned := m.vrrp.State(), m.handoff != nil
 	m.elect(heard, now)
 	if was == vrrp.Master && !planned && m.vrrp.State() == vrrp.Backup && heard.Ours && heard.Priority != 0 {

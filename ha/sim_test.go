@@ -3,6 +3,7 @@ package ha
 import (
 	"container/heap"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ type sim struct {
 	nodes map[string]*simNode
 	log   []string
 	dead  map[string]bool // uplinks whose probes are not answered
+	chaos *chaos          // nil: wires and edges always take the same time
 }
 
 const (
@@ -60,6 +62,7 @@ type simNode struct {
 	rests    bool            // remembered
 	refused  string          // hash of a file on trial
 	blind    map[string]bool // uplinks whose probes are not answered here
+	strain   strain          // what chaos does to this node
 }
 
 type span struct{ from, to time.Time }
@@ -147,6 +150,16 @@ func simFile(node, text string) (Config, error) {
 		return c, fmt.Errorf("the file has no node %s", node)
 	}
 	return c, nil
+}
+
+// all are the nodes in the order of their names, so that a seed tells the same
+// story each time.
+func (s *sim) all() []*simNode {
+	var out []*simNode
+	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
+		out = append(out, s.nodes[name])
+	}
+	return out
 }
 
 // seen tells the machine what is in the file on disk.
@@ -266,6 +279,9 @@ func (n *simNode) hold(on bool) {
 		return
 	}
 	n.holds = on
+	if n.s.chaos != nil {
+		defer n.s.chaos.holders()
+	}
 	if on {
 		n.held = append(n.held, span{from: n.s.now})
 	} else {
@@ -277,13 +293,22 @@ func (n *simNode) handle(ev Event) {
 	if !n.running {
 		return
 	}
+	if n.s.chaos != nil && n.s.chaos.defers(n, ev) {
+		return
+	}
 	for _, a := range n.m.Handle(ev, n.s.now) {
 		n.perform(a)
+	}
+	if n.s.chaos != nil {
+		n.s.chaos.handled(n, ev)
 	}
 }
 
 func (n *simNode) perform(a Action) {
 	s, life := n.s, n.life
+	if s.chaos != nil && s.chaos.perform(n, a) {
+		return
+	}
 	later := func(d time.Duration, do func()) {
 		s.after(d, func() {
 			if n.life == life && n.running {
@@ -362,7 +387,7 @@ func (n *simNode) perform(a Action) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		for _, o := range s.nodes {
+		for _, o := range s.all() {
 			if o != n && !o.lost[n.name] {
 				s.after(simDelay, func() { o.handle(PeerTold{State: state}) })
 			}
@@ -403,7 +428,9 @@ func (n *simNode) advertise(turn int) {
 	if n.turn != turn || n.repeat.Interval == 0 || !n.running {
 		return
 	}
-	n.send(n.repeat.Priority)
+	if n.s.chaos == nil || !n.s.chaos.mute(n) {
+		n.send(n.repeat.Priority)
+	}
 	n.s.after(n.repeat.Interval, func() { n.advertise(turn) })
 }
 
@@ -411,11 +438,14 @@ func (n *simNode) advertise(turn int) {
 // direct cable.
 func (n *simNode) send(priority uint8) {
 	own, _ := n.cfg.node(n.name)
-	for _, o := range n.s.nodes {
+	for _, o := range n.s.all() {
 		if o == n {
 			continue
 		}
 		deliver := func(link string, src netip.Addr) {
+			if n.s.chaos != nil && !n.s.chaos.advert(n, o, link) {
+				return
+			}
 			n.s.after(simDelay, func() {
 				o.hearAsGuard(priority)
 				o.handle(Advert{Link: link, Source: src, Advert: vrrp.Advert{VRID: 51, Priority: priority, Interval: 100 * time.Millisecond}})
