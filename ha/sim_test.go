@@ -40,6 +40,7 @@ type simNode struct {
 	running  bool
 	repeat   Advertise // zero Interval: silent
 	turn     int
+	alarm    int // number of the wake-up that is pending
 	holds    bool
 	held     []span // when it held the addresses
 	active   bool
@@ -109,7 +110,8 @@ func newSim(t *testing.T, names ...string) *sim {
 }
 
 // simFile reads a file such as "cable=2 nodes=r1,r2": the weight of an uplink,
-// and the nodes; "lan" adds one, "bad" is none that can be read.
+// and the nodes; "preempt=off", "only=" one uplink; "bad" is none that can be
+// read.
 func simFile(node, text string) (Config, error) {
 	c := Config{
 		Cluster: "home", Node: node, Version: "test", Hash: "hash of " + text, Text: []byte(text),
@@ -133,6 +135,8 @@ func simFile(node, text string) (Config, error) {
 		switch key {
 		case "cable":
 			fmt.Sscan(value, &c.Balancer.Uplinks[0].Weight)
+		case "preempt":
+			c.Preempt = value == "on"
 		case "only": // one uplink
 			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
 		case "nodes":
@@ -207,7 +211,6 @@ func (s *sim) boot(names ...string) {
 		}
 		n.linksChanged()
 		n.seen()
-		n.tick()
 		n.probe()
 	}
 }
@@ -227,14 +230,13 @@ func (n *simNode) carrier(device string, on bool) {
 	n.linksChanged()
 }
 
+// tick wakes the machine when it wants to be, as the loop does.
 func (n *simNode) tick() {
-	life := n.life
-	n.s.after(time.Millisecond, func() {
-		if n.life == life && n.running {
-			if due := n.m.Deadline(n.s.now); !n.s.now.Before(due) {
-				n.handle(Tick{})
-			}
-			n.tick()
+	n.alarm++
+	turn, life := n.alarm, n.life
+	n.s.after(max(n.m.Deadline(n.s.now).Sub(n.s.now), time.Millisecond), func() {
+		if n.alarm == turn && n.life == life { // nothing else woke it since
+			n.handle(Tick{})
 		}
 	})
 }
@@ -280,6 +282,7 @@ func (n *simNode) handle(ev Event) {
 	for _, a := range n.m.Handle(ev, n.s.now) {
 		n.perform(a)
 	}
+	n.tick()
 }
 
 func (n *simNode) perform(a Action) {

@@ -23,7 +23,7 @@ func (m *Machine) onRound(r balancer.Round) {
 func (m *Machine) settlePool(now time.Time) {
 	var word map[string]balancer.Verdict
 	var pool map[string]bool
-	master := m.peers[m.vrrp.Master()]
+	master := m.peers[m.master(now)] // also of a node that takes no part in the election
 	if m.vrrp.State() != vrrp.Master && master != nil && master.told && master.state.Role == RoleMaster && master.alive(now) {
 		word, pool = m.follow(master.state)
 	} else {
