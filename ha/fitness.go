@@ -146,11 +146,13 @@ func (m *Machine) offering() bool { return m.adopting != nil }
 
 // wanted is the move that should be made, whether or not it is due.
 func (m *Machine) wanted(now time.Time) *move {
-	if m.maintenance {
-		if best := m.successor(now); best != nil && !best.state.Resting && best.worded.After(m.since) {
+	if m.maintenance { // and if the others are too, the fittest of them
+		if best := m.successor(now); best != nil && !best.state.Resting {
+			if !best.worded.After(m.since) {
+				return nil
+			}
 			return &move{to: best.Name, since: now, due: now.Add(sureAfter)}
 		}
-		return nil
 	}
 	var best *move
 	var target *peer
@@ -168,6 +170,15 @@ func (m *Machine) wanted(now time.Time) *move {
 	return best
 }
 
+// hold keeps the role here because an operator wants it, in spite of the
+// uplinks that are dead already. One that dies later still moves it.
+func (m *Machine) hold() {
+	m.held, m.despite = true, map[string]bool{}
+	for name, h := range m.health {
+		m.despite[name] = h.Verdict() == balancer.Down
+	}
+}
+
 // moveFor names the uplinks that are dead here and work on a peer, and when the
 // peer's word on them is good enough.
 func (m *Machine) moveFor(p *peer, now time.Time) *move {
@@ -177,7 +188,7 @@ func (m *Machine) moveFor(p *peer, now time.Time) *move {
 		if u.Weight == 0 || h.Verdict() != balancer.Down || !view.Verdict.Usable() || view.Failing {
 			continue
 		}
-		if at, ok := m.moved[u.Name]; ok && now.Sub(at) < moveAgain {
+		if at, ok := m.moved[u.Name]; ok && now.Sub(at) < moveAgain || m.held && m.despite[u.Name] {
 			continue
 		}
 		mv.uplinks = append(mv.uplinks, u.Name)

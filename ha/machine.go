@@ -19,9 +19,10 @@ type Machine struct {
 	role        Role
 	since       time.Time
 	transitions int
-	held        bool // an operator put the role here: lesser masters too are not preempted
-	stopping    Verb // VerbStop or VerbClean once asked, else 0
-	maintenance bool // an operator keeps this node out: master only if alone
+	held        bool            // an operator put the role here: lesser masters too are not preempted
+	despite     map[string]bool // held: uplinks that were dead here already
+	stopping    Verb            // VerbStop or VerbClean once asked, else 0
+	maintenance bool            // an operator keeps this node out: master only if alone
 	exited      bool
 
 	links    map[string]Link
@@ -304,8 +305,11 @@ func (m *Machine) settleTimers(now time.Time) {
 	if !m.retry.IsZero() && !now.Before(m.retry) {
 		m.retry, m.reapply = time.Time{}, true
 	}
-	for _, h := range m.health {
+	for name, h := range m.health {
 		h.Tick(now)
+		if h.Verdict() != balancer.Down {
+			delete(m.despite, name)
+		}
 	}
 	for _, p := range m.peers {
 		if !p.alive(now) {
