@@ -75,6 +75,9 @@ func (m *Machine) finishHandoff(master string) {
 func (m *Machine) endHandoff(why string, now time.Time) {
 	h := m.handoff
 	m.handoff = nil
+	for _, u := range h.uplinks { // nothing moved
+		delete(m.moved, u)
+	}
 	m.elect(vrrp.Yield{}, now)
 	m.record("role", m.cfg.Node, "master", "master", "no hand-over to "+h.to+": "+why)
 	if h.answer != nil {

@@ -61,6 +61,7 @@ type Machine struct {
 	nextID    uint64
 
 	health   map[string]*balancer.Health
+	rounds   map[string]int              // of probes, so far
 	verdicts map[string]balancer.Verdict // what this node routes by: the master's word
 	changed  map[string]time.Time        // since when
 	pool     map[string]bool
@@ -108,7 +109,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		links: map[string]Link{}, gateways: map[string]netip.Addr{},
 		peers: map[string]*peer{}, speakers: map[netip.Addr]string{},
 		forwarded: map[uint64]forwarded{},
-		health:    map[string]*balancer.Health{}, verdicts: map[string]balancer.Verdict{},
+		health:    map[string]*balancer.Health{}, rounds: map[string]int{}, verdicts: map[string]balancer.Verdict{},
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},

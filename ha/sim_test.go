@@ -24,6 +24,7 @@ type sim struct {
 	nodes map[string]*simNode
 	log   []string
 	dead  map[string]bool // uplinks whose probes are not answered
+	every time.Duration   // between probes
 }
 
 const (
@@ -94,7 +95,7 @@ var priorities = map[string]uint8{"r1": 200, "r2": 150, "r3": 100}
 func newSim(t *testing.T, names ...string) *sim {
 	t.Helper()
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}, dead: map[string]bool{}}
+	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}, dead: map[string]bool{}, every: 200 * time.Millisecond}
 	for _, n := range names {
 		s.nodes[n] = &simNode{
 			s: s, name: n, links: map[string]Link{}, lost: map[string]bool{}, blind: map[string]bool{},
@@ -110,7 +111,7 @@ func newSim(t *testing.T, names ...string) *sim {
 }
 
 // simFile reads a file such as "cable=2 nodes=r1,r2": the weight of an uplink,
-// and the nodes; "preempt=off", "only=" one uplink; "bad" is none that can be
+// and the nodes; "preempt=off", "rise=5" and "hold=10s" of probes, "only=" one uplink; "bad" is none that can be
 // read.
 func simFile(node, text string) (Config, error) {
 	c := Config{
@@ -137,6 +138,16 @@ func simFile(node, text string) (Config, error) {
 			fmt.Sscan(value, &c.Balancer.Uplinks[0].Weight)
 		case "preempt":
 			c.Preempt = value == "on"
+		case "rise":
+			var n int
+			fmt.Sscan(value, &n)
+			c.Probes = map[string]balancer.ProbeConfig{"cable": {Fall: 3, Rise: n}, "dsl": {Fall: 3, Rise: n}}
+		case "hold": // of uplinks that flap
+			d, _ := time.ParseDuration(value)
+			for name, p := range c.Probes {
+				p.FlapHold, p.FlapMax = d, 30*d
+				c.Probes[name] = p
+			}
 		case "only": // one uplink
 			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
 		case "nodes":
@@ -243,7 +254,7 @@ func (n *simNode) tick() {
 
 func (n *simNode) probe() {
 	life := n.life
-	n.s.after(200*time.Millisecond, func() {
+	n.s.after(n.s.every, func() {
 		if n.life == life && n.running {
 			for _, u := range []string{"cable", "dsl"} {
 				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.s.now, Good: !n.s.dead[u] && !n.blind[u], RTT: time.Millisecond}})
