@@ -53,8 +53,8 @@ func (v *view) cluster() []string {
 	return wrap(words, "   ", width)
 }
 
-// configuration says whether the nodes run one file, and which: the first has
-// no number.
+// configuration says whether the nodes run one file, and which if it is not the
+// first.
 func (v *view) configuration() string {
 	c := v.s.Config
 	text := "configuration in sync"
@@ -64,7 +64,7 @@ func (v *view) configuration() string {
 	case c.Trial:
 		text = "configuration on trial"
 	}
-	if c.Generation > 0 {
+	if c.Generation > 1 {
 		text += fmt.Sprintf(" (generation %d)", c.Generation)
 	}
 	return text
