@@ -76,8 +76,10 @@ func TestTwoPaths(t *testing.T) {
 	})
 
 	t.Run("healed", func(t *testing.T) {
+		at := netlab.Now()
 		must(t, c.Port("r1", "sync0").Plug())
 		both("no alarm", 10*time.Second, quiet)
+		atMost(t, "the alarms are gone", netlab.Now().Sub(at), 10*time.Second, "0.5 s")
 		_, err := c.Command("r1", "failover", "--auto")
 		must(t, err)
 		must(t, c.WaitHolder(site.LANAddress, "r1", 5*time.Second))
