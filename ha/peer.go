@@ -115,6 +115,7 @@ type peer struct {
 	heard     time.Time // last sign of life on any path
 	worded    time.Time // last authenticated word, over gossip
 	doubt     doubt
+	lately    mastership
 	addresses []netip.Addr
 }
 

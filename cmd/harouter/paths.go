@@ -17,7 +17,7 @@ type paths struct{ d *daemon }
 func (p paths) String() string { return "paths" }
 
 const (
-	pathsEvery = 400 * time.Millisecond
+	pathsEvery = 250 * time.Millisecond
 	pathQuiet  = time.Second // each is heard several times in this while it works
 )
 
