@@ -26,6 +26,30 @@ const (
 	denialFor  = 500 * time.Millisecond // how long a denial stands without asking again
 )
 
+// lateFor is how old an advert may be that nobody forged: a kernel that cannot
+// resolve an address keeps packets for 3 s.
+const lateFor = 5 * time.Second
+
+// mastership is what a node was while it said so last.
+type mastership struct {
+	effective uint8
+	until     time.Time
+}
+
+// says takes in what a node says it is.
+func (p *peer) says(role Role, effective uint8, now time.Time) {
+	if p.told && p.state.Role == RoleMaster && (role != RoleMaster || effective != p.state.Effective) {
+		p.lately = mastership{p.state.Effective, now}
+	}
+	p.state.Role, p.state.Effective = role, effective
+}
+
+// late tells whether an advert was true a short time ago: it waited for a cable
+// that was cut, say. It is not obeyed, but nobody forged it.
+func (p *peer) late(h vrrp.Heard, now time.Time) bool {
+	return h.Priority == p.lately.effective && h.Priority != 0 && now.Sub(p.lately.until) < lateFor
+}
+
 // credible tells whether an advert of one of our nodes may be obeyed. Where the
 // authenticated path is silent, the advert is all there is.
 func (m *Machine) credible(p *peer, h vrrp.Heard, source netip.Addr, now time.Time) bool {
@@ -40,7 +64,7 @@ func (m *Machine) credible(p *peer, h vrrp.Heard, source netip.Addr, now time.Ti
 	d.heard, d.source = h, source
 	switch {
 	case !d.denied.IsZero() && now.Sub(d.denied) < denialFor:
-		m.forged(p, source, now)
+		m.denied(p, now)
 		return false
 	case d.asked.IsZero() || now.Sub(d.asked) >= denialFor:
 		m.nextID++
@@ -69,7 +93,8 @@ func (m *Machine) onVouched(p *peer, msg Message, now time.Time) {
 		return
 	}
 	h := d.heard
-	p.state.Role, p.state.Effective, p.worded = msg.Role, msg.Priority, now
+	p.says(msg.Role, msg.Priority, now)
+	p.worded = now
 	if m.agrees(p, h) {
 		*d = doubt{}
 		if h.Priority != 0 { // a farewell was obeyed at once
@@ -78,15 +103,19 @@ func (m *Machine) onVouched(p *peer, msg Message, now time.Time) {
 		return
 	}
 	d.denied = now
-	m.forged(p, d.source, now)
+	m.denied(p, now)
 	if h.Priority == 0 && msg.Role == RoleMaster && m.vrrp.State() == vrrp.Backup {
 		h.Priority = msg.Priority // its word that it has not left
 		m.elect(h, now)
 	}
 }
 
-func (m *Machine) forged(p *peer, source netip.Addr, now time.Time) {
+// denied counts the advert in doubt, and tells a person of it.
+func (m *Machine) denied(p *peer, now time.Time) {
+	if p.late(p.doubt.heard, now) {
+		return
+	}
 	m.drops["vrrp"][string(vrrp.DropForged)]++
-	m.raise(AlarmForgedAdvert, p.Name, fmt.Sprintf("somebody sends adverts as %s (from %v), which denies them: look for that machine on the LAN", p.Name, source),
+	m.raise(AlarmForgedAdvert, p.Name, fmt.Sprintf("somebody sends adverts as %s (from %v), which denies them: look for that machine on the LAN", p.Name, p.doubt.source),
 		now.Add(alarmHold), now)
 }

@@ -77,6 +77,31 @@ func TestHonestAdvertsAreNotDoubted(t *testing.T) {
 	}
 }
 
+// TestLateAdvertIsNotForged: the cable is plugged in again, and what the kernel
+// kept for it is of a time when the sender was master.
+func TestLateAdvertIsNotForged(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.command("r1", VerbFailover, "r2")
+	s.run(3 * time.Second)
+	s.command("r1", VerbFailover, "r1")
+	s.run(2 * time.Second)
+	s.master("r1")
+	s.forge("r1", "r2", 150, 3)
+	s.run(time.Second)
+	s.master("r1")
+	if n := s.nodes["r1"].m.transitions; n != 3 {
+		t.Errorf("a late advert was obeyed: %d transitions", n)
+	}
+	if text := strings.Join(s.log, "\n"); strings.Contains(text, "forged") {
+		t.Errorf("a late advert was called forged:\n%s", text)
+	}
+	s.forge("r1", "r2", 151, 3) // which it never said
+	s.run(time.Second)
+	if text := strings.Join(s.log, "\n"); !strings.Contains(text, "forged") {
+		t.Errorf("a forged advert was taken for a late one:\n%s", text)
+	}
+}
+
 // TestHoldOutlivesTheDirectCable cuts gossip while adverts go on.
 func TestHoldOutlivesTheDirectCable(t *testing.T) {
 	s := booted(t, "r1", "r2")

@@ -108,6 +108,9 @@ type move struct {
 	uplinks []string // because these work there and not here; none: maintenance
 	since   time.Time
 	due     time.Time
+	// rounds are those after which an uplink would be back here as well, if it
+	// came back for all: the nodes do not probe at the same instants.
+	rounds map[string]int
 }
 
 // settleMove hands the role over where another node serves better: one whose
@@ -129,7 +132,7 @@ func (m *Machine) settleMove(now time.Time) {
 		next = m.move
 	}
 	m.move = next
-	if now.Before(next.due) {
+	if now.Before(next.due) || !m.probedFor(next) {
 		return
 	}
 	m.move = nil
@@ -140,17 +143,30 @@ func (m *Machine) settleMove(now time.Time) {
 	m.beginHandoff(m.peers[next.to], hand{reason: reason, uplinks: next.uplinks}, now)
 }
 
+// probedFor tells whether an uplink had the rounds in which it could have come
+// back here. One that just died is reason enough.
+func (m *Machine) probedFor(mv *move) bool {
+	for _, name := range mv.uplinks {
+		if m.rounds[name] >= mv.rounds[name] {
+			return true
+		}
+	}
+	return len(mv.uplinks) == 0
+}
+
 // offering tells whether a change of the configuration is being adopted; the
 // role does not move in the middle of it.
 func (m *Machine) offering() bool { return m.adopting != nil }
 
 // wanted is the move that should be made, whether or not it is due.
 func (m *Machine) wanted(now time.Time) *move {
-	if m.maintenance {
-		if best := m.successor(now); best != nil && !best.state.Resting && best.worded.After(m.since) {
+	if m.maintenance { // and if the others are too, the fittest of them
+		if best := m.successor(now); best != nil && !best.state.Resting {
+			if !best.worded.After(m.since) {
+				return nil
+			}
 			return &move{to: best.Name, since: now, due: now.Add(sureAfter)}
 		}
-		return nil
 	}
 	var best *move
 	var target *peer
@@ -168,29 +184,40 @@ func (m *Machine) wanted(now time.Time) *move {
 	return best
 }
 
+// hold keeps the role here because an operator wants it, in spite of the
+// uplinks that are dead already. One that dies later still moves it.
+func (m *Machine) hold() {
+	m.held, m.despite = true, map[string]bool{}
+	for name, h := range m.health {
+		m.despite[name] = h.Verdict() == balancer.Down
+	}
+}
+
 // moveFor names the uplinks that are dead here and work on a peer, and when the
 // peer's word on them is good enough.
 func (m *Machine) moveFor(p *peer, now time.Time) *move {
-	mv := &move{to: p.Name, since: now, due: now.Add(sureAfter)}
+	mv := &move{to: p.Name, since: now, due: now.Add(sureAfter), rounds: map[string]int{}}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		h, view := m.health[u.Name], p.view(u.Name)
 		if u.Weight == 0 || h.Verdict() != balancer.Down || !view.Verdict.Usable() || view.Failing {
 			continue
 		}
-		if at, ok := m.moved[u.Name]; ok && now.Sub(at) < moveAgain {
+		if at, ok := m.moved[u.Name]; ok && now.Sub(at) < moveAgain || m.held && m.despite[u.Name] {
 			continue
 		}
 		mv.uplinks = append(mv.uplinks, u.Name)
+		died := now.Sub(h.Since()) < carrierWait
 		switch {
-		case !m.links[u.Device].Carrier:
+		case !m.links[u.Device].Carrier && died:
 			// The ISP's own equipment takes all nodes' carrier within moments.
-			if due := h.Since().Add(carrierWait); due.Before(mv.due) {
-				mv.due = due
-			}
-		case m.cfg.Probes[u.Name].Fall >= 3 && now.Sub(h.Since()) < carrierWait:
+			mv.due = slices.MinFunc([]time.Time{mv.due, h.Since().Add(carrierWait)}, time.Time.Compare)
+		case !m.links[u.Device].Carrier: // there is nothing to probe
+		case m.cfg.Probes[u.Name].Fall >= 3 && died:
 			// A line that is dead for all has failed at least one round of
 			// each node by the time that one has counted three.
 			mv.due = now
+		default:
+			mv.rounds[u.Name] = m.rounds[u.Name] + m.cfg.Probes[u.Name].Rise + 2
 		}
 	}
 	if len(mv.uplinks) == 0 {

@@ -75,6 +75,9 @@ func (m *Machine) finishHandoff(master string) {
 func (m *Machine) endHandoff(why string, now time.Time) {
 	h := m.handoff
 	m.handoff = nil
+	for _, u := range h.uplinks { // nothing moved
+		delete(m.moved, u)
+	}
 	m.elect(vrrp.Yield{}, now)
 	m.record("role", m.cfg.Node, "master", "master", "no hand-over to "+h.to+": "+why)
 	if h.answer != nil {
@@ -95,7 +98,9 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 		}
 		m.taking = &taking{from: from.Name, id: msg.ID}
 		m.elect(vrrp.Promote{From: from.Name, Quiet: true, Reason: "handed over by " + from.Name + ": " + msg.Reason}, now)
-		m.held = msg.Hold
+		if msg.Hold {
+			m.hold()
+		}
 		for _, u := range msg.Uplinks {
 			m.moved[u] = now
 		}
@@ -259,8 +264,10 @@ func (m *Machine) failover(auto bool, to string, answer func(string), now time.T
 		answer("a hand-over to " + m.handoff.to + " is under way; nothing changed")
 	case m.vrrp.Suspect() || m.adding != 0:
 		answer("the role of " + m.cfg.Node + " is not settled yet, try again in a second; nothing changed")
+	case to == m.cfg.Node && m.maintenance:
+		answer(to + " is in maintenance: harouter maintenance off on that node first; nothing changed")
 	case to == m.cfg.Node:
-		m.held = true
+		m.hold()
 		answer("")
 	default:
 		target := m.successor(now)
@@ -282,8 +289,19 @@ func (m *Machine) failover(auto bool, to string, answer func(string), now time.T
 			answer("no other node is alive that could take over; nothing changed")
 			return
 		}
+		if there, here := target.state.Lans, m.lans(); there < here { // row 5 would take it back at once
+			answer(fmt.Sprintf("%s reaches %s, %s %d: plug it in there first; nothing changed", target.Name, lansWord(there), m.cfg.Node, here))
+			return
+		}
 		m.beginHandoff(target, hand{hold: true, reason: "an operator asked for it", answer: answer}, now)
 	}
+}
+
+func lansWord(n int) string {
+	if n == 1 {
+		return "1 lan"
+	}
+	return fmt.Sprintf("%d lans", n)
 }
 
 func (m *Machine) peerRole(p *peer, now time.Time) Role {

@@ -19,9 +19,10 @@ type Machine struct {
 	role        Role
 	since       time.Time
 	transitions int
-	held        bool // an operator put the role here: lesser masters too are not preempted
-	stopping    Verb // VerbStop or VerbClean once asked, else 0
-	maintenance bool // an operator keeps this node out: master only if alone
+	held        bool            // an operator put the role here: lesser masters too are not preempted
+	despite     map[string]bool // held: uplinks that were dead here already
+	stopping    Verb            // VerbStop or VerbClean once asked, else 0
+	maintenance bool            // an operator keeps this node out: master only if alone
 	exited      bool
 
 	links    map[string]Link
@@ -60,6 +61,7 @@ type Machine struct {
 	nextID    uint64
 
 	health   map[string]*balancer.Health
+	rounds   map[string]int              // of probes, so far
 	verdicts map[string]balancer.Verdict // what this node routes by: the master's word
 	changed  map[string]time.Time        // since when
 	pool     map[string]bool
@@ -107,7 +109,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		links: map[string]Link{}, gateways: map[string]netip.Addr{},
 		peers: map[string]*peer{}, speakers: map[netip.Addr]string{},
 		forwarded: map[uint64]forwarded{},
-		health:    map[string]*balancer.Health{}, verdicts: map[string]balancer.Verdict{},
+		health:    map[string]*balancer.Health{}, rounds: map[string]int{}, verdicts: map[string]balancer.Verdict{},
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
@@ -309,8 +311,11 @@ func (m *Machine) settleTimers(now time.Time) {
 	if !m.retry.IsZero() && !now.Before(m.retry) {
 		m.retry, m.reapply = time.Time{}, true
 	}
-	for _, h := range m.health {
+	for name, h := range m.health {
 		h.Tick(now)
+		if h.Verdict() != balancer.Down {
+			delete(m.despite, name)
+		}
 	}
 	for _, p := range m.peers {
 		switch alive := p.alive(now); {

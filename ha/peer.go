@@ -148,6 +148,7 @@ type peer struct {
 	present   bool      // it was alive when last looked at
 	worded    time.Time // last authenticated word, over gossip
 	doubt     doubt
+	lately    mastership
 	addresses []netip.Addr
 }
 

@@ -26,6 +26,7 @@ type sim struct {
 	log   []string
 	dead  map[string]bool // uplinks whose probes are not answered
 	chaos *chaos          // nil: wires and edges always take the same time
+	every time.Duration   // between probes
 }
 
 const (
@@ -42,6 +43,7 @@ type simNode struct {
 	running  bool
 	repeat   Advertise // zero Interval: silent
 	turn     int
+	alarm    int // number of the wake-up that is pending
 	holds    bool
 	held     []span // when it held the addresses
 	active   bool
@@ -96,7 +98,7 @@ var priorities = map[string]uint8{"r1": 200, "r2": 150, "r3": 100}
 func newSim(t *testing.T, names ...string) *sim {
 	t.Helper()
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}, dead: map[string]bool{}}
+	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}, dead: map[string]bool{}, every: 200 * time.Millisecond}
 	for _, n := range names {
 		s.nodes[n] = &simNode{
 			s: s, name: n, links: map[string]Link{}, lost: map[string]bool{}, blind: map[string]bool{},
@@ -112,7 +114,8 @@ func newSim(t *testing.T, names ...string) *sim {
 }
 
 // simFile reads a file such as "cable=2 nodes=r1,r2": the weight of an uplink,
-// and the nodes; "lan" adds one, "bad" is none that can be read.
+// and the nodes; "preempt=off", "rise=5" and "hold=10s" of probes, "only=" one uplink; "bad" is none that can be
+// read.
 func simFile(node, text string) (Config, error) {
 	c := Config{
 		Cluster: "home", Node: node, Version: "test", Hash: "hash of " + text, Text: []byte(text),
@@ -136,6 +139,18 @@ func simFile(node, text string) (Config, error) {
 		switch key {
 		case "cable":
 			fmt.Sscan(value, &c.Balancer.Uplinks[0].Weight)
+		case "preempt":
+			c.Preempt = value == "on"
+		case "rise":
+			var n int
+			fmt.Sscan(value, &n)
+			c.Probes = map[string]balancer.ProbeConfig{"cable": {Fall: 3, Rise: n}, "dsl": {Fall: 3, Rise: n}}
+		case "hold": // of uplinks that flap
+			d, _ := time.ParseDuration(value)
+			for name, p := range c.Probes {
+				p.FlapHold, p.FlapMax = d, 30*d
+				c.Probes[name] = p
+			}
 		case "only": // one uplink
 			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
 		case "nodes":
@@ -220,7 +235,6 @@ func (s *sim) boot(names ...string) {
 		}
 		n.linksChanged()
 		n.seen()
-		n.tick()
 		n.probe()
 	}
 }
@@ -240,21 +254,20 @@ func (n *simNode) carrier(device string, on bool) {
 	n.linksChanged()
 }
 
+// tick wakes the machine when it wants to be, as the loop does.
 func (n *simNode) tick() {
-	life := n.life
-	n.s.after(time.Millisecond, func() {
-		if n.life == life && n.running {
-			if due := n.m.Deadline(n.s.now); !n.s.now.Before(due) {
-				n.handle(Tick{})
-			}
-			n.tick()
+	n.alarm++
+	turn, life := n.alarm, n.life
+	n.s.after(max(n.m.Deadline(n.s.now).Sub(n.s.now), time.Millisecond), func() {
+		if n.alarm == turn && n.life == life { // nothing else woke it since
+			n.handle(Tick{})
 		}
 	})
 }
 
 func (n *simNode) probe() {
 	life := n.life
-	n.s.after(200*time.Millisecond, func() {
+	n.s.after(n.s.every, func() {
 		if n.life == life && n.running {
 			for _, u := range []string{"cable", "dsl"} {
 				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.s.now, Good: !n.s.dead[u] && !n.blind[u], RTT: time.Millisecond}})
@@ -302,6 +315,7 @@ func (n *simNode) handle(ev Event) {
 	if n.s.chaos != nil {
 		n.s.chaos.handled(n, ev)
 	}
+	n.tick()
 }
 
 func (n *simNode) perform(a Action) {

@@ -19,6 +19,7 @@ func (m *Machine) onPeerTold(s PeerState, now time.Time) {
 	} else if p.state.Role != s.Role {
 		m.record("node", s.Node, p.state.Role.String(), s.Role.String(), "it says so")
 	}
+	p.says(s.Role, s.Effective, now)
 	p.heard, p.worded, p.state, p.told = now, now, s, true
 	if !slices.Equal(p.addresses, s.Addresses) {
 		p.addresses = slices.Clone(s.Addresses)

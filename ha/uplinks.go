@@ -17,16 +17,22 @@ func (m *Machine) onRound(r balancer.Round) {
 		return
 	}
 	h.Round(r)
+	m.rounds[r.Uplink]++
 }
 
 // settlePool follows the master's word on the uplinks, or gives it.
 func (m *Machine) settlePool(now time.Time) {
 	var word map[string]balancer.Verdict
 	var pool map[string]bool
-	master := m.peers[m.vrrp.Master()]
-	if m.vrrp.State() != vrrp.Master && master != nil && master.told && master.state.Role == RoleMaster && master.alive(now) {
+	master := m.peers[m.master(now)] // also of a node that takes no part in the election
+	switch {
+	case m.vrrp.State() == vrrp.Master || master == nil || !master.told || !master.alive(now):
+		word, pool = m.judge(now)
+	case master.state.Role == RoleMaster:
 		word, pool = m.follow(master.state)
-	} else {
+	case now.Sub(master.worded) < 2*aliveFor: // only its adverts are here; it will say so in a moment
+		word, pool = m.verdicts, m.pool
+	default:
 		word, pool = m.judge(now)
 	}
 	if !slices.Contains(slices.Collect(maps.Values(pool)), true) {

@@ -162,7 +162,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.prober, d.links, d.control, d.guard, d.events, d.exchange, d.join, d.plane, fileWatch{d}, limits{d}} {
+	for _, t := range []task{d.wire, d.vip, d.gossip, d.prober, d.links, d.control, d.guard, d.events, d.exchange, d.join, d.plane, fileWatch{d}, limits{d}, paths{d}} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)

@@ -49,11 +49,25 @@ func (v *view) alarms() []string {
 }
 
 func (v *view) cluster() []string {
-	words := []string{clean(v.s.Cluster), v.master(), "configuration in sync", plural(len(v.s.Alarms), "alarm")}
-	if !v.s.Config.InSync {
-		words[2] = "configuration differs"
-	}
+	words := []string{clean(v.s.Cluster), v.master(), v.configuration(), plural(len(v.s.Alarms), "alarm")}
 	return wrap(words, "   ", width)
+}
+
+// configuration says whether the nodes run one file, and which if it is not the
+// first.
+func (v *view) configuration() string {
+	c := v.s.Config
+	text := "configuration in sync"
+	switch {
+	case !c.InSync:
+		return "configuration differs"
+	case c.Trial:
+		text = "configuration on trial"
+	}
+	if c.Generation > 1 {
+		text += fmt.Sprintf(" (generation %d)", c.Generation)
+	}
+	return text
 }
 
 // master says who is master and since when.
@@ -88,7 +102,7 @@ func (v *view) nodeGrid(brief bool) *grid {
 		if here {
 			name.text = cut(name.text, maxFirst-2) + " *"
 		}
-		g.add(name, roleCell(n), cell{text: priority(n)}, cell{text: n.Address.String()}, heardCell(n, here), v.flowCell(n, here, brief))
+		g.add(name, roleCell(n), priorityCell(n, brief), cell{text: n.Address.String()}, heardCell(n, here), v.flowCell(n, here, brief))
 	}
 	return g
 }
@@ -105,11 +119,18 @@ func roleCell(n ha.NodeStatus) cell {
 	return c
 }
 
-func priority(n ha.NodeStatus) string {
-	if e := n.EffectivePriority; e != nil && *e != n.Priority {
-		return fmt.Sprintf("%d, now %d", n.Priority, *e)
+// priorityCell shows the configured priority and what it is now, in maintenance
+// by that word: it is 1 then.
+func priorityCell(n ha.NodeStatus, brief bool) cell {
+	switch e := n.EffectivePriority; {
+	case n.Maintenance && brief:
+		return cell{"maintenance", yellow}
+	case n.Maintenance:
+		return cell{fmt.Sprintf("%d, maintenance", n.Priority), yellow}
+	case e != nil && *e != n.Priority:
+		return cell{text: fmt.Sprintf("%d, now %d", n.Priority, *e)}
 	}
-	return fmt.Sprint(n.Priority)
+	return cell{text: fmt.Sprint(n.Priority)}
 }
 
 func heardCell(n ha.NodeStatus, here bool) cell {

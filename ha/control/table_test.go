@@ -107,6 +107,22 @@ func three() ha.Status {
 	return s
 }
 
+// resting is a pair of which one node is in maintenance, after three reloads;
+// trying has the fourth on trial, and is in maintenance where there is no room.
+func resting() ha.Status {
+	s := usual()
+	s.Nodes[1].Maintenance, s.Nodes[1].EffectivePriority = true, ptr[uint8](1)
+	s.Config.Generation = 3
+	return s
+}
+
+func trying() ha.Status {
+	s := troubled()
+	s.Nodes[1].Maintenance, s.Nodes[1].EffectivePriority = true, ptr[uint8](1)
+	s.Config = ha.ConfigStatus{InSync: true, Generation: 4, Trial: true}
+	return s
+}
+
 func alone() ha.Status {
 	return ha.Status{
 		Cluster: "home", Node: "r1", Role: ha.RoleFault, Config: ha.ConfigStatus{InSync: true},
@@ -116,7 +132,7 @@ func alone() ha.Status {
 
 func TestTable(t *testing.T) {
 	t.Parallel()
-	for name, s := range map[string]ha.Status{"usual": usual(), "troubled": troubled(), "three": three(), "alone": alone()} {
+	for name, s := range map[string]ha.Status{"usual": usual(), "troubled": troubled(), "three": three(), "alone": alone(), "resting": resting(), "trying": trying()} {
 		var b bytes.Buffer
 		if err := Table(&b, s, false, now); err != nil {
 			t.Fatal(err)
