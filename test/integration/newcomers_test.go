@@ -243,6 +243,9 @@ func TestClusterOutOfNothing(t *testing.T) {
 		f.runs(t, "r2", 6, map[string]ha.Role{"r2": master})
 		f.no(t, 1, "no other node is alive", "r2", "leave", "--forget")
 	})
+	if t.Failed() {
+		return // what follows builds on all of that
+	}
 	r := report(t, client)
 	quietly(t, "silence seen by the host", r, r.PingGapSince("grow"), noise, "none")
 	if n := r.FreshFailedSince("grow") - r.FreshFailedSince("hand over"); n > 0 {
