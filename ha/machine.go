@@ -275,6 +275,7 @@ func (m *Machine) record(kind, subject, from, to, reason string) {
 // differs from what was done before.
 func (m *Machine) settle(now time.Time) {
 	m.settleTimers(now)
+	m.settlePeers(now)
 	m.settleElection(now)
 	m.settleRole(now)
 	m.settleMove(now)
@@ -337,11 +338,22 @@ func (m *Machine) onLinks(ev Links, now time.Time) {
 		}
 		m.links[device] = link
 	}
+	for device := range m.links { // what the file no longer names
+		if _, looked := ev.Devices[device]; !looked && !m.uses(device) {
+			delete(m.links, device)
+		}
+	}
 	m.gateways = ev.Gateways
 	m.linksKnown = true
 	for _, u := range m.cfg.Balancer.Uplinks {
 		m.health[u.Name].Link(m.links[u.Device].Carrier, now)
 	}
+}
+
+// uses tells whether the file gives this node a lan or an uplink on a device.
+func (m *Machine) uses(device string) bool {
+	return slices.ContainsFunc(m.cfg.Balancer.Lans, func(l balancer.Lan) bool { return l.Device == device }) ||
+		slices.ContainsFunc(m.cfg.Balancer.Uplinks, func(u balancer.Uplink) bool { return u.Device == device })
 }
 
 func carrier(l Link) string {
@@ -359,6 +371,18 @@ func (m *Machine) lans() int {
 	n := 0
 	for _, l := range m.cfg.Balancer.Lans {
 		if m.links[l.Device].Carrier {
+			n++
+		}
+	}
+	return n
+}
+
+// deadLans counts the lans whose link is known not to carry. Of one that is new
+// in the file nothing is known yet.
+func (m *Machine) deadLans() int {
+	n := 0
+	for _, l := range m.cfg.Balancer.Lans {
+		if link, known := m.links[l.Device]; known && !link.Carrier {
 			n++
 		}
 	}

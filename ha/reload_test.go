@@ -63,6 +63,44 @@ func TestReload(t *testing.T) {
 	}
 }
 
+// TestReloadWithAnotherLanMovesNoRole: each node looks at the new link in its own
+// time, and tells of it in its own time.
+func TestReloadWithAnotherLanMovesNoRole(t *testing.T) {
+	for name, tc := range map[string]struct {
+		r1, r2    time.Duration
+		unplugged []string
+		want      string
+	}{
+		"the master is slow":        {r1: 300 * time.Millisecond, r2: time.Millisecond, want: "r1"},
+		"the backup is slow":        {r1: time.Millisecond, r2: 300 * time.Millisecond, want: "r1"},
+		"dead for both":             {r1: time.Millisecond, r2: 300 * time.Millisecond, unplugged: []string{"r1", "r2"}, want: "r1"},
+		"dead on the backup only":   {r1: time.Millisecond, r2: time.Millisecond, unplugged: []string{"r2"}, want: "r1"},
+		"dead on the master: moves": {r1: time.Millisecond, r2: time.Millisecond, unplugged: []string{"r1"}, want: "r2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := booted(t, "r1", "r2")
+			s.nodes["r1"].looks, s.nodes["r2"].looks = tc.r1, tc.r2
+			for _, n := range tc.unplugged {
+				s.nodes[n].lab = true
+			}
+			more := "cable=2 lab nodes=r1,r2"
+			s.write(more, "r1", "r2")
+			s.reload("r1", "")
+			s.agreed(more, 1)
+			s.master(tc.want)
+			if n := s.nodes["r1"].m.transitions; tc.want == "r1" && n != 1 {
+				t.Errorf("r1 changed its role %d times\n%s", n, strings.Join(s.log, "\n"))
+			}
+			s.nodes["r1"].looks, s.nodes["r2"].looks = 0, 0
+			s.write(file0, "r1", "r2") // and away again
+			s.reload("r2", "")
+			s.agreed(file0, 2)
+			s.run(5 * time.Second)
+			s.master("r1")
+		})
+	}
+}
+
 func TestReloadThatMayNotBe(t *testing.T) {
 	for name, tc := range map[string]struct{ r1, r2, want string }{
 		"bad here":        {bad, file1, `"cabel" is no key; nothing changed`},

@@ -60,6 +60,8 @@ type simNode struct {
 	rests    bool            // remembered
 	refused  string          // hash of a file on trial
 	blind    map[string]bool // uplinks whose probes are not answered here
+	looks    time.Duration   // after a change of the file, until it sees lan2; 0: never
+	lab      bool            // lan2 is unplugged
 }
 
 type span struct{ from, to time.Time }
@@ -109,7 +111,7 @@ func newSim(t *testing.T, names ...string) *sim {
 }
 
 // simFile reads a file such as "cable=2 nodes=r1,r2": the weight of an uplink,
-// and the nodes; "lan" adds one, "bad" is none that can be read.
+// and the nodes; "lab" adds a lan, "bad" is none that can be read.
 func simFile(node, text string) (Config, error) {
 	c := Config{
 		Cluster: "home", Node: node, Version: "test", Hash: "hash of " + text, Text: []byte(text),
@@ -133,6 +135,8 @@ func simFile(node, text string) (Config, error) {
 		switch key {
 		case "cable":
 			fmt.Sscan(value, &c.Balancer.Uplinks[0].Weight)
+		case "lab": // one more lan, on lan2
+			c.Balancer.Lans = append(c.Balancer.Lans, balancer.Lan{Name: "lab", Device: "lan2", Virtual: prefixes("192.168.79.1/24")})
 		case "only": // one uplink
 			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
 		case "nodes":
@@ -350,6 +354,13 @@ func (n *simNode) perform(a Action) {
 			n.cfg = cfg
 			n.handle(Reconfigured{Config: cfg})
 			n.seen()
+			if n.looks == 0 {
+				return
+			}
+			later(n.looks, func() {
+				n.links["lan2"] = Link{Present: true, Carrier: !n.lab, Addresses: prefixes("192.168.79.1" + n.name[1:] + "/24")}
+				n.linksChanged()
+			})
 		})
 	case Rest:
 		n.rests = a.On
