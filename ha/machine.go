@@ -72,6 +72,7 @@ type Machine struct {
 	planHash   string
 	planSeq    uint64
 	reapply    bool
+	replanned  bool // the first plan of a new file is on its way to the kernel
 	routed     bool // a plan has been applied
 	retry      time.Time
 	applyError string
@@ -262,8 +263,11 @@ func (m *Machine) Role() Role { return m.role }
 // somebody took away may be put back.
 func (m *Machine) Sure() bool { return m.holding && !m.fenced && !m.vrrp.Suspect() }
 
-// Awake tells whether this node is not in doubt of its role, whichever it is.
-func (m *Machine) Awake() bool { return !m.fenced && !m.vrrp.Suspect() }
+// Awake tells whether this node is not in doubt of its role, whichever it is, and
+// not in the middle of taking a new file: what lacks then is of the plan before.
+func (m *Machine) Awake() bool {
+	return !m.fenced && !m.vrrp.Suspect() && m.adopting == nil && !m.replanned
+}
 
 func (m *Machine) do(a ...Action) { m.out = append(m.out, a...) }
 
@@ -317,7 +321,8 @@ func (m *Machine) settleTimers(now time.Time) {
 		if now.Before(s.at) {
 			return false
 		}
-		if !m.pool[s.name] {
+		reused := slices.ContainsFunc(m.cfg.Balancer.Uplinks, func(u balancer.Uplink) bool { return u.ID == s.id && u.Name != s.name })
+		if !m.pool[s.name] && !reused {
 			m.do(DeleteFlows{Uplink: s.name, ID: s.id})
 		}
 		return true

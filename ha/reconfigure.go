@@ -62,8 +62,11 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 	}
 	m.indexSpeakers()
 	for _, u := range old.Balancer.Uplinks {
-		if !slices.ContainsFunc(m.cfg.Balancer.Uplinks, func(n balancer.Uplink) bool { return n.Name == u.Name }) {
+		i := slices.IndexFunc(m.cfg.Balancer.Uplinks, func(n balancer.Uplink) bool { return n.Name == u.Name })
+		if i < 0 {
 			m.forgetUplink(u)
+		} else if n := m.cfg.Balancer.Uplinks[i]; natAddress(n) != natAddress(u) || n.Device != u.Device {
+			m.dying = append(m.dying, line{name: u.Name, id: u.ID, moved: true})
 		}
 	}
 	for _, u := range m.cfg.Balancer.Uplinks {
@@ -74,7 +77,7 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 		m.addUplink(u)
 		m.health[u.Name].Link(m.links[u.Device].Carrier, now)
 	}
-	m.reapply, m.guardTold = true, false
+	m.reapply, m.replanned, m.guardTold = true, true, false
 }
 
 // addUplink begins to judge an uplink. It is in the pool until somebody knows
@@ -94,13 +97,28 @@ func (m *Machine) forgetUplink(u balancer.Uplink) {
 	delete(m.pool, u.Name)
 	delete(m.sources, u.Name)
 	delete(m.moved, u.Name)
-	m.dying = append(m.dying, line{u.Name, u.ID})
+	for _, n := range m.cfg.Balancer.Uplinks {
+		if n.ID == u.ID && n.Device == u.Device && natAddress(n) == natAddress(u) {
+			return // it only has another name
+		}
+	}
+	m.dying = append(m.dying, line{name: u.Name, id: u.ID})
+}
+
+// natAddress is what flows over an uplink are translated to; zero: the node's
+// own address.
+func natAddress(u balancer.Uplink) netip.Addr {
+	if len(u.Virtual) == 0 {
+		return netip.Addr{}
+	}
+	return u.Virtual[0].Addr()
 }
 
 // line names an uplink, which may be gone from the file.
 type line struct {
-	name string
-	id   int
+	name  string
+	id    int
+	moved bool // it has another address or device now, which its flows cannot follow
 }
 
 // knownAddresses are the other nodes' addresses as they told them.

@@ -38,7 +38,7 @@ func (m *Machine) settlePool(now time.Time) {
 			m.changed[u.Name] = now
 		}
 		if m.pool[u.Name] && !pool[u.Name] {
-			m.dying = append(m.dying, line{u.Name, u.ID})
+			m.dying = append(m.dying, line{name: u.Name, id: u.ID})
 		}
 	}
 	m.verdicts, m.pool = word, pool
@@ -152,8 +152,12 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 	if ev.Seq != m.planSeq {
 		return
 	}
+	m.replanned = false
 	for _, l := range m.dying {
-		if !m.pool[l.name] {
+		switch {
+		case l.moved:
+			m.do(DeleteFlows{Uplink: l.name, ID: l.id})
+		case !m.pool[l.name]:
 			m.do(DeleteFlows{Uplink: l.name, ID: l.id})
 			m.sweeps = append(m.sweeps, sweep{at: now.Add(sweepAfter), line: l})
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
@@ -22,9 +23,14 @@ const maxFile = 256 << 10
 func (d *daemon) Read(a ha.ReadFile) ha.Checked {
 	out := ha.Checked{ID: a.ID}
 	text, err := d.text(a)
+	var s *settings
 	if err == nil {
 		out.Text, out.Hash = text, join.Hash(text)
-		_, err = d.fit(text)
+		s, err = d.fit(text)
+	}
+	if err == nil {
+		// A port that this process has just left may be open for a moment.
+		err = patiently(func() error { return checkPorts(s, d.settings()) })
 	}
 	if err == nil {
 		err = d.room(text)
@@ -151,6 +157,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("virtual addresses", d.vip.Configure(ctx, d.vipConfig(s)))
 	try("vrrp", d.wire.Configure(w))
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
+	d.join.Configure([]netip.AddrPort{s.sync()})
 	d.prober.Configure(s.probes())
 	d.links.Configure(s.devices(), s.auto())
 }

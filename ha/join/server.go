@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -134,6 +135,14 @@ func (s *Server) Open() bool {
 	return s.book.open(time.Now()) > 0
 }
 
+// Configure replaces the addresses to listen on. Routers with a ticket of before
+// still find those that were open when it was made.
+func (s *Server) Configure(addresses []netip.AddrPort) {
+	s.book.Lock()
+	defer s.book.Unlock()
+	s.cfg.Addresses = slices.Clone(addresses)
+}
+
 // Issue makes a ticket that is valid for ttl (0: DefaultTTL), and opens the port
 // while one is. It waits for Run, at most until ctx ends.
 func (s *Server) Issue(ctx context.Context, ttl time.Duration) (Ticket, error) {
@@ -159,12 +168,12 @@ func (s *Server) Issue(ctx context.Context, ttl time.Duration) (Ticket, error) {
 func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	var listeners []net.Listener
+	listeners := map[netip.AddrPort]net.Listener{}
 	shut := func() {
 		for _, l := range listeners {
 			l.Close()
 		}
-		listeners = nil
+		clear(listeners)
 	}
 	defer shut()
 	defer close(s.ended)
@@ -176,13 +185,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		case r := <-s.requests:
 			var a issueAnswer
-			if listeners == nil {
-				if listeners, a.err = s.listenAll(); a.err == nil {
-					for _, l := range listeners {
-						wg.Go(func() { s.accept(ctx, l, &wg) })
-					}
-				}
-			}
+			a.err = s.listenAll(listeners, func(l net.Listener) { wg.Go(func() { s.accept(ctx, l, &wg) }) })
 			if a.err == nil {
 				a.ticket, a.err = s.issue(r.ttl)
 			}
@@ -216,22 +219,29 @@ func (s *Server) issue(ttl time.Duration) (Ticket, error) {
 	return t, nil
 }
 
-// listenAll opens the port on every address that is there: one is enough.
-func (s *Server) listenAll() ([]net.Listener, error) {
-	var all []net.Listener
+// listenAll opens the port on every address that is there, unless it is open:
+// one is enough.
+func (s *Server) listenAll(open map[netip.AddrPort]net.Listener, accept func(net.Listener)) error {
+	s.book.Lock()
+	addresses := s.cfg.Addresses
+	s.book.Unlock()
 	var failed []string
-	for _, a := range s.cfg.Addresses {
+	for _, a := range addresses {
+		if open[a] != nil {
+			continue
+		}
 		l, err := s.listen(a)
 		if err != nil {
 			failed = append(failed, explainListen(a, err))
 			continue
 		}
-		all = append(all, l)
+		open[a] = l
+		accept(l)
 	}
-	if len(all) == 0 && len(failed) > 0 {
-		return nil, errors.New(strings.Join(failed, "; "))
+	if len(addresses) > 0 && len(failed) == len(addresses) {
+		return errors.New(strings.Join(failed, "; "))
 	}
-	return all, nil
+	return nil
 }
 
 func explainListen(a netip.AddrPort, err error) string {
