@@ -323,7 +323,7 @@ func (m *Machine) settleTimers(now time.Time) {
 		}
 		reused := slices.ContainsFunc(m.cfg.Balancer.Uplinks, func(u balancer.Uplink) bool { return u.ID == s.id && u.Name != s.name })
 		if !m.pool[s.name] && !reused {
-			m.do(DeleteFlows{Uplink: s.name, ID: s.id})
+			m.do(DeleteFlows{Uplink: s.name, ID: s.id, Mask: s.mask})
 		}
 		return true
 	})

@@ -64,9 +64,9 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 	for _, u := range old.Balancer.Uplinks {
 		i := slices.IndexFunc(m.cfg.Balancer.Uplinks, func(n balancer.Uplink) bool { return n.Name == u.Name })
 		if i < 0 {
-			m.forgetUplink(u)
-		} else if n := m.cfg.Balancer.Uplinks[i]; natAddress(n) != natAddress(u) || n.Device != u.Device {
-			m.dying = append(m.dying, line{name: u.Name, id: u.ID, moved: true})
+			m.forgetUplink(u, old.Balancer.MarkMask)
+		} else if n := m.cfg.Balancer.Uplinks[i]; natAddress(n) != natAddress(u) || n.Device != u.Device || m.mark(n) != balancer.Mark(u.ID, old.Balancer.MarkMask) {
+			m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: old.Balancer.MarkMask, moved: true})
 		}
 	}
 	for _, u := range m.cfg.Balancer.Uplinks {
@@ -90,7 +90,7 @@ func (m *Machine) addUplink(u balancer.Uplink) {
 
 // forgetUplink ends an uplink that the file no longer has; its flows end once
 // the plan without it is in the kernel.
-func (m *Machine) forgetUplink(u balancer.Uplink) {
+func (m *Machine) forgetUplink(u balancer.Uplink, mask uint32) {
 	delete(m.health, u.Name)
 	delete(m.verdicts, u.Name)
 	delete(m.changed, u.Name)
@@ -98,12 +98,14 @@ func (m *Machine) forgetUplink(u balancer.Uplink) {
 	delete(m.sources, u.Name)
 	delete(m.moved, u.Name)
 	for _, n := range m.cfg.Balancer.Uplinks {
-		if n.ID == u.ID && n.Device == u.Device && natAddress(n) == natAddress(u) {
+		if m.mark(n) == balancer.Mark(u.ID, mask) && n.Device == u.Device && natAddress(n) == natAddress(u) {
 			return // it only has another name
 		}
 	}
-	m.dying = append(m.dying, line{name: u.Name, id: u.ID})
+	m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: mask})
 }
+
+func (m *Machine) mark(u balancer.Uplink) uint32 { return balancer.Mark(u.ID, m.cfg.Balancer.MarkMask) }
 
 // natAddress is what flows over an uplink are translated to; zero: the node's
 // own address.
@@ -118,6 +120,7 @@ func natAddress(u balancer.Uplink) netip.Addr {
 type line struct {
 	name  string
 	id    int
+	mask  uint32
 	moved bool // it has another address or device now, which its flows cannot follow
 }
 

@@ -33,6 +33,7 @@ type offer struct {
 	hash       string
 	text       []byte
 	spread     bool   // the text travels; else each node reads its own copy
+	cold       bool   // the whole cluster has just started
 	except     string // the node that leaves
 	trial      time.Duration
 	waiting    map[string]bool
@@ -164,7 +165,7 @@ func (m *Machine) onOfferChecked(ev Checked, now time.Time) {
 	}
 	for _, p := range peers {
 		o.waiting[p.Name] = true
-		msg := Message{Kind: KindPrepare, ID: o.id, Generation: o.generation, Hash: o.hash}
+		msg := Message{Kind: KindPrepare, ID: o.id, Generation: o.generation, Hash: o.hash, Cold: o.cold}
 		if o.spread {
 			msg.Text = o.text
 		}
@@ -197,7 +198,7 @@ func (m *Machine) onPrepare(from *peer, msg Message, now time.Time) {
 		from: from.Name, id: msg.ID, check: m.nextID, generation: msg.Generation, hash: msg.Hash,
 		spread: len(msg.Text) > 0, until: now.Add(pledgeLimit),
 	}
-	m.do(ReadFile{ID: m.nextID, Text: msg.Text})
+	m.do(ReadFile{ID: m.nextID, Text: msg.Text, Cold: msg.Cold && m.starting(now)})
 }
 
 func (m *Machine) onPledgeChecked(ev Checked) {
@@ -412,11 +413,11 @@ func (m *Machine) settleColdStart(now time.Time) {
 		}
 	}
 	m.looked = true
-	m.propose(offer{answer: func(err string) {
+	m.propose(offer{cold: true, answer: func(err string) {
 		if err != "" {
 			m.record("config", "generation", "", "", "the edited file of this start is not used: "+err)
 		}
-	}}, ReadFile{}, now)
+	}}, ReadFile{Cold: true}, now)
 }
 
 func (m *Machine) onFetch(from *peer, msg Message) {

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +97,38 @@ func TestReloadWithAnotherLanMovesNoRole(t *testing.T) {
 			s.reload("r2", "")
 			s.agreed(file0, 2)
 			s.run(5 * time.Second)
+			s.master("r1")
+		})
+	}
+}
+
+// TestReloadEndsFlows: those that the new file leaves no way for, and no others.
+func TestReloadEndsFlows(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file string
+		want []uint32 // marks, in order
+	}{
+		"a weight":            {"cable=5 nodes=r1,r2", nil},
+		"an uplink less":      {"only nodes=r1,r2", []uint32{0x200, 0x200}},
+		"another address":     {"nat=203.0.113.141/25 nodes=r1,r2", []uint32{0x200}},
+		"another prefix":      {"nat=203.0.113.140/32 nodes=r1,r2", nil},
+		"another name":        {"name=adsl nodes=r1,r2", nil},
+		"a name and address":  {"nat=203.0.113.141/25 name=adsl nodes=r1,r2", []uint32{0x200}},
+		"another id, cold":    {"id=9 nodes=r1,r2", []uint32{0x200}},
+		"another mask, cold":  {"mask=0xff0000 nodes=r1,r2", []uint32{0x100, 0x200}},
+		"a mask as good":      {"mask=0x7f00 nodes=r1,r2", nil},
+		"a mask and one less": {"only mask=0x7f00 nodes=r1,r2", []uint32{0x200, 0x200}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := booted(t, "r1", "r2")
+			s.write(tc.file, "r1", "r2")
+			s.reload("r2", "")
+			s.agreed(tc.file, 1)
+			for _, n := range []string{"r1", "r2"} {
+				if got := s.nodes[n].marks; !slices.Equal(got, tc.want) {
+					t.Errorf("%s ended the flows with the marks %#x, want %#x", n, got, tc.want)
+				}
+			}
 			s.master("r1")
 		})
 	}

@@ -48,6 +48,7 @@ type simNode struct {
 	exit     *Exit
 	answers  map[uint64]string
 	deleted  []string
+	marks    []uint32 // of what was deleted
 	applied  int
 	guard    Guard
 	lost     map[string]bool // nodes whose gossip does not arrive here
@@ -137,6 +138,15 @@ func simFile(node, text string) (Config, error) {
 			fmt.Sscan(value, &c.Balancer.Uplinks[0].Weight)
 		case "lab": // one more lan, on lan2
 			c.Balancer.Lans = append(c.Balancer.Lans, balancer.Lan{Name: "lab", Device: "lan2", Virtual: prefixes("192.168.79.1/24")})
+		case "nat": // the second uplink's address
+			c.Balancer.Uplinks[1].Virtual = prefixes(value)
+		case "id":
+			fmt.Sscan(value, &c.Balancer.Uplinks[1].ID)
+		case "mask":
+			fmt.Sscan(value, &c.Balancer.MarkMask)
+		case "name":
+			c.Balancer.Uplinks[1].Name = value
+			c.Probes[value] = c.Probes["dsl"]
 		case "only": // one uplink
 			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
 		case "nodes":
@@ -366,6 +376,7 @@ func (n *simNode) perform(a Action) {
 		n.rests = a.On
 	case DeleteFlows:
 		n.deleted = append(n.deleted, a.Uplink)
+		n.marks = append(n.marks, balancer.Mark(a.ID, a.Mask))
 	case Source:
 		n.sources[a.Uplink] = a
 	case Publish:

@@ -38,7 +38,7 @@ func (m *Machine) settlePool(now time.Time) {
 			m.changed[u.Name] = now
 		}
 		if m.pool[u.Name] && !pool[u.Name] {
-			m.dying = append(m.dying, line{name: u.Name, id: u.ID})
+			m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: m.cfg.Balancer.MarkMask})
 		}
 	}
 	m.verdicts, m.pool = word, pool
@@ -156,9 +156,9 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 	for _, l := range m.dying {
 		switch {
 		case l.moved:
-			m.do(DeleteFlows{Uplink: l.name, ID: l.id})
+			m.do(DeleteFlows{Uplink: l.name, ID: l.id, Mask: l.mask})
 		case !m.pool[l.name]:
-			m.do(DeleteFlows{Uplink: l.name, ID: l.id})
+			m.do(DeleteFlows{Uplink: l.name, ID: l.id, Mask: l.mask})
 			m.sweeps = append(m.sweeps, sweep{at: now.Add(sweepAfter), line: l})
 		}
 	}
