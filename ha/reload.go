@@ -235,7 +235,7 @@ func (m *Machine) onPrepared(from *peer, msg Message, now time.Time) {
 func (m *Machine) settleOffer(now time.Time) {
 	o := m.offer
 	late := !now.Before(o.until)
-	if len(o.waiting) > 0 && !late {
+	if len(o.waiting) > 0 && !late && !m.givenUp(o, now) {
 		return
 	}
 	missing := strings.Join(slices.Sorted(maps.Keys(o.waiting)), ", ")
@@ -262,11 +262,21 @@ func (m *Machine) settleOffer(now time.Time) {
 	}
 }
 
+// givenUp tells that all whose answer lacks have died meanwhile.
+func (m *Machine) givenUp(o *offer, now time.Time) bool {
+	for name := range o.waiting {
+		if p := m.peers[name]; p == nil || p.alive(now) {
+			return false
+		}
+	}
+	return true
+}
+
 func (m *Machine) endOffer(why string, now time.Time) {
 	o := m.offer
 	m.offer = nil
 	for _, p := range m.peers {
-		if p.alive(now) && o.hash != "" {
+		if (p.alive(now) || o.waiting[p.Name]) && o.hash != "" { // one that hangs reads it later
 			m.do(Send{To: p.Name, Message: Message{Kind: KindCancel, ID: o.id}})
 		}
 	}
@@ -354,7 +364,7 @@ func (m *Machine) onKeep(from *peer, msg Message, now time.Time) {
 // settleAgreement ends what took too long, goes back from a trial that nobody
 // kept, and fetches what this node missed.
 func (m *Machine) settleAgreement(now time.Time) {
-	if o := m.offer; o != nil && !now.Before(o.until) && (m.adopting == nil || !o.committed) {
+	if o := m.offer; o != nil && (!now.Before(o.until) || len(o.waiting) > 0 && m.givenUp(o, now)) && (m.adopting == nil || !o.committed) {
 		m.settleOffer(now)
 	}
 	if p := m.pledge; p != nil && !now.Before(p.until) && m.adopting == nil {

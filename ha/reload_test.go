@@ -134,6 +134,24 @@ func TestReloadEndsFlows(t *testing.T) {
 	}
 }
 
+// TestReloadWithAPeerThatHangs: the answer comes when the other node counts as
+// dead, and what it reads once it goes on binds it to nothing.
+func TestReloadWithAPeerThatHangs(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.write(file1, "r1", "r2")
+	s.nodes["r2"].stop()
+	answer := s.command("r1", VerbReload, "")
+	s.run(2500 * time.Millisecond)
+	if text, ok := answer(); !ok || !strings.Contains(text, "r2 did not answer; nothing changed") {
+		t.Fatalf("answered %v %q", ok, text)
+	}
+	s.nodes["r2"].resume()
+	s.run(time.Second)
+	s.agreed(file0, 0)
+	s.reload("r2", "")
+	s.agreed(file1, 1)
+}
+
 func TestReloadThatMayNotBe(t *testing.T) {
 	for name, tc := range map[string]struct{ r1, r2, want string }{
 		"bad here":        {bad, file1, `"cabel" is no key; nothing changed`},

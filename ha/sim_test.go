@@ -55,6 +55,8 @@ type simNode struct {
 	deaf     bool            // adverts on the lan do not arrive here
 	sources  map[string]Source
 	lastPlan balancer.Plan
+	stopped  bool            // SIGSTOP
+	waits    []Event         // words that it has not read
 	disk     string          // the configuration file
 	accepted string          // what was agreed on, with
 	gen      uint64          // its generation
@@ -275,6 +277,24 @@ func (s *sim) power(name string) {
 	n.hold(false)
 }
 
+// stop makes a node stand still, and its guard take the role away; resume lets
+// it go on.
+func (n *simNode) stop() {
+	n.stopped, n.repeat = true, Advertise{}
+	n.turn++
+	n.hold(false)
+}
+
+func (n *simNode) resume() {
+	n.stopped = false
+	n.handle(Fenced{})
+	n.handle(Overslept{For: 3 * time.Second})
+	for _, ev := range n.waits {
+		n.handle(ev)
+	}
+	n.waits = nil
+}
+
 func (n *simNode) hold(on bool) {
 	if on == n.holds {
 		return
@@ -289,6 +309,12 @@ func (n *simNode) hold(on bool) {
 
 func (n *simNode) handle(ev Event) {
 	if !n.running {
+		return
+	}
+	if n.stopped {
+		if told, ok := ev.(Told); ok {
+			n.waits = append(n.waits, told)
+		}
 		return
 	}
 	for _, a := range n.m.Handle(ev, n.s.now) {

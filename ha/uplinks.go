@@ -119,7 +119,9 @@ func (m *Machine) settlePlan() {
 	if master := m.peers[m.vrrp.Master()]; master != nil {
 		in.Master = master.Address
 	}
-	if m.planSeq > 0 && !m.reapply && reflect.DeepEqual(in, m.input) {
+	// What a new file takes away is not put back in the middle of the change.
+	reapply := m.reapply && m.adopting == nil
+	if m.planSeq > 0 && !reapply && reflect.DeepEqual(in, m.input) {
 		return
 	}
 	plan, err := balancer.Build(m.cfg.Balancer, in)

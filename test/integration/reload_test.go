@@ -1,18 +1,22 @@
 package integration
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"harouter/ha"
+	"harouter/ha/join"
 	"harouter/test/netlab"
 	"harouter/test/site"
 )
@@ -283,5 +287,171 @@ func TestReloads(t *testing.T) {
 			t.Errorf("%s: plan %s fresh, %s reloaded, %v", r, s.PlanHash, hash[r], err)
 		}
 	}
+	noLeaks(t, c)
+}
+
+// disk checks what stands in the files of routers.
+func disk(t *testing.T, c *site.Cluster, want string, routers ...string) {
+	t.Helper()
+	for _, r := range routers {
+		got, err := os.ReadFile(c.ConfigFile(r))
+		must(t, err)
+		if diff := cmp.Diff(want, string(got)); diff != "" {
+			t.Errorf("the file of %s (-want +got):\n%s", r, diff)
+		}
+	}
+}
+
+// TestReloadGoesWrong: what must not be taken into use is refused with a
+// sentence, and what a person does to the files is shown.
+func TestReloadGoesWrong(t *testing.T) {
+	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	small := c.Router("r2").StateDir()
+	must(t, os.MkdirAll(small, 0o755))
+	must(t, syscall.Mount("tmpfs", small, "tmpfs", 0, "size=256k"))
+	t.Cleanup(func() { must(t, syscall.Unmount(small, syscall.MNT_DETACH)) })
+	must(t, c.Up("r1", "r2"))
+	both := []string{"r1", "r2"}
+	inUse(t, c, 1, both...)
+	old, gen := site.Config, uint64(1)
+	good := site.Replace(old, "weight: 2", "weight: 3")
+	client := load(t, c)
+	before, err := c.Status("r1")
+	must(t, err)
+	c.Mark("begin")
+
+	t.Run("edited by hand", func(t *testing.T) {
+		var alarms [2]string
+		for i, text := range []string{good, good + "\nnonsense: 1\n"} {
+			write(t, c, text, "r2")
+			at := time.Now()
+			for _, r := range both {
+				must(t, c.Wait("the edited file is an alarm", r, 4*time.Second, func(s ha.Status) bool {
+					if len(s.Alarms) == 1 && s.Alarms[0].Code == ha.AlarmConfigDiffers {
+						alarms[i] = s.Alarms[0].Text
+					}
+					return alarms[i] != "" && (i == 0 || alarms[1] != alarms[0]) && !s.Config.InSync
+				}))
+				for _, h := range []string{join.Hash([]byte(old)), join.Hash([]byte(text))} {
+					if !strings.Contains(alarms[i], h[:12]) {
+						t.Errorf("%s: the alarm does not name %s: %s", r, h[:12], alarms[i])
+					}
+				}
+			}
+			atMost(t, "the alarm", time.Since(at), 2*time.Second+noise, "1 s")
+		}
+		t.Log(alarms)
+		write(t, c, old, "r2")
+		at := time.Now()
+		inUse(t, c, gen, both...)
+		atMost(t, "the alarm is gone", time.Since(at), 10*time.Second, "1 s")
+	})
+	t.Run("refused", func(t *testing.T) {
+		_, err := c.Serve("r2")
+		must(t, err)
+		for _, v := range []struct {
+			name, r1, r2 string
+			words        []string
+		}{
+			{"bad there", good, site.Replace(good, "gateway: 203.0.113.1\n", "gateway: nonsense\n"), []string{"r2", "nonsense", "nothing changed"}},
+			{"different", good, old, []string{"the file on r2 is another one", "copy one file to all nodes"}},
+			{"another cluster", site.Replace(good, "cluster: home", "cluster: away"), "", []string{"the name of the cluster cannot change"}},
+			{"another mark", good + "balance: {mark_mask: 0xff0000}\n", "", []string{"balance.mark_mask cannot change while the cluster runs (0x3f00, not 0xff0000)", "stop all nodes"}},
+			{"another id", site.Replace(good, "device: wan2", "device: wan2\n    id: 9"), "", []string{"dsl has the id 2"}},
+			{"a port that is taken", good + fmt.Sprintf("ports: {gossip: %d}\n", netlab.EchoPort), "", []string{"r2", fmt.Sprintf("192.0.2.2:%d is taken by another program", netlab.EchoPort)}},
+			{"no such file", "", "", []string{"harouter.yaml"}},
+		} {
+			t.Run(v.name, func(t *testing.T) {
+				if v.r2 == "" {
+					v.r2 = v.r1
+				}
+				write(t, c, v.r1, "r1")
+				write(t, c, v.r2, "r2")
+				if v.r1 == "" {
+					must(t, os.Remove(c.ConfigFile("r1")))
+				}
+				refused(t, c, "r1", v.words...)
+			})
+		}
+	})
+	t.Run("full disk", func(t *testing.T) {
+		filler := filepath.Join(small, "filler")
+		err := os.WriteFile(filler, make([]byte, 1<<20), 0o644)
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("filling the disk: %v", err)
+		}
+		write(t, c, good, both...)
+		refused(t, c, "r1", "r2", "no space left", "nothing changed")
+		refused(t, c, "r2", "no space left", "nothing changed")
+		must(t, os.Remove(filler))
+		reloaded(t, c, good, "r2", "r1")
+		gen++
+		inUse(t, c, gen, both...)
+	})
+	t.Run("SIGHUP", func(t *testing.T) {
+		write(t, c, old, both...)
+		must(t, c.Daemons["r2"].Signal(syscall.SIGHUP))
+		gen++
+		inUse(t, c, gen, both...)
+	})
+	rep := report(t, client)
+	if n := rep.LostSince("begin") + rep.FreshFailedSince("begin"); n > 0 || len(rep.Renatted("begin")) > 0 {
+		t.Errorf("%d datagrams and connections were lost", n)
+	}
+	after, err := c.Status("r1")
+	must(t, err)
+	if after.Role != before.Role || after.VRRP.Transitions != before.VRRP.Transitions {
+		t.Errorf("r1 is %v after %d transitions", after.Role, after.VRRP.Transitions)
+	}
+
+	t.Run("an uplink's other address", func(t *testing.T) {
+		client := load(t, c)
+		c.Mark("other")
+		reloaded(t, c, site.Replace(old, "203.0.113.140/25", "203.0.113.141/25"), "r1", "r2")
+		gen++
+		inUse(t, c, gen, both...)
+		time.Sleep(500 * time.Millisecond)
+		rep := report(t, client)
+		for _, f := range rep.UDP {
+			a := f.Seen[len(f.Seen)-1].From.Addr()
+			if a != site.WAN1 && a != netip.MustParseAddr("203.0.113.141") {
+				t.Errorf("%s still comes from %v", f.Name, a)
+			}
+		}
+		if n := rep.FreshFailedSince("other"); n > 0 {
+			t.Errorf("%d fresh connections failed", n)
+		}
+		reloaded(t, c, old, "r1", "r2")
+		gen++
+	})
+	t.Run("a dead peer", func(t *testing.T) {
+		must(t, c.Daemons["r2"].Signal(syscall.SIGSTOP))
+		write(t, c, good, both...)
+		refused(t, c, "r1", "r2", "nothing changed")
+		must(t, c.Daemons["r2"].Signal(syscall.SIGCONT))
+		must(t, c.Wait("both are back", "r1", 5*time.Second, func(s ha.Status) bool { return s.Nodes[1].Alive && s.Nodes[1].Role == ha.RoleBackup }))
+		var err error
+		if netlab.WaitFor("a reload afterwards", 9*time.Second, func() bool { _, err = c.Command("r2", "reload"); return err == nil }) != nil {
+			t.Fatal(err)
+		}
+		gen++
+		inUse(t, c, gen, both...)
+	})
+	t.Run("in a hand-over", func(t *testing.T) {
+		for i, text := range []string{old, good, old, good} {
+			write(t, c, text, both...)
+			from, to := both[i%2], both[(i+1)%2]
+			done := make(chan error, 1)
+			go func() { _, err := c.Command(from, "failover", "--to", to); done <- err }()
+			var err error
+			if netlab.WaitFor("a reload", 5*time.Second, func() bool { _, err = c.Command(to, "reload"); return err == nil }) != nil {
+				t.Fatal(err)
+			}
+			must(t, <-done)
+			gen++
+			must(t, c.WaitHolder(site.LANAddress, to, 3*time.Second))
+			inUse(t, c, gen, both...)
+		}
+	})
 	noLeaks(t, c)
 }
