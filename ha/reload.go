@@ -85,7 +85,7 @@ func (m *Machine) present(except string, now time.Time) ([]*peer, error) {
 			continue
 		}
 		if !p.told || now.Sub(p.worded) > aliveFor {
-			return nil, fmt.Errorf("%s is alive but not heard over gossip, so it cannot agree; mend the path to its address first", p.Name)
+			return nil, fmt.Errorf("%s is alive but not heard over gossip, so it cannot agree; if it has just ended, try again in a moment, else mend the path to its address first", p.Name)
 		}
 		out = append(out, p)
 	}
@@ -248,6 +248,9 @@ func (m *Machine) settleOffer(now time.Time) {
 		text := ""
 		if len(o.failed) > 0 {
 			text = fmt.Sprintf("generation %d is in use, but %s", o.generation, strings.Join(o.failed, "; "))
+			if o.trial > 0 {
+				text += fmt.Sprintf("; it goes away again %v after it came, unless another reload keeps it", o.trial)
+			}
 		}
 		o.answer(text)
 	case len(o.failed) > 0:

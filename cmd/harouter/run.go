@@ -109,6 +109,9 @@ func run(ctx context.Context, c *common, s *settings) error {
 	if err := patiently(func() error { return checkPorts(s, nil) }); err != nil {
 		return err
 	}
+	if err := endTrial(c, s.text); err != nil {
+		d.log.part("ha").Warn("the file of a trial stays", "error", err)
+	}
 	if err := d.build(); err != nil {
 		return err
 	}

@@ -455,3 +455,150 @@ func TestReloadGoesWrong(t *testing.T) {
 	})
 	noLeaks(t, c)
 }
+
+// trial takes a text into use for a while.
+func trial(t *testing.T, c *site.Cluster, text, router string) {
+	t.Helper()
+	write(t, c, text, "r1", "r2")
+	var err error
+	if netlab.WaitFor("a reload on trial", 2*time.Second, func() bool { // the end of the last one may be under way
+		_, err = c.Command(router, "reload", "--confirm", "5s")
+		return err == nil
+	}) != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReloadOnTrial: a change that nobody keeps goes away by itself, whatever
+// happens meanwhile.
+func TestReloadOnTrial(t *testing.T) {
+	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	both := []string{"r1", "r2"}
+	old := site.Config
+	good := site.Replace(old, "weight: 2", "weight: 3")
+	runs := func(t *testing.T, text string, within time.Duration, routers ...string) {
+		t.Helper()
+		for _, r := range routers {
+			must(t, c.Wait("the file runs", r, within, func(s ha.Status) bool { return s.Config.Hash == join.Hash([]byte(text)) }))
+		}
+	}
+	quiet := func(t *testing.T, text string) {
+		t.Helper()
+		runs(t, text, 8*time.Second, both...)
+		for _, r := range both {
+			must(t, c.Wait("in sync, no alarm", r, 10*time.Second, func(s ha.Status) bool {
+				return s.Config.InSync && len(s.Alarms) == 0 && s.Nodes[0].Alive && s.Nodes[1].Alive
+			}))
+		}
+		disk(t, c, text, both...)
+	}
+	quiet(t, old)
+
+	t.Run("kept", func(t *testing.T) {
+		trial(t, c, good, "r1")
+		runs(t, good, time.Second, both...)
+		_, err := c.Command("r2", "reload")
+		must(t, err)
+		quiet(t, good)
+	})
+	t.Run("cuts the nodes apart", func(t *testing.T) {
+		away := strings.NewReplacer("192.0.2.1,", "192.0.2.101,", "192.0.2.2,", "192.0.2.102,").Replace(good)
+		write(t, c, away, both...)
+		at := time.Now()
+		out, err := c.Command("r1", "reload", "--confirm", "5s")
+		t.Logf("%v: %s %v", time.Since(at).Round(time.Millisecond), out, err)
+		runs(t, away, time.Second, both...)
+		quiet(t, good)
+		atMost(t, "all as it was", time.Since(at), 12*time.Second, "6 s")
+		must(t, c.WaitHolder(site.LANAddress, "r1", 5*time.Second))
+	})
+	t.Run("the master is killed", func(t *testing.T) {
+		trial(t, c, old, "r2")
+		runs(t, old, time.Second, both...)
+		must(t, c.Daemons["r1"].Kill())
+		must(t, c.WaitHolder(site.LANAddress, "r2", time.Second))
+		must(t, c.Run("r1"))
+		runs(t, good, 2*time.Second, "r1")
+		runs(t, old, time.Second, "r2")
+		quiet(t, good)
+		must(t, c.WaitHolder(site.LANAddress, "r1", 8*time.Second))
+	})
+	t.Run("kept after the backup was killed", func(t *testing.T) {
+		trial(t, c, old, "r1")
+		must(t, c.Daemons["r2"].Kill())
+		must(t, c.Run("r2"))
+		runs(t, good, 2*time.Second, "r2")
+		if netlab.WaitFor("kept", 3*time.Second, func() bool { _, err := c.Command("r1", "reload"); return err == nil }) != nil {
+			t.Fatal("not kept")
+		}
+		quiet(t, old)
+	})
+	t.Run("off during three reloads", func(t *testing.T) {
+		for _, v := range []struct{ off, on string }{{"r1", "r2"}, {"r2", "r1"}} {
+			code, err := c.Daemons[v.off].Stop(10 * time.Second)
+			must(t, err)
+			if code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			must(t, c.WaitHolder(site.LANAddress, v.on, time.Second))
+			var last string
+			for i := range 3 {
+				last = site.Replace(old, "weight: 2", fmt.Sprintf("weight: %d", 4+i))
+				reloaded(t, c, last, v.on)
+			}
+			disk(t, c, old, v.off)
+			must(t, c.Run(v.off))
+			quiet(t, last)
+			must(t, c.WaitHolder(site.LANAddress, "r1", 8*time.Second))
+			reloaded(t, c, old, "r2", "r1")
+			quiet(t, old)
+		}
+	})
+	t.Run("another mark in a cold start", func(t *testing.T) {
+		marked := old + "balance: {mark_mask: 0xff0000}\n"
+		write(t, c, marked, both...)
+		for _, r := range []string{"r2", "r1"} {
+			_, err := c.Daemons[r].Stop(10 * time.Second)
+			must(t, err)
+		}
+		must(t, c.Run(both...))
+		quiet(t, marked)
+		only(t, "with the new marks", works(t, "with the new marks", connect(t, c, "h1", echo(site.Server), 30)), site.WAN1, site.WAN2)
+	})
+	noLeaks(t, c)
+}
+
+// TestReloadThreeNodes: all three or none; one that is off comes after.
+func TestReloadThreeNodes(t *testing.T) {
+	c := pair(t, netlab.PairOptions{Routers: 3, WANOwn: true}, site.Config)
+	r2 := "  r2: {address: 192.0.2.2, priority: 150}\n"
+	three := site.Replace(site.Config, r2, r2+"  r3: {address: 192.0.2.3, priority: 100}\n")
+	all := []string{"r1", "r2", "r3"}
+	inUse(t, c, 1, "r1", "r2")
+	reloaded(t, c, three, "r2", "r1") // a node more, which is off
+	write(t, c, three, "r3")
+	must(t, c.Run("r3"))
+	inUse(t, c, 2, all...)
+	heavier := site.Replace(three, "weight: 2", "weight: 9")
+	write(t, c, heavier, "r1", "r3")
+	refused(t, c, "r3", "the file on r2 is another one")
+	reloaded(t, c, heavier, "r3", "r2", "r1")
+	inUse(t, c, 3, all...)
+	must(t, c.Daemons["r2"].Kill())
+	write(t, c, three, "r1", "r3")
+	at := time.Now()
+	if out, err := c.Command("r3", "reload"); err != nil { // r2 is not known to be dead yet
+		t.Logf("%v: %s %v", time.Since(at), out, err)
+		must(t, netlab.WaitFor("a reload once r2 is known to be dead", 4*time.Second, func() bool { _, err := c.Command("r3", "reload"); return err == nil }))
+	}
+	must(t, c.Run("r2"))
+	inUse(t, c, 4, all...)
+	disk(t, c, three, all...)
+	must(t, c.WaitHolder(site.LANAddress, "r1", time.Second))
+	write(t, c, site.Config, all...)
+	refused(t, c, "r1", `no node "r3"`, "nothing changed anywhere")
+	_, err := c.Command("r3", "leave")
+	must(t, err)
+	must(t, netlab.WaitFor("a reload once r3 is gone", 4*time.Second, func() bool { _, err = c.Command("r2", "reload"); return err == nil }))
+	inUse(t, c, 5, "r1", "r2")
+}
