@@ -239,7 +239,7 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	if m.pledge != nil {
 		earlier(m.pledge.until)
 	}
-	if m.trial != nil {
+	if m.trial != nil && m.adopting == nil {
 		earlier(m.trial.until)
 	}
 	if m.fetch != nil {

@@ -17,7 +17,9 @@ func (m *Machine) onReconfigured(ev Reconfigured, now time.Time) {
 	m.adopting = nil
 	if ev.Err != nil {
 		m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(m.cfg.Generation), ev.Err.Error())
-		m.trial = nil
+		if m.trial != nil { // its end, most likely: the file on trial must not stay
+			m.trial.until = now.Add(trialAgain)
+		}
 		m.fetch = &fetch{until: now.Add(fetchAgain)} // a full disk, most likely
 		if a != nil {
 			a.done(ev.Err.Error(), now)
@@ -25,7 +27,10 @@ func (m *Machine) onReconfigured(ev Reconfigured, now time.Time) {
 		return
 	}
 	old := m.cfg
-	m.cfg = ev.Config
+	m.cfg, m.trial = ev.Config, nil
+	if a != nil {
+		m.trial = a.trial
+	}
 	if m.cfg.Hash != old.Hash || m.cfg.Generation != old.Generation {
 		m.record("config", "generation", generation(old), generation(m.cfg), "in use")
 	}

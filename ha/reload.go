@@ -23,6 +23,7 @@ const (
 	fetchLimit  = 2 * time.Second  // for the answer to a fetch
 	fetchAgain  = 30 * time.Second // after a file that this node cannot run
 	coldAfter   = time.Second      // for the other nodes to be heard after a start
+	trialAgain  = 5 * time.Second  // after a trial that could not be ended
 	startFor    = 3 * time.Second  // a cold start is over after this
 )
 
@@ -72,7 +73,8 @@ type fetch struct {
 
 // adopting is a change of configuration that is under way in the edges.
 type adopting struct {
-	done func(err string, now time.Time)
+	done  func(err string, now time.Time)
+	trial *trial // that begins with it; nil: what runs then stays
 }
 
 // present are the other nodes that take part in an agreement: those alive. All
@@ -334,9 +336,7 @@ func (m *Machine) onDone(node string, id uint64, err string, now time.Time) {
 func (m *Machine) adopt(text []byte, generation uint64, try time.Duration, write bool, done func(string, time.Time), now time.Time) {
 	m.adopting = &adopting{done: done}
 	if try > 0 {
-		m.trial = &trial{until: now.Add(try), text: m.cfg.Text}
-	} else {
-		m.trial = nil
+		m.adopting.trial = &trial{until: now.Add(try), text: m.cfg.Text}
 	}
 	a := Adopt{Text: text, Generation: generation, Trial: try > 0}
 	if write {

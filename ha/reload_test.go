@@ -264,6 +264,24 @@ func TestTrial(t *testing.T) {
 	}
 }
 
+// TestTrialIsNotFetched: a node that died in a trial does not take the file on
+// trial from the others, not even when their trial is about to end.
+func TestTrialIsNotFetched(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.write(file1, "r1", "r2")
+	s.nodes["r2"].handle(Command{ID: 1, Verb: VerbReload, Args: Args{Trial: 10 * time.Second}})
+	s.run(time.Second)
+	s.agreed(file1, 1)
+	s.power("r1")
+	s.run(3 * time.Second)
+	s.boot("r1")
+	s.run(10 * time.Second)
+	s.agreed(file0, 2)
+	if got := s.nodes["r1"].ran; slices.Contains(got, file1) {
+		t.Errorf("r1 took %q\n%s", got, strings.Join(s.log, "\n"))
+	}
+}
+
 // TestTrialEndsWithAPowerCut: what nobody kept does not survive.
 func TestTrialEndsWithAPowerCut(t *testing.T) {
 	s := booted(t, "r1", "r2")

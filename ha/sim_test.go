@@ -55,6 +55,7 @@ type simNode struct {
 	deaf     bool            // adverts on the lan do not arrive here
 	sources  map[string]Source
 	lastPlan balancer.Plan
+	ran      []string        // files taken in this life
 	stopped  bool            // SIGSTOP
 	waits    []Event         // words that it has not read
 	disk     string          // the configuration file
@@ -200,6 +201,7 @@ func (s *sim) boot(names ...string) {
 		n := s.nodes[name]
 		n.life++
 		n.turned = false
+		n.ran = nil
 		n.running, n.exit, n.answers = true, nil, map[uint64]string{}
 		n.sources = map[string]Source{}
 		if n.accepted == "" {
@@ -388,6 +390,7 @@ func (n *simNode) perform(a Action) {
 				n.accepted, n.gen = string(a.Text), a.Generation
 			}
 			n.cfg = cfg
+			n.ran = append(n.ran, string(a.Text))
 			n.handle(Reconfigured{Config: cfg})
 			n.seen()
 			if n.looks == 0 {
