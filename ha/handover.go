@@ -154,7 +154,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(m.cfg.Node + " is " + m.role.String() + " and cannot hand over now")
 		case m.held:
 			refuse("an operator put the mastership here; harouter failover --auto ends that")
-		case m.damped(now) != "" && from.state.Lans <= m.lans() && !m.maintenance:
+		case m.damped(now) != "" && m.moreLans(from) <= 0 && !m.maintenance:
 			refuse(m.damped(now))
 		case !from.canServe(now) || from.state.Effective <= m.vrrp.Priority():
 			refuse("priority " + fmt.Sprint(from.state.Effective) + " is not above " + fmt.Sprint(m.vrrp.Priority()))

@@ -75,7 +75,8 @@ type PeerState struct {
 	FileHash  string                      `json:"file_hash,omitempty"` // of the file on its disk, where that is another
 	Trial     bool                        `json:"trial,omitempty"`     // Generation is not kept yet
 	Gen       uint64                      `json:"generation,omitempty"`
-	Lans      int                         `json:"lans"` // lans whose link carries
+	Lans      int                         `json:"lans"`                // lans whose link carries
+	DeadLans  int                         `json:"dead_lans,omitempty"` // lans whose link does not
 	Addresses []netip.Addr                `json:"addresses"`
 	Uplinks   []UplinkView                `json:"uplinks"`
 	Pool      []string                    `json:"pool"`     // master: uplinks that get new flows
@@ -150,6 +151,9 @@ type peer struct {
 	doubt     doubt
 	lately    mastership
 	addresses []netip.Addr
+	unlike    time.Time // since when it runs another file; zero: it runs the same
+	alike     time.Time // when that ended last
+	settling  bool      // one of both has just taken a new file
 }
 
 func (p *peer) alive(now time.Time) bool {

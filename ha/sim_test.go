@@ -52,12 +52,16 @@ type simNode struct {
 	exit     *Exit
 	answers  map[uint64]string
 	deleted  []string
+	marks    []uint32 // of what was deleted
 	applied  int
 	guard    Guard
 	lost     map[string]bool // nodes whose gossip does not arrive here
 	deaf     bool            // adverts on the lan do not arrive here
 	sources  map[string]Source
 	lastPlan balancer.Plan
+	ran      []string        // files taken in this life
+	stopped  bool            // SIGSTOP
+	waits    []Event         // words that it has not read
 	disk     string          // the configuration file
 	accepted string          // what was agreed on, with
 	gen      uint64          // its generation
@@ -65,6 +69,8 @@ type simNode struct {
 	refused  string          // hash of a file on trial
 	blind    map[string]bool // uplinks whose probes are not answered here
 	strain   strain          // what chaos does to this node
+	looks    time.Duration   // after a change of the file, until it sees lan2; 0: never
+	lab      bool            // lan2 is unplugged
 }
 
 type span struct{ from, to time.Time }
@@ -114,8 +120,8 @@ func newSim(t *testing.T, names ...string) *sim {
 }
 
 // simFile reads a file such as "cable=2 nodes=r1,r2": the weight of an uplink,
-// and the nodes; "preempt=off", "rise=5" and "hold=10s" of probes, "only=" one uplink; "bad" is none that can be
-// read.
+// and the nodes; "preempt=off", "rise=5" and "hold=10s" of probes, "only" one
+// uplink, "lab" one lan more; "bad" is none that can be read.
 func simFile(node, text string) (Config, error) {
 	c := Config{
 		Cluster: "home", Node: node, Version: "test", Hash: "hash of " + text, Text: []byte(text),
@@ -151,6 +157,17 @@ func simFile(node, text string) (Config, error) {
 				p.FlapHold, p.FlapMax = d, 30*d
 				c.Probes[name] = p
 			}
+		case "lab": // one more lan, on lan2
+			c.Balancer.Lans = append(c.Balancer.Lans, balancer.Lan{Name: "lab", Device: "lan2", Virtual: prefixes("192.168.79.1/24")})
+		case "nat": // the second uplink's address
+			c.Balancer.Uplinks[1].Virtual = prefixes(value)
+		case "id":
+			fmt.Sscan(value, &c.Balancer.Uplinks[1].ID)
+		case "mask":
+			fmt.Sscan(value, &c.Balancer.MarkMask)
+		case "name":
+			c.Balancer.Uplinks[1].Name = value
+			c.Probes[value] = c.Probes["dsl"]
 		case "only": // one uplink
 			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
 		case "nodes":
@@ -212,6 +229,7 @@ func (s *sim) boot(names ...string) {
 		n := s.nodes[name]
 		n.life++
 		n.turned = false
+		n.ran = nil
 		n.running, n.exit, n.answers = true, nil, map[uint64]string{}
 		n.sources = map[string]Source{}
 		if n.accepted == "" {
@@ -287,6 +305,24 @@ func (s *sim) power(name string) {
 	n.hold(false)
 }
 
+// stop makes a node stand still, and its guard take the role away; resume lets
+// it go on.
+func (n *simNode) stop() {
+	n.stopped, n.repeat = true, Advertise{}
+	n.turn++
+	n.hold(false)
+}
+
+func (n *simNode) resume() {
+	n.stopped = false
+	n.handle(Fenced{})
+	n.handle(Overslept{For: 3 * time.Second})
+	for _, ev := range n.waits {
+		n.handle(ev)
+	}
+	n.waits = nil
+}
+
 func (n *simNode) hold(on bool) {
 	if on == n.holds {
 		return
@@ -307,6 +343,12 @@ func (n *simNode) handle(ev Event) {
 		return
 	}
 	if n.s.chaos != nil && n.s.chaos.defers(n, ev) {
+		return
+	}
+	if n.stopped {
+		if told, ok := ev.(Told); ok {
+			n.waits = append(n.waits, told)
+		}
 		return
 	}
 	for _, a := range n.m.Handle(ev, n.s.now) {
@@ -387,13 +429,22 @@ func (n *simNode) perform(a Action) {
 				n.accepted, n.gen = string(a.Text), a.Generation
 			}
 			n.cfg = cfg
+			n.ran = append(n.ran, string(a.Text))
 			n.handle(Reconfigured{Config: cfg})
 			n.seen()
+			if n.looks == 0 {
+				return
+			}
+			later(n.looks, func() {
+				n.links["lan2"] = Link{Present: true, Carrier: !n.lab, Addresses: prefixes("192.168.79.1" + n.name[1:] + "/24")}
+				n.linksChanged()
+			})
 		})
 	case Rest:
 		n.rests = a.On
 	case DeleteFlows:
 		n.deleted = append(n.deleted, a.Uplink)
+		n.marks = append(n.marks, balancer.Mark(a.ID, a.Mask))
 	case Source:
 		n.sources[a.Uplink] = a
 	case Publish:

@@ -23,9 +23,14 @@ const maxFile = 256 << 10
 func (d *daemon) Read(a ha.ReadFile) ha.Checked {
 	out := ha.Checked{ID: a.ID}
 	text, err := d.text(a)
+	var s *settings
 	if err == nil {
 		out.Text, out.Hash = text, join.Hash(text)
-		_, err = d.fit(text)
+		s, err = d.fit(text, a.Cold)
+	}
+	if err == nil {
+		// A port that this process has just left may be open for a moment.
+		err = patiently(func() error { return checkPorts(s, d.settings()) })
 	}
 	if err == nil {
 		err = d.room(a, text)
@@ -54,7 +59,8 @@ func (d *daemon) text(a ha.ReadFile) ([]byte, error) {
 }
 
 // fit checks a file for this node, and that it may follow the one that runs.
-func (d *daemon) fit(text []byte) (*settings, error) {
+// After a cold start, what running connections could not follow may change too.
+func (d *daemon) fit(text []byte, cold bool) (*settings, error) {
 	if len(text) > maxFile {
 		return nil, fmt.Errorf("%s has %d bytes; allowed: %d", d.c.config, len(text), maxFile)
 	}
@@ -65,6 +71,12 @@ func (d *daemon) fit(text []byte) (*settings, error) {
 	old := d.settings()
 	if s.file.Cluster != old.file.Cluster {
 		return nil, fmt.Errorf("the name of the cluster cannot change while it runs (%s, not %s): stop all nodes first", old.file.Cluster, s.file.Cluster)
+	}
+	if cold {
+		return s, nil
+	}
+	if was, is := old.file.Balance.MarkMask, s.file.Balance.MarkMask; was != is {
+		return nil, fmt.Errorf("balance.mark_mask cannot change while the cluster runs (%v, not %v): its connections carry the old marks; stop all nodes, then start them with the new file", was, is)
 	}
 	for _, was := range old.file.Uplinks {
 		for _, u := range s.file.Uplinks {
@@ -103,7 +115,7 @@ func (d *daemon) room(a ha.ReadFile, text []byte) error {
 // Adopt keeps a file and hands it to all parts. They take it without a gap for
 // what stays the same.
 func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
-	s, err := d.fit(a.Text)
+	s, err := parse(d.c.config, a.Text, d.c.node) // Read has seen that it may follow
 	if err != nil {
 		return ha.Config{}, err
 	}
@@ -158,6 +170,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("virtual addresses", d.vip.Configure(ctx, d.vipConfig(s)))
 	try("vrrp", d.wire.Configure(w))
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
+	d.join.Configure([]netip.AddrPort{s.sync()})
 	d.prober.Configure(s.probes())
 	d.links.Configure(s.devices(), s.auto())
 	d.join.Configure([]netip.AddrPort{s.sync()})
@@ -216,7 +229,7 @@ func (d *daemon) lookAtFile() {
 	default:
 		seen.Hash = join.Hash(text)
 		if seen.Hash != d.settings().file.Hash {
-			if _, err := d.fit(text); err != nil {
+			if _, err := d.fit(text, true); err != nil {
 				seen.Err = err.Error()
 			}
 		}

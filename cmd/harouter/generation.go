@@ -79,6 +79,21 @@ func isForgotten(stateDir string, file []byte) bool {
 	return err == nil && bytes.Equal(mark, now) && json.Unmarshal(mark, &g) == nil && g.Hash == join.Hash(file)
 }
 
+// endTrial puts the file that runs in the place of one that was on trial when the
+// daemon ended, as the end of the trial would have done.
+func endTrial(c *common, running []byte) error {
+	hash := readTrial(c.stateDir)
+	if hash == "" || hash == join.Hash(running) {
+		return nil
+	}
+	if disk, err := os.ReadFile(c.config); err == nil && join.Hash(disk) == hash {
+		if err := place(document{c.config, running, 0o644}); err != nil {
+			return err
+		}
+	}
+	return ignoreMissing(os.Remove(trialMark(c.stateDir)))
+}
+
 // readGeneration returns the file that the cluster agreed on last; nil if this
 // node knows of none.
 func readGeneration(stateDir string) (gen uint64, file []byte, err error) {

@@ -125,6 +125,15 @@ func (s *settings) self() config.Node {
 	return s.file.Nodes[i]
 }
 
+// gossip is where this node listens for the other nodes.
+func (s *settings) gossip() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range s.self().Addresses {
+		out = append(out, netip.AddrPortFrom(a, s.file.Ports.Gossip))
+	}
+	return out
+}
+
 // sync is where this node listens for state sync and for new routers.
 func (s *settings) sync() netip.AddrPort {
 	return netip.AddrPortFrom(s.self().Addresses[0], s.file.Ports.Sync)
