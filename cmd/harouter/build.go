@@ -128,6 +128,7 @@ func (d *daemon) gossiped(ev gossip.Event) {
 
 func (d *daemon) linksChanged(l ha.Links) {
 	d.loop.Post(l)
+	d.prepareNew(l)
 	for device := range l.Devices {
 		d.wire.LinkChanged(device)
 		d.vip.LinkChanged(device)
