@@ -23,6 +23,7 @@ func (d *daemon) build() error {
 	var err error
 	s := d.settings()
 	d.guard = &watchdog{d: d}
+	d.disk.dir, d.disk.post = d.c.stateDir, func(ev ha.Event) { d.loop.Post(ev) }
 	w := s.wire()
 	w.Receive, w.Log = d.received, d.log.part("vrrp")
 	if d.wire, err = wire.New(w); err != nil {

@@ -63,6 +63,7 @@ type daemon struct {
 
 	devices map[string]int // the links seen last, by name: their index
 
+	disk     disk
 	loop     *ha.Loop
 	wire     *wire.Transport
 	vip      *vip.Keeper
