@@ -43,7 +43,7 @@ route add blackhole default table 7777`
 func stateOf(t *testing.T, c *site.Cluster, router string) []string {
 	t.Helper()
 	out, err := c.Router(router).Exec("sh", "-c", `ip rule | sed 's/^/rule /'; ip -4 route show table all | grep -v '^\(broadcast\|local\) '
-ip -o -4 addr | sed 's/ *valid_lft.*//; s/^[0-9]*: //; s/ secondary//; s/\\//'; nft -s list ruleset | grep -v 'elements = { ipv4 timeout 3s }' # of the grace after a takeover
+ip -o -4 addr | sed 's/ *valid_lft.*//; s/^[0-9]*: //; s/ secondary//; s/\\//'; nft -s list ruleset | grep -v 'elements = { ipv4 timeout' # of the grace after a takeover
 cd /proc/sys/net/ipv4; for f in ip_forward conf/[lwa]*/arp_ignore conf/*/arp_announce conf/*/rp_filter conf/*/promote_secondaries conf/*/src_valid_mark conf/*/forwarding; do echo $f $(cat $f); done`)
 	must(t, err)
 	var lines []string
