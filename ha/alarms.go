@@ -106,18 +106,25 @@ func (m *Machine) onDropped(d Dropped, now time.Time) {
 const (
 	fightFew    = 5 // repairs
 	fightWithin = time.Minute
+	// fightHold, after the last repair: one comes two seconds after the end of
+	// a fight at the latest, and the alarm goes within ten.
+	fightHold = 7 * time.Second
 )
 
 // onRepaired records a repair, and raises the alarm of a fight for addresses.
-// Those for rules, routes and the table tell it themselves.
+// Those for rules, routes and the table tell it themselves. In a fight the alarm
+// says it all: one that lasts for days must not push out of the log of events
+// what happened before.
 func (m *Machine) onRepaired(ev Repaired, now time.Time) {
-	m.record("repair", ev.Kind, "", "", "put back what another program took away: "+ev.What)
+	if m.alarms[alarmKey{AlarmFoughtOver, ev.Kind}] == nil {
+		m.record("repair", ev.Kind, "", "", "put back what another program took away: "+ev.What)
+	}
 	if ev.Kind != "address" {
 		return
 	}
 	m.repaired = slices.DeleteFunc(m.repaired, func(t time.Time) bool { return now.Sub(t) > fightWithin })
 	if m.repaired = append(m.repaired, now); len(m.repaired) > fightFew {
-		m.raise(AlarmFoughtOver, ev.Kind, fmt.Sprintf("another program takes %s away again and again: find it (a DHCP client, NetworkManager, a script) and keep it off", ev.What), now.Add(alarmHold), now)
+		m.raise(AlarmFoughtOver, ev.Kind, fmt.Sprintf("another program takes %s away again and again: find it (a DHCP client, NetworkManager, a script) and keep it off", ev.What), now.Add(fightHold), now)
 	}
 }
 

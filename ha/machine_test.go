@@ -333,6 +333,32 @@ func TestUnknownSenderIsCountedNotObeyed(t *testing.T) {
 	}
 }
 
+// TestFightIsAnAlarm: repairs of a fight are told by one alarm, which goes soon
+// after the last of them, and not by an event each.
+func TestFightIsAnAlarm(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	n := s.nodes["r1"]
+	events := 0
+	for range 60 {
+		for _, a := range n.m.Handle(Repaired{Kind: "address", What: "192.168.77.1/24 on lan0"}, s.now) {
+			if r, ok := a.(Record); ok && r.Kind == "repair" {
+				events++
+			}
+		}
+		s.run(2 * time.Second)
+	}
+	if st := n.m.Status(s.now); len(st.Alarms) != 1 || st.Alarms[0].Code != AlarmFoughtOver || st.Alarms[0].Subject != "address" {
+		t.Errorf("alarms %+v", st.Alarms)
+	}
+	if events != fightFew+1 {
+		t.Errorf("%d events for 60 repairs, want %d", events, fightFew+1)
+	}
+	s.run(6 * time.Second)
+	if st := n.m.Status(s.now); len(st.Alarms) != 0 {
+		t.Errorf("eight seconds later: %+v", st.Alarms)
+	}
+}
+
 func TestGuardKnowsWhatToDo(t *testing.T) {
 	s := booted(t, "r1", "r2")
 	if g := s.nodes["r1"].guard; !g.Holding || !g.PeerAlive || len(g.Senders) == 0 {

@@ -14,7 +14,7 @@ type pace struct {
 	peace   time.Duration // without damage after the last repair: the fight is over
 }
 
-var usualPace = pace{few: 5, window: time.Minute, first: time.Second, longest: 2 * time.Second, peace: 8 * time.Second}
+var usualPace = pace{few: 5, window: time.Minute, first: time.Second, longest: 2 * time.Second, peace: 7 * time.Second}
 
 func newFights(p pace) (out [kinds]fight) {
 	for i := range out {

@@ -27,10 +27,10 @@ func TestPace(t *testing.T) {
 	}{
 		{"now and then", every(15, 8), "0 15 30 45 60 75 90 105"},
 		{"five in a minute", every(12, 6), "0 12 24 36 48 60"},
-		{"each second", every(1, 200), "0 1 2 3 4 fight 5 7 11 19 35 67 127 187 247 255:over"},
-		{"slower than the back-off at first", every(3, 20), "0 3 6 9 12 fight 15 18 22 30 46 78 86:over"},
-		{"again within a minute", []int{0, 1, 2, 3, 4, 5, 20}, "0 1 2 3 4 fight 5 13:over fight 20 28:over"},
-		{"again after a minute", []int{0, 1, 2, 3, 4, 5, 70}, "0 1 2 3 4 fight 5 13:over 70"},
+		{"each second", every(1, 200), "0 1 2 3 4 fight 5 7 11 19 35 67 127 187 247 254:over"},
+		{"slower than the back-off at first", every(3, 20), "0 3 6 9 12 fight 15 18 22 30 46 78 85:over"},
+		{"again within a minute", []int{0, 1, 2, 3, 4, 5, 20}, "0 1 2 3 4 fight 5 12:over fight 20 27:over"},
+		{"again after a minute", []int{0, 1, 2, 3, 4, 5, 70}, "0 1 2 3 4 fight 5 12:over 70"},
 	} {
 		f := fight{pace: steep}
 		start := time.Now()

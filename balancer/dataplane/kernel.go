@@ -326,6 +326,9 @@ func (k *Kernel) Prepare(p balancer.Plan) error {
 	k.applying.Lock()
 	defer k.applying.Unlock()
 	_, err := k.pass(&p, setOf(kindSysctl), true)
+	if k.plan != nil { // the listeners go on with what was applied
+		k.noticeDevices(k.plan)
+	}
 	return err
 }
 

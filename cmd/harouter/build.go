@@ -23,6 +23,7 @@ func (d *daemon) build() error {
 	var err error
 	s := d.settings()
 	d.guard = &watchdog{d: d}
+	d.disk.dir, d.disk.post = d.c.stateDir, func(ev ha.Event) { d.loop.Post(ev) }
 	w := s.wire()
 	w.Receive, w.Log = d.received, d.log.part("vrrp")
 	if d.wire, err = wire.New(w); err != nil {
@@ -128,6 +129,7 @@ func (d *daemon) gossiped(ev gossip.Event) {
 
 func (d *daemon) linksChanged(l ha.Links) {
 	d.loop.Post(l)
+	d.prepareNew(l)
 	for device := range l.Devices {
 		d.wire.LinkChanged(device)
 		d.vip.LinkChanged(device)

@@ -122,20 +122,11 @@ func shown(some []events.Event) []control.Event {
 // buildEvents makes the event log, and its exchange with the other nodes.
 func (d *daemon) buildEvents() {
 	log := d.log.part("events")
-	d.events = events.Open(events.Config{Dir: eventsDir(d.c), Node: d.settings().node, Log: log, Trouble: d.diskTrouble})
+	d.events = events.Open(events.Config{Dir: eventsDir(d.c), Node: d.settings().node, Log: log, Trouble: func(err error) { d.disk.tell("events", err) }})
 	send := func(ctx context.Context, node string, payload []byte) error {
 		return d.gossip.Send(ctx, node, events.Kind, payload)
 	}
 	d.exchange = events.NewExchange(d.events, send, func() []string { return d.gossip.Members() })
-}
-
-// diskTrouble tells of a disk that takes nothing, and of its recovery.
-func (d *daemon) diskTrouble(err error) {
-	c := ha.Condition{Code: ha.AlarmDiskFull, Subject: d.c.stateDir, On: err != nil}
-	if err != nil {
-		c.Text = "nothing can be kept there, events are kept in memory only: " + err.Error()
-	}
-	d.loop.Post(c)
 }
 
 // record takes what the machine decided into the event log.

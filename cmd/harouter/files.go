@@ -170,7 +170,6 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("virtual addresses", d.vip.Configure(ctx, d.vipConfig(s)))
 	try("vrrp", d.wire.Configure(w))
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
-	d.join.Configure([]netip.AddrPort{s.sync()})
 	d.prober.Configure(s.probes())
 	d.links.Configure(s.devices(), s.auto())
 	d.join.Configure([]netip.AddrPort{s.sync()})

@@ -10,14 +10,14 @@ import (
 )
 
 // limits looks at what fills up slowly and then bites at once: the connection
-// table, and the ports of the NAT addresses (DESIGN.md §6).
+// table, the ports of the NAT addresses (DESIGN.md §6), and the disk.
 type limits struct{ d *daemon }
 
 func (l limits) String() string { return "limits" }
 
 const (
-	limitsEvery = 2 * time.Second
-	portsEvery  = 3 // of limitsEvery: it reads the whole table
+	limitsEvery = 1500 * time.Millisecond // alarms are shown within 2 s
+	portsEvery  = 4                       // of limitsEvery: it reads the whole table
 	fullAt      = 0.8
 )
 
@@ -26,6 +26,7 @@ func (l limits) Run(ctx context.Context) error {
 	defer t.Stop()
 	ports := map[string]bool{} // NAT addresses with an alarm
 	for n := 0; ; n++ {
+		l.d.disk.look()
 		if used, limit, err := kernel.TableUse(); err == nil && limit > 0 {
 			l.tell(ha.AlarmTableFull, "connections", float64(used) >= fullAt*float64(limit),
 				fmt.Sprintf("%d of %d connections are in use: raise net.netfilter.nf_conntrack_max on all nodes", used, limit))

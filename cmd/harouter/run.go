@@ -61,6 +61,9 @@ type daemon struct {
 	seenMu sync.Mutex // Adopt and fileWatch both look
 	seen   ha.FileSeen
 
+	devices map[string]int // the links seen last, by name: their index
+
+	disk     disk
 	loop     *ha.Loop
 	wire     *wire.Transport
 	vip      *vip.Keeper
@@ -215,6 +218,25 @@ func (d *daemon) prepare() error {
 		return err
 	}
 	return d.plane.Prepare(plan)
+}
+
+// prepareNew sets the sysctls of devices that came, before another part of this
+// process does: only so is it kept what they were before, for `stop --clean`.
+// It is called by the goroutine of the links only.
+func (d *daemon) prepareNew(l ha.Links) {
+	came := false
+	now := make(map[string]int, len(l.Devices))
+	for name, link := range l.Devices {
+		now[name] = link.Index
+		came = came || link.Index != 0 && link.Index != d.devices[name]
+	}
+	d.devices = now
+	if !came {
+		return
+	}
+	if err := d.prepare(); err != nil {
+		d.log.part("dataplane").Warn("sysctls of a device that came", "error", err)
+	}
 }
 
 const leaveLimit = 3 * time.Second

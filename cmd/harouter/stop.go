@@ -4,17 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"harouter/balancer/dataplane"
 	"harouter/ha/control"
-	"harouter/ha/guard"
-	"harouter/vrrp/vip"
 )
 
 func newStop(c *common) *cobra.Command {
@@ -31,7 +26,7 @@ func newStop(c *common) *cobra.Command {
 				err = killDaemon(c, hung.pid)
 			}
 			if errors.Is(err, control.ErrNoDaemon) && args.Clean {
-				err = cleanWithoutDaemon(cmd.Context(), c)
+				err = cleanWithoutDaemon(cmd.Context(), c, cmd.ErrOrStderr())
 			}
 			if err != nil {
 				return err
@@ -80,32 +75,4 @@ func killDaemon(c *common, pid int) error {
 		}
 	}
 	return fmt.Errorf("the daemon (process %d) was killed and is still there", pid)
-}
-
-// cleanWithoutDaemon does what a daemon that was ended with --clean would have
-// done.
-func cleanWithoutDaemon(ctx context.Context, c *common) error {
-	if err := checkRights("stop --clean"); err != nil {
-		return err
-	}
-	s, err := load(c)
-	if err != nil {
-		return err
-	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	var failed error
-	if _, err := guard.TakeOver(c.runDir); err != nil {
-		failed = errors.Join(failed, fmt.Errorf("end the guard of the last run: %w", err))
-	}
-	v := s.vip()
-	v.Log = log
-	keeper, err := vip.New(v)
-	if err != nil {
-		return errors.Join(failed, err)
-	}
-	plane, err := dataplane.New(dataplane.Config{Log: log, StateDir: c.stateDir})
-	if err != nil {
-		return errors.Join(failed, err)
-	}
-	return errors.Join(failed, keeper.Remove(ctx), keeper.Cleanup(ctx), plane.Cleanup(ctx))
 }

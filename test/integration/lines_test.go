@@ -211,8 +211,8 @@ func TestRow6Unknown(t *testing.T) {
 		flows, err := c.Router("r1").Connections(1<<8, markMask)
 		must(t, err)
 		must(t, c.BlackholeBeyond("isp1"))
-		must(t, c.Wait("the alarm", "r1", 2*time.Second, func(s ha.Status) bool { return alarmed(s, "no_uplink") }))
-		must(t, c.Wait("the alarm on the backup", "r2", 2*time.Second, func(s ha.Status) bool { return alarmed(s, "no_uplink") }))
+		must(t, c.Wait("the alarm", "r1", 2*time.Second, func(s ha.Status) bool { return hasAlarm(s, "no_uplink") }))
+		must(t, c.Wait("the alarm on the backup", "r2", 2*time.Second, func(s ha.Status) bool { return hasAlarm(s, "no_uplink") }))
 		time.Sleep(300 * time.Millisecond)
 		if now := plan(); now != was {
 			t.Errorf("routing was touched: before\n%s\nafter\n%s", was, now)
@@ -223,7 +223,7 @@ func TestRow6Unknown(t *testing.T) {
 			t.Errorf("flows of the last uplink: %d before, %d after", len(flows), len(left))
 		}
 		must(t, c.Restore("isp1"))
-		must(t, c.Wait("no alarm", "r1", 5*time.Second, func(s ha.Status) bool { return !alarmed(s, "no_uplink") }))
+		must(t, c.Wait("no alarm", "r1", 5*time.Second, func(s ha.Status) bool { return !hasAlarm(s, "no_uplink") }))
 		must(t, c.Port("r1", "wan2").Plug())
 		must(t, c.Settled("r1", "r1", 6*time.Second))
 	})
@@ -253,14 +253,6 @@ func TestRow6Unknown(t *testing.T) {
 }
 
 // alarmed tells whether a status shows an alarm of the code.
-func alarmed(s ha.Status, code string) bool {
-	for _, a := range s.Alarms {
-		if a.Code == code {
-			return true
-		}
-	}
-	return false
-}
 
 // TestDegradedLine: a line that is slow, then lossy, gets a quarter of its
 // weight on both nodes and loses nothing that runs on it.

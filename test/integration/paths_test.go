@@ -31,7 +31,7 @@ func TestTwoPaths(t *testing.T) {
 		_, two := masterOf(t, c, "r2")
 		at := netlab.Now()
 		must(t, c.Port("r1", "sync0").Unplug())
-		both("the alarm", 3*time.Second, func(s ha.Status) bool { return alarmed(s, "one_witness") })
+		both("the alarm", 3*time.Second, func(s ha.Status) bool { return hasAlarm(s, "one_witness") })
 		atMost(t, "the alarm", netlab.Now().Sub(at), 2*time.Second+noise, "1.3 s")
 		for end := at.Add(2500 * time.Millisecond); netlab.Now() < end; {
 			for _, r := range []string{"r1", "r2"} {

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,6 +55,56 @@ func TestCleanLeavesNothing(t *testing.T) {
 	must(t, err)
 	if h := c.Holders(site.LANAddress); !slices.Equal(h, []string{"r2"}) {
 		t.Errorf("after a plain stop of the last node the address is held by %v", h)
+	}
+}
+
+// TestCleanWithoutFile: what a former run left goes away although the present
+// file is wrong, or none can be read.
+func TestCleanWithoutFile(t *testing.T) {
+	config := site.Replace(site.Config, "  r2: {address: 192.0.2.2, priority: 150}\n", "")
+	c := installed(t, netlab.PairOptions{Routers: 1}, config) // no own address on the uplinks: link-local ones
+	before := all(t, c, "r1")
+	state := filepath.Join(c.Router("r1").StateDir(), "accepted")
+	wrong := func() { must(t, os.WriteFile(c.ConfigFile("r1"), []byte("cluster: 7\nnode"), 0o644)) }
+	for _, v := range []struct {
+		name string
+		harm func()
+		says string // "" all is removed
+	}{
+		{"the file that ran is kept", wrong, ""},
+		{"the guard knows", func() { wrong(); must(t, os.RemoveAll(state)) }, ""},
+		{"nobody knows", func() {
+			wrong()
+			must(t, os.RemoveAll(state))
+			ps, err := c.Router("r1").Processes()
+			must(t, err)
+			for _, p := range ps { // the guard of this site's router
+				must(t, syscall.Kill(p.PID, syscall.SIGKILL))
+			}
+		}, "ip address del 192.168.77.1/24 dev lan0"},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			must(t, os.WriteFile(c.ConfigFile("r1"), []byte(config), 0o644))
+			must(t, c.Up("r1"))
+			must(t, c.Daemons["r1"].Kill())
+			v.harm()
+			_, err := c.Command("r1", "stop", "--clean")
+			if v.says == "" {
+				must(t, err)
+			} else {
+				if err == nil || !strings.Contains(err.Error(), v.says) {
+					t.Fatalf("stop --clean: %v; want a word that says %q", err, v.says)
+				}
+				for _, l := range strings.Split(err.Error(), "\n") {
+					if l, ok := strings.CutPrefix(strings.TrimSpace(l), "ip address "); ok {
+						must(t, c.Router("r1").IP("address "+l))
+					}
+				}
+			}
+			if after := all(t, c, "r1"); after != before {
+				t.Errorf("stop --clean left something:\nbefore:\n%s\nafter:\n%s", before, after)
+			}
+		})
 	}
 }
 
@@ -118,6 +169,10 @@ func TestStartIsRefused(t *testing.T) {
 func TestDeviceComesLater(t *testing.T) {
 	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	r1 := c.Router("r1")
+	for _, d := range []string{"lan0", "wan1", "wan2"} { // what a daemon sets on a device that comes, and sets back
+		_, err := r1.Exec("sh", "-c", "echo 0 > /proc/sys/net/ipv4/conf/"+d+"/promote_secondaries")
+		must(t, err)
+	}
 	rename := func(from, to string) {
 		must(t, r1.IP("link set "+from+" down", "link set "+from+" name "+to, "link set "+to+" up"))
 	}
@@ -142,4 +197,10 @@ func TestDeviceComesLater(t *testing.T) {
 		rename("otherlan", "lan0")
 		must(t, c.WaitHolder(site.LANAddress, "r1", 5*time.Second))
 	})
+
+	_, err := c.Command("r1", "stop", "--clean")
+	must(t, err)
+	if out, err := r1.Exec("sh", "-c", "cd /proc/sys/net/ipv4/conf; cat lan0/promote_secondaries wan1/promote_secondaries wan2/promote_secondaries"); err != nil || strings.Contains(out, "1") {
+		t.Errorf("promote_secondaries after stop --clean: %q, %v", out, err)
+	}
 }

@@ -104,25 +104,32 @@ func (s *Site) open(n *Node) error {
 	return n.in(n.writeSysctls)
 }
 
-// wire makes the cables. Both ends are created where they belong, so the
-// caller's own namespace never sees a device.
+// wire makes the cables of nodes.
 func (s *Site) wire(nodes []*Node) error {
-	var pairs, patch strings.Builder
+	var ports []*Port
 	for _, n := range nodes {
-		for _, p := range n.ports {
-			s.index++
-			fmt.Fprintf(&pairs, "link add dev %s index %d netns %s address %s type veth peer name %s netns %s\n",
-				p.Device, firstIndex+s.index, n.Namespace(), p.MAC, p.peer, s.sw.Namespace())
-			fmt.Fprintf(&patch, "link set %s master %s\n", p.peer, p.master())
-		}
+		ports = append(ports, n.ports...)
+	}
+	if err := s.lay(ports...); err != nil {
+		return err
+	}
+	return s.carry(s.segments...)
+}
+
+// lay makes cables. Both ends are created where they belong, so the caller's own
+// namespace never sees a device.
+func (s *Site) lay(ports ...*Port) error {
+	var pairs, patch strings.Builder
+	for _, p := range ports {
+		s.index++
+		fmt.Fprintf(&pairs, "link add dev %s index %d netns %s address %s type veth peer name %s netns %s\n",
+			p.Device, firstIndex+s.index, p.Node.Namespace(), p.MAC, p.peer, s.sw.Namespace())
+		fmt.Fprintf(&patch, "link set %s master %s\n", p.peer, p.master())
 	}
 	if err := ipBatch(pairs.String()); err != nil {
 		return err
 	}
-	if err := s.sw.IP(patch.String()); err != nil {
-		return err
-	}
-	return s.carry(s.segments...)
+	return s.sw.IP(patch.String())
 }
 
 // settle gives a node its addresses and routes.
@@ -133,10 +140,7 @@ func (s *Site) settle(n *Node) error {
 		fmt.Fprintf(&script, "address add %s dev lo\n", a)
 	}
 	for _, p := range n.ports {
-		fmt.Fprintf(&script, "link set %s up\n", p.Device)
-		for _, a := range p.Addresses {
-			fmt.Fprintf(&script, "address add %s dev %s broadcast +\n", a, p.Device)
-		}
+		script.WriteString(p.setup())
 	}
 	for _, r := range n.routes {
 		fmt.Fprintf(&script, "route add %s\n", r)

@@ -68,6 +68,48 @@ func (p *Port) plug(in bool) error {
 	return s.carry(p.segment)
 }
 
+// Remove deletes the node's device, and the cable with it, as a driver that is
+// unloaded does. Captures on the port end.
+func (p *Port) Remove() error {
+	s := p.Node.site
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.emulator != nil {
+		return fmt.Errorf("remove %s: an emulated line is on it", p)
+	}
+	if err := p.Node.IP("link del " + p.Device); err != nil {
+		return err
+	}
+	p.plugged, p.up = false, false
+	return s.carry(p.segment)
+}
+
+// Create makes a device that was removed anew: another one of the same name and
+// MAC, with its permanent addresses, up and plugged in.
+func (p *Port) Create() error {
+	s := p.Node.site
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.lay(p); err != nil {
+		return err
+	}
+	p.plugged = true
+	if err := s.carry(p.segment); err != nil {
+		return err
+	}
+	return p.Node.IP(p.setup())
+}
+
+// setup is what the admin's scripts do with the device, in lines of `ip`.
+func (p *Port) setup() string {
+	var script strings.Builder
+	fmt.Fprintf(&script, "link set %s up\n", p.Device)
+	for _, a := range p.Addresses {
+		fmt.Fprintf(&script, "address add %s dev %s broadcast +\n", a, p.Device)
+	}
+	return script.String()
+}
+
 // Drop loses frames in the given directions while carrier stays. match limits
 // it to some of them in the words of nft in the bridge family ("ip protocol
 // 112", "udp dport 7946", "ether type arp"); "" means every frame. Drops add

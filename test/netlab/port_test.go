@@ -41,6 +41,30 @@ func TestUnplug(t *testing.T) {
 	}
 }
 
+func TestDeviceIsMadeAnew(t *testing.T) {
+	s := ForTest(t, Pair(PairOptions{}))
+	lan := s.Port("r1", "lan0")
+	index := func() string { return ok(lan.Node.Exec("cat", "/sys/class/net/lan0/ifindex"))(t) }
+	before := index()
+	must(t, lan.Remove())
+	if _, err := lan.Node.Exec("cat", "/sys/class/net/lan0/ifindex"); err == nil {
+		t.Error("removed: the device is still there")
+	}
+	must(t, lan.Create())
+	if index() == before || !pings(s.Host("h1"), "192.168.77.2") {
+		t.Error("made anew: want another index and an answer")
+	}
+	cable := s.Port("r1", "sync0")
+	must(t, cable.Remove())
+	if carrier(t, s.Port("r2", "sync0")) {
+		t.Error("one end of a direct cable is removed: want no carrier at the other")
+	}
+	must(t, cable.Create())
+	if !pings(s.Router("r2"), "192.0.2.1") {
+		t.Error("it is made anew: want an answer")
+	}
+}
+
 func TestCarrierLossIsToldAtOnce(t *testing.T) {
 	s := ForTest(t, Pair(PairOptions{}))
 	port := s.Port("r1", "wan1")

@@ -52,5 +52,38 @@ func NewRemover() (*Remover, error) {
 // no error, what could not be removed is told after all have been tried.
 func (r *Remover) Remove(as []Address) error { return remove(r.nl, as) }
 
+// Sweep is for when no configuration tells what there is to remove: it takes
+// away the link-local addresses as this package sets them, on whatever device.
+// It returns those that may be virtual ones, which it leaves: that an address
+// came without a route to its network makes it no more than likely.
+func (r *Remover) Sweep() (doubtful []Address, err error) {
+	addrs, err := list(r.nl)
+	if err != nil {
+		return nil, err
+	}
+	links, err := r.nl.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("read the devices: %w", err)
+	}
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	var own []Address
+	for _, have := range addrs {
+		a := Address{Device: names[have.LinkIndex], Prefix: prefix(have)}
+		switch {
+		case a.Device == "", have.Flags&unix.IFA_F_NOPREFIXROUTE == 0, have.Flags&unix.IFA_F_PERMANENT == 0:
+		case a.Prefix.Addr().IsLinkLocalUnicast():
+			if a.Prefix.IsSingleIP() && have.Scope == int(netlink.SCOPE_LINK) {
+				own = append(own, a)
+			}
+		case have.Scope == int(netlink.SCOPE_UNIVERSE):
+			doubtful = append(doubtful, a)
+		}
+	}
+	return doubtful, remove(r.nl, own)
+}
+
 // Close closes the socket.
 func (r *Remover) Close() { r.nl.Close() }
