@@ -20,12 +20,15 @@ func (m *Machine) onReconfigured(ev Reconfigured, now time.Time) {
 		m.trial = nil
 		m.fetch = &fetch{until: now.Add(fetchAgain)} // a full disk, most likely
 		if a != nil {
+			if m.trial = a.before; m.trial != nil { // neither kept nor gone back from
+				m.trial.until = later(m.trial.until, now.Add(retryAfter))
+			}
 			a.done(ev.Err.Error(), now)
 		}
 		return
 	}
 	old := m.cfg
-	m.cfg = ev.Config
+	m.cfg, m.fetch = ev.Config, nil
 	if m.cfg.Hash != old.Hash || m.cfg.Generation != old.Generation {
 		m.record("config", "generation", generation(old), generation(m.cfg), "in use")
 	}
@@ -35,6 +38,13 @@ func (m *Machine) onReconfigured(ev Reconfigured, now time.Time) {
 	if a != nil {
 		a.done("", now)
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func generation(c Config) string { return fmt.Sprintf("%d (%s)", c.Generation, short(c.Hash)) }
