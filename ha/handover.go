@@ -76,10 +76,22 @@ func (m *Machine) endHandoff(why string, now time.Time) {
 	h := m.handoff
 	m.handoff = nil
 	m.elect(vrrp.Yield{}, now)
+	m.do(Send{To: h.to, Message: Message{Kind: KindCancel, ID: h.id}})
 	m.record("role", m.cfg.Node, "master", "master", "no hand-over to "+h.to+": "+why)
 	if h.answer != nil {
 		h.answer("hand-over to " + h.to + ": " + why + "; nothing changed")
 	}
+}
+
+// cancelHandover takes the word of a master that has given a hand-over up and
+// stays: one that is not under way yet is void, one that is ends.
+func (m *Machine) cancelHandover(from *peer, id uint64, now time.Time) {
+	from.cancelled = id
+	if from.handover != id || m.vrrp.State() != vrrp.Master {
+		return
+	}
+	// The next advert of the one that stays makes this node a backup again.
+	m.elect(vrrp.Yield{To: from.Name, Until: now.Add(handoffLimit)}, now)
 }
 
 // onMessage takes a direct message of another node.
@@ -89,6 +101,10 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 	}
 	switch msg.Kind {
 	case KindHandover:
+		if msg.ID == from.cancelled || msg.ID == from.handover {
+			return // it came late, or twice
+		}
+		from.handover = msg.ID
 		if m.vrrp.State() != vrrp.Backup || m.stopping != 0 {
 			refuse(m.cfg.Node + " is " + m.role.String())
 			return
@@ -97,7 +113,9 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 		m.elect(vrrp.Promote{From: from.Name, Quiet: true, Reason: "handed over by " + from.Name + ": " + msg.Reason}, now)
 		m.held = msg.Hold
 		for _, u := range msg.Uplinks {
-			m.moved[u] = now
+			if m.health[u] != nil {
+				m.moved[u] = now
+			}
 		}
 	case KindYield:
 		if m.vrrp.State() != vrrp.Backup || m.stopping != 0 {
@@ -115,6 +133,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 	case KindPrepared:
 		m.onPrepared(from, msg, now)
 	case KindCancel:
+		m.cancelHandover(from, msg.ID, now)
 		if p := m.pledge; p != nil && p.from == from.Name && p.id == msg.ID && !p.committed {
 			m.pledge = nil
 		}

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -172,7 +173,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Applied:
 		m.onApplied(ev, now)
 	case Fenced:
-		m.fenced = true
+		m.fenced = m.holding // else they are gone as they should be
 		m.guardTold = false
 		m.record("address", m.cfg.Node, "", "", "the guard took the virtual addresses away while this process hung")
 		m.elect(vrrp.Overslept{}, now)
@@ -318,7 +319,7 @@ func (m *Machine) settleTimers(now time.Time) {
 		if now.Before(s.at) {
 			return false
 		}
-		if !m.pool[s.name] {
+		if !m.pooled(s.id) {
 			m.do(DeleteFlows{Uplink: s.name, ID: s.id})
 		}
 		return true
@@ -339,6 +340,7 @@ func (m *Machine) onLinks(ev Links, now time.Time) {
 		}
 		m.links[device] = link
 	}
+	maps.DeleteFunc(m.links, func(device string, _ Link) bool { _, ok := ev.Devices[device]; return !ok })
 	m.gateways = ev.Gateways
 	m.linksKnown = true
 	for _, u := range m.cfg.Balancer.Uplinks {

@@ -115,6 +115,8 @@ type peer struct {
 	heard     time.Time // last sign of life on any path
 	worded    time.Time // last authenticated word, over gossip
 	doubt     doubt
+	handover  uint64 // id of the last that it asked for
+	cancelled uint64 // and of the last that it gave up
 	addresses []netip.Addr
 }
 
