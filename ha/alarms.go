@@ -35,8 +35,8 @@ type alarm struct {
 	until time.Time // zero: as long as the cause stands
 }
 
-// maxSubjects bounds the alarms of one code: sources of packets can be forged
-// at will.
+// maxSubjects bounds the alarms of one code that packets raise: their sources
+// can be forged at will.
 const maxSubjects = 8
 
 // raise sets an alarm; one that stands keeps its time.
@@ -49,7 +49,7 @@ func (m *Machine) raise(code, subject, text string, until time.Time, now time.Ti
 				n++
 			}
 		}
-		if n >= maxSubjects {
+		if n >= maxSubjects && !until.IsZero() {
 			k.subject = "others"
 		}
 	}
@@ -164,19 +164,25 @@ func (m *Machine) settleAlarms(now time.Time) {
 			m.clear(k.code, k.subject)
 		}
 	}
-	if n := len(m.cfg.Balancer.Uplinks); n > 0 {
-		dead := 0
-		for _, v := range m.verdicts {
-			if !v.Usable() && v.String() != "unknown" {
-				dead++
-			}
+	dead := 0
+	for _, v := range m.verdicts {
+		if !v.Usable() && v.String() != "unknown" {
+			dead++
 		}
-		m.holdAlarm(dead == n, AlarmNoUplink, "all", "no uplink works; routing stays as it was", now)
 	}
+	m.holdAlarm(dead > 0 && dead == len(m.verdicts), AlarmNoUplink, "all", "no uplink works; routing stays as it was", now)
 	m.settleDiffer(now)
+	lan := ""
 	if len(m.cfg.Nodes) > 1 {
-		lan := m.lanOf(m.address())
-		m.holdAlarm(lan != "", AlarmOneWitness, lan, "the nodes' address lies on this lan: when it fails, adverts and gossip fail together; a direct cable is better", now)
+		lan = m.lanOf(m.address())
+	}
+	for k := range m.alarms {
+		if k.code == AlarmOneWitness && k.subject != lan {
+			m.clear(k.code, k.subject)
+		}
+	}
+	if lan != "" {
+		m.raise(AlarmOneWitness, lan, "the nodes' address lies on this lan: when it fails, adverts and gossip fail together; a direct cable is better", time.Time{}, now)
 	}
 }
 

@@ -45,6 +45,7 @@ type strain struct {
 	pending  *ApplyPlan
 	applying bool
 	spins    int
+	full     int // files that cannot be kept yet
 	ticks    []time.Time
 	publish  []time.Time
 }
@@ -466,6 +467,10 @@ func (c *chaos) read(n *simNode, a ReadFile) {
 
 func (c *chaos) adopt(n *simNode, a Adopt) {
 	err := c.broken(n, "keep the file")
+	if n.strain.full > 0 {
+		n.strain.full--
+		err = fmt.Errorf("keep the file: no space left on device")
+	}
 	c.work(n, "files", simWork, func() {
 		if err != nil {
 			n.handle(Reconfigured{Err: err})

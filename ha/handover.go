@@ -79,10 +79,22 @@ func (m *Machine) endHandoff(why string, now time.Time) {
 		delete(m.moved, u)
 	}
 	m.elect(vrrp.Yield{}, now)
+	m.do(Send{To: h.to, Message: Message{Kind: KindCancel, ID: h.id}})
 	m.record("role", m.cfg.Node, "master", "master", "no hand-over to "+h.to+": "+why)
 	if h.answer != nil {
 		h.answer("hand-over to " + h.to + ": " + why + "; nothing changed")
 	}
+}
+
+// cancelHandover takes the word of a master that has given a hand-over up and
+// stays: one that is not under way yet is void, one that is ends.
+func (m *Machine) cancelHandover(from *peer, id uint64, now time.Time) {
+	from.cancelled = id
+	if from.handover != id || m.vrrp.State() != vrrp.Master {
+		return
+	}
+	// The next advert of the one that stays makes this node a backup again.
+	m.elect(vrrp.Yield{To: from.Name, Until: now.Add(handoffLimit)}, now)
 }
 
 // onMessage takes a direct message of another node.
@@ -92,6 +104,10 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 	}
 	switch msg.Kind {
 	case KindHandover:
+		if msg.ID == from.cancelled || msg.ID == from.handover {
+			return // it came late, or twice
+		}
+		from.handover = msg.ID
 		if m.vrrp.State() != vrrp.Backup || m.stopping != 0 {
 			refuse(m.cfg.Node + " is " + m.role.String())
 			return
@@ -102,7 +118,9 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			m.hold()
 		}
 		for _, u := range msg.Uplinks {
-			m.moved[u] = now
+			if m.health[u] != nil {
+				m.moved[u] = now
+			}
 		}
 	case KindYield:
 		if m.vrrp.State() != vrrp.Backup || m.stopping != 0 {
@@ -120,6 +138,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 	case KindPrepared:
 		m.onPrepared(from, msg, now)
 	case KindCancel:
+		m.cancelHandover(from, msg.ID, now)
 		if p := m.pledge; p != nil && p.from == from.Name && p.id == msg.ID && !p.committed {
 			m.pledge = nil
 		}

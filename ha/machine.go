@@ -178,7 +178,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Applied:
 		m.onApplied(ev, now)
 	case Fenced:
-		m.fenced = true
+		m.fenced = m.holding // else they are gone as they should be
 		m.guardTold = false
 		m.record("address", m.cfg.Node, "", "", "the guard took the virtual addresses away while this process hung")
 		m.elect(vrrp.Overslept{}, now)
@@ -337,8 +337,7 @@ func (m *Machine) settleTimers(now time.Time) {
 		if now.Before(s.at) {
 			return false
 		}
-		reused := slices.ContainsFunc(m.cfg.Balancer.Uplinks, func(u balancer.Uplink) bool { return u.ID == s.id && u.Name != s.name })
-		if !m.pool[s.name] && !reused {
+		if !m.pooled(s.id) {
 			m.do(DeleteFlows{Uplink: s.name, ID: s.id, Mask: s.mask})
 		}
 		return true

@@ -150,6 +150,8 @@ type peer struct {
 	worded    time.Time // last authenticated word, over gossip
 	doubt     doubt
 	lately    mastership
+	handover  uint64 // id of the last that it asked for
+	cancelled uint64 // and of the last that it gave up
 	addresses []netip.Addr
 	unlike    time.Time // since when it runs another file; zero: it runs the same
 	alike     time.Time // when that ended last

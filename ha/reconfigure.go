@@ -18,7 +18,7 @@ func (m *Machine) onReconfigured(ev Reconfigured, now time.Time) {
 	if ev.Err != nil {
 		m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(m.cfg.Generation), ev.Err.Error())
 		if m.trial != nil { // its end, most likely: the file on trial must not stay
-			m.trial.until = now.Add(trialAgain)
+			m.trial.until = later(m.trial.until, now.Add(trialAgain))
 		}
 		m.fetch = &fetch{until: now.Add(fetchAgain)} // a full disk, most likely
 		if a != nil {
@@ -27,7 +27,7 @@ func (m *Machine) onReconfigured(ev Reconfigured, now time.Time) {
 		return
 	}
 	old := m.cfg
-	m.cfg, m.trial = ev.Config, nil
+	m.cfg, m.fetch, m.trial = ev.Config, nil, nil
 	if a != nil {
 		m.trial = a.trial
 	}
@@ -40,6 +40,13 @@ func (m *Machine) onReconfigured(ev Reconfigured, now time.Time) {
 	if a != nil {
 		a.done("", now)
 	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func generation(c Config) string { return fmt.Sprintf("%d (%s)", c.Generation, short(c.Hash)) }

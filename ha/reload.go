@@ -40,6 +40,7 @@ type offer struct {
 	parted     bool   // it was told that all agree
 	trial      time.Duration
 	waiting    map[string]bool
+	asked      map[string]bool // to prepare; who comes later fetches the file
 	committed  bool
 	failed     []string
 	until      time.Time
@@ -113,6 +114,10 @@ func (m *Machine) propose(o offer, read ReadFile, now time.Time) {
 		o.answer(err.Error() + "; nothing changed")
 		return
 	}
+	if o.spread && m.trial != nil {
+		o.answer(m.onTrial() + "; nothing changed")
+		return
+	}
 	if o.spread && m.edited() {
 		o.answer(m.editedText() + "; nothing changed")
 		return
@@ -129,6 +134,10 @@ func (m *Machine) edited() bool { return m.fileSeen && m.file.Hash != m.cfg.Hash
 
 func (m *Machine) editedText() string {
 	return fmt.Sprintf("the file on %s (%s) is not the one that runs (%s): harouter reload takes it into use", m.cfg.Node, short(m.file.Hash), short(m.cfg.Hash))
+}
+
+func (m *Machine) onTrial() string {
+	return fmt.Sprintf("generation %d is on trial on %s: wait until the trial is over, or keep it with harouter reload", m.cfg.Generation, m.cfg.Node)
 }
 
 // onChecked goes on with what a file was read for.
@@ -149,6 +158,10 @@ func (m *Machine) onOfferChecked(ev Checked, now time.Time) {
 		m.endOffer(ev.Err+"; nothing changed", now)
 		return
 	}
+	if m.adopting != nil { // a trial ended while the file was read
+		m.endOffer("another change of the configuration is under way on "+m.cfg.Node+", try again in a moment; nothing changed", now)
+		return
+	}
 	if m.trial != nil && !o.spread {
 		m.offer = nil
 		if ev.Hash != m.cfg.Hash {
@@ -167,8 +180,9 @@ func (m *Machine) onOfferChecked(ev Checked, now time.Time) {
 	for _, p := range peers {
 		o.generation = max(o.generation, p.state.Gen+1)
 	}
+	o.asked = map[string]bool{}
 	for _, p := range peers {
-		o.waiting[p.Name] = true
+		o.waiting[p.Name], o.asked[p.Name] = true, true
 		msg := Message{Kind: KindPrepare, ID: o.id, Generation: o.generation, Hash: o.hash, Cold: o.cold}
 		if o.spread {
 			msg.Text = o.text
@@ -191,7 +205,10 @@ func (m *Machine) onPrepare(from *peer, msg Message, now time.Time) {
 		refuse("another change of the configuration is under way on " + m.cfg.Node)
 		return
 	case m.trial != nil:
-		refuse("a generation is on trial on " + m.cfg.Node)
+		refuse(m.onTrial())
+		return
+	case msg.Generation <= m.cfg.Generation:
+		refuse(fmt.Sprintf("%s has generation %d by now, try again in a moment", m.cfg.Node, m.cfg.Generation))
 		return
 	case len(msg.Text) > 0 && m.edited():
 		refuse(m.editedText())
@@ -330,6 +347,9 @@ func (m *Machine) commit(now time.Time) {
 	}
 	o.committed, o.until = true, now.Add(adoptLimit)
 	for _, p := range peers {
+		if !o.asked[p.Name] {
+			continue
+		}
 		o.waiting[p.Name] = true
 		m.do(Send{To: p.Name, Message: Message{Kind: KindCommit, ID: o.id, Generation: o.generation, Hash: o.hash, Trial: o.trial}})
 	}
@@ -377,9 +397,11 @@ func (m *Machine) adopt(text []byte, generation uint64, try time.Duration, write
 	m.do(a)
 }
 
-// keep makes a generation on trial one that stays, here and on all others.
+// keep makes a generation on trial one that stays, here and on all others. A node
+// that does not hear of it goes back to the file from before as the generation
+// after the trial: this one stands above that.
 func (m *Machine) keep(answer func(string), now time.Time) {
-	next := m.cfg.Generation + 1
+	next := m.cfg.Generation + 2
 	for _, p := range m.peers {
 		if p.alive(now) {
 			m.do(Send{To: p.Name, Message: Message{Kind: KindKeep, Generation: next, Hash: m.cfg.Hash}})
@@ -469,6 +491,9 @@ func (m *Machine) settleColdStart(now time.Time) {
 }
 
 func (m *Machine) onFetch(from *peer, msg Message) {
+	if m.trial != nil {
+		return // it is kept or goes away soon
+	}
 	m.do(Send{To: from.Name, Message: Message{Kind: KindFile, ID: msg.ID, Generation: m.cfg.Generation, Hash: m.cfg.Hash, Text: m.cfg.Text}})
 }
 
@@ -482,6 +507,10 @@ func (m *Machine) onFile(from *peer, msg Message) {
 
 func (m *Machine) onFetchChecked(ev Checked, now time.Time) {
 	f := m.fetch
+	if m.offer != nil || m.pledge != nil || m.adopting != nil {
+		m.fetch = nil // what is agreed on now may be newer
+		return
+	}
 	if ev.Err != "" {
 		f.until = now.Add(fetchAgain)
 		m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(f.generation), "this node cannot run the file of "+f.from+": "+ev.Err)

@@ -250,15 +250,17 @@ func TestTrial(t *testing.T) {
 			s.reload("r1", "")
 		}
 		s.run(15 * time.Second)
+		generation := uint64(2)
 		if keeps {
-			s.agreed(file1, 2)
+			generation = 3
+			s.agreed(file1, 3)
 		} else {
 			s.agreed(file0, 2)
 			if s.nodes["r1"].disk != file0 {
 				t.Error("the file on disk did not follow")
 			}
 		}
-		if a, b := s.nodes["r1"], s.nodes["r2"]; a.accepted != b.accepted || a.gen != 2 || b.gen != 2 {
+		if a, b := s.nodes["r1"], s.nodes["r2"]; a.accepted != b.accepted || a.gen != generation || b.gen != generation {
 			t.Errorf("accepted: %q %d, %q %d", a.accepted, a.gen, b.accepted, b.gen)
 		}
 	}

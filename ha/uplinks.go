@@ -165,12 +165,28 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 		switch {
 		case l.moved:
 			m.do(DeleteFlows{Uplink: l.name, ID: l.id, Mask: l.mask})
-		case !m.pool[l.name]:
+		case !m.pool[l.name] || m.uplink(l.name).ID != l.id:
 			m.do(DeleteFlows{Uplink: l.name, ID: l.id, Mask: l.mask})
 			m.sweeps = append(m.sweeps, sweep{at: now.Add(sweepAfter), line: l})
 		}
 	}
 	m.dying = nil
+}
+
+// uplink is the one of this name in the file, else zero.
+func (m *Machine) uplink(name string) balancer.Uplink {
+	for _, u := range m.cfg.Balancer.Uplinks {
+		if u.Name == name {
+			return u
+		}
+	}
+	return balancer.Uplink{}
+}
+
+// pooled tells whether new flows may carry the mark of this id: a new uplink may
+// have the id of one that is gone.
+func (m *Machine) pooled(id int) bool {
+	return slices.ContainsFunc(m.cfg.Balancer.Uplinks, func(u balancer.Uplink) bool { return u.ID == id && m.pool[u.Name] })
 }
 
 // settleSources tells the prober from which address it may probe each uplink:
