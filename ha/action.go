@@ -43,6 +43,7 @@ type (
 	DeleteFlows struct {
 		Uplink string
 		ID     int
+		Mask   uint32 // balance.mark_mask when they were made
 	}
 	// Source tells the prober from where, and to which gateway, to probe.
 	Source struct {
@@ -73,6 +74,7 @@ type (
 		Text   []byte
 		Add    *Joiner
 		Remove string
+		Cold   bool // all nodes have just started: what connections hang on may change too
 	}
 	// Adopt makes a file that was checked the one that runs; answered by
 	// Reconfigured.

@@ -98,7 +98,7 @@ func (m *Machine) onVouched(p *peer, msg Message, now time.Time) {
 	if m.agrees(p, h) {
 		*d = doubt{}
 		if h.Priority != 0 { // a farewell was obeyed at once
-			m.elect(h, now)
+			m.obey(h, now)
 		}
 		return
 	}

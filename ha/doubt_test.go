@@ -132,3 +132,21 @@ func TestNoForceWhereNobodyCanBeAsked(t *testing.T) {
 	s.run(6 * time.Second)
 	s.master("r1")
 }
+
+// TestLeftoverGoesWhenTheMasterVouches: the first advert of a new master may
+// come before its word over gossip. Once it has vouched, what a former run left
+// goes at once, as after any advert.
+func TestLeftoverGoesWhenTheMasterVouches(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.power("r1")
+	s.run(3 * time.Second)
+	s.command("r2", VerbStop, "") // alone: the addresses stay
+	s.run(3 * time.Second)
+	s.boot("r1", "r2")
+	s.run(322 * time.Millisecond)
+	from := s.now
+	s.run(3 * time.Second)
+	s.master("r1")
+	_, double := s.coverage(from)
+	within(t, "two hold them", double, 10*time.Millisecond)
+}

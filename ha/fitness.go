@@ -15,7 +15,7 @@ import (
 // only where both can tell, and one that is only held down for having flapped
 // counts as one that works. Above 0: the peer is fitter.
 func (m *Machine) fitness(p *peer) int {
-	if d := p.state.Lans - m.lans(); d != 0 {
+	if d := m.moreLans(p); d != 0 {
 		return d
 	}
 	d := 0
@@ -26,6 +26,38 @@ func (m *Machine) fitness(p *peer) int {
 		}
 	}
 	return d
+}
+
+// moreLans tells how many lans a peer reaches more than this node. While one of
+// the two has taken a new file and the other has not, or has not looked at its
+// links yet, that tells nothing; where the files stay different, the lans that
+// each should reach and does not are what can be compared.
+func (m *Machine) moreLans(p *peer) int {
+	if p.settling {
+		return 0
+	}
+	return m.deadLans() - p.state.DeadLans
+}
+
+// settleFor is how long after a change of the file two nodes are not compared:
+// each has to look at links that are new to it, and to tell.
+const settleFor = time.Second
+
+// settlePeers notes who runs the same file as this node.
+func (m *Machine) settlePeers(now time.Time) {
+	for _, p := range m.peers {
+		switch differs := p.told && p.state.Hash != m.cfg.Hash; {
+		case differs && p.unlike.IsZero():
+			p.unlike = now
+		case !differs && !p.unlike.IsZero():
+			p.unlike, p.alike = time.Time{}, now
+		}
+		if p.unlike.IsZero() {
+			p.settling = !p.alike.IsZero() && now.Sub(p.alike) < settleFor
+		} else {
+			p.settling = now.Sub(p.unlike) < adoptLimit
+		}
+	}
 }
 
 // tells says whether a verdict is one of the configured probes. "unknown"
@@ -82,10 +114,10 @@ func (m *Machine) successor(now time.Time) *peer {
 		if p.state.Resting != q.state.Resting {
 			return q.state.Resting
 		}
-		if d := m.fitness(p) - m.fitness(q); p.state.Lans != q.state.Lans || d != 0 {
-			if p.state.Lans != q.state.Lans {
-				return p.state.Lans > q.state.Lans
-			}
+		if d := m.moreLans(p) - m.moreLans(q); d != 0 {
+			return d > 0
+		}
+		if d := m.fitness(p) - m.fitness(q); d != 0 {
 			return d > 0
 		}
 		return p.Priority > q.Priority || p.Priority == q.Priority && p.Address.Compare(q.Address) > 0
@@ -172,7 +204,7 @@ func (m *Machine) wanted(now time.Time) *move {
 	var target *peer
 	for _, n := range m.cfg.Nodes {
 		p := m.peers[n.Name]
-		if p == nil || !m.counts(p, now) || !p.worded.After(m.since) || p.state.Lans < m.lans() || m.fitness(p) <= 0 {
+		if p == nil || !m.counts(p, now) || !p.worded.After(m.since) || m.moreLans(p) < 0 || m.fitness(p) <= 0 {
 			continue
 		}
 		mv := m.moveFor(p, now)

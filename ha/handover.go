@@ -154,7 +154,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(m.cfg.Node + " is " + m.role.String() + " and cannot hand over now")
 		case m.held:
 			refuse("an operator put the mastership here; harouter failover --auto ends that")
-		case m.damped(now) != "" && from.state.Lans <= m.lans() && !m.maintenance:
+		case m.damped(now) != "" && m.moreLans(from) <= 0 && !m.maintenance:
 			refuse(m.damped(now))
 		case !from.canServe(now) || from.state.Effective <= m.vrrp.Priority():
 			refuse("priority " + fmt.Sprint(from.state.Effective) + " is not above " + fmt.Sprint(m.vrrp.Priority()))
@@ -215,7 +215,11 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 			return
 		}
 		if m.vrrp.State() == vrrp.Master {
-			m.record("operator", "failover", "", c.Args.To, "asked on "+m.cfg.Node)
+			subject := "failover"
+			if c.Verb == VerbAuto {
+				subject = "auto"
+			}
+			m.record("operator", subject, "", c.Args.To, "asked on "+m.cfg.Node)
 			m.failover(c.Verb == VerbAuto, c.Args.To, answer, now)
 			return
 		}

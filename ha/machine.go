@@ -74,6 +74,7 @@ type Machine struct {
 	planHash   string
 	planSeq    uint64
 	reapply    bool
+	replanned  bool // the first plan of a new file is on its way to the kernel
 	routed     bool // a plan has been applied
 	retry      time.Time
 	applyError string
@@ -159,6 +160,9 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		}
 	case PeerLost:
 		if p := m.peers[ev.Node]; p != nil {
+			if p.told && p.state.Leaving { // as it said: nobody need wait for it
+				p.heard, p.worded = time.Time{}, time.Time{}
+			}
 			p.told = false // what it said last is of a life that ended
 			p.doubt = doubt{}
 		}
@@ -226,7 +230,7 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	if !m.differing.IsZero() && now.Sub(m.differing) < differAfter {
 		earlier(m.differing.Add(differAfter))
 	}
-	if m.move != nil {
+	if m.move != nil && m.handoff == nil {
 		earlier(m.move.due)
 	}
 	for _, after := range []time.Duration{coldAfter, startFor} {
@@ -234,14 +238,16 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 			earlier(t)
 		}
 	}
-	if m.offer != nil {
+	if m.offer != nil && (m.adopting == nil || !m.offer.committed) {
 		earlier(m.offer.until)
 	}
-	if m.pledge != nil {
-		earlier(m.pledge.until)
-	}
-	if m.trial != nil {
-		earlier(m.trial.until)
+	if m.adopting == nil { // what is due waits until the edges have taken the file
+		if m.pledge != nil {
+			earlier(m.pledge.until)
+		}
+		if m.trial != nil {
+			earlier(m.trial.until)
+		}
 	}
 	if m.fetch != nil {
 		earlier(m.fetch.until)
@@ -264,8 +270,11 @@ func (m *Machine) Role() Role { return m.role }
 // somebody took away may be put back.
 func (m *Machine) Sure() bool { return m.holding && !m.fenced && !m.vrrp.Suspect() }
 
-// Awake tells whether this node is not in doubt of its role, whichever it is.
-func (m *Machine) Awake() bool { return !m.fenced && !m.vrrp.Suspect() }
+// Awake tells whether this node is not in doubt of its role, whichever it is, and
+// not in the middle of taking a new file: what lacks then is of the plan before.
+func (m *Machine) Awake() bool {
+	return !m.fenced && !m.vrrp.Suspect() && m.adopting == nil && !m.replanned
+}
 
 func (m *Machine) do(a ...Action) { m.out = append(m.out, a...) }
 
@@ -277,6 +286,7 @@ func (m *Machine) record(kind, subject, from, to, reason string) {
 // differs from what was done before.
 func (m *Machine) settle(now time.Time) {
 	m.settleTimers(now)
+	m.settlePeers(now)
 	m.settleElection(now)
 	m.settleRole(now)
 	m.settleMove(now)
@@ -313,16 +323,23 @@ func (m *Machine) settleTimers(now time.Time) {
 		}
 	}
 	for _, p := range m.peers {
-		if !p.alive(now) {
-			p.told, p.state.Held = false, false
+		switch alive := p.alive(now); {
+		case alive && !p.present:
+			p.present = true
+		case !alive:
+			if p.present {
+				m.record("node", p.Name, p.state.Role.String(), "lost", "not heard on any path for "+aliveFor.String())
+			}
+			p.present, p.told, p.state.Held = false, false, false
 		}
 	}
 	m.sweeps = slices.DeleteFunc(m.sweeps, func(s sweep) bool {
 		if now.Before(s.at) {
 			return false
 		}
-		if !m.pool[s.name] {
-			m.do(DeleteFlows{Uplink: s.name, ID: s.id})
+		reused := slices.ContainsFunc(m.cfg.Balancer.Uplinks, func(u balancer.Uplink) bool { return u.ID == s.id && u.Name != s.name })
+		if !m.pool[s.name] && !reused {
+			m.do(DeleteFlows{Uplink: s.name, ID: s.id, Mask: s.mask})
 		}
 		return true
 	})
@@ -342,11 +359,22 @@ func (m *Machine) onLinks(ev Links, now time.Time) {
 		}
 		m.links[device] = link
 	}
+	for device := range m.links { // what the file no longer names
+		if _, looked := ev.Devices[device]; !looked && !m.uses(device) {
+			delete(m.links, device)
+		}
+	}
 	m.gateways = ev.Gateways
 	m.linksKnown = true
 	for _, u := range m.cfg.Balancer.Uplinks {
 		m.health[u.Name].Link(m.links[u.Device].Carrier, now)
 	}
+}
+
+// uses tells whether the file gives this node a lan or an uplink on a device.
+func (m *Machine) uses(device string) bool {
+	return slices.ContainsFunc(m.cfg.Balancer.Lans, func(l balancer.Lan) bool { return l.Device == device }) ||
+		slices.ContainsFunc(m.cfg.Balancer.Uplinks, func(u balancer.Uplink) bool { return u.Device == device })
 }
 
 func carrier(l Link) string {
@@ -364,6 +392,18 @@ func (m *Machine) lans() int {
 	n := 0
 	for _, l := range m.cfg.Balancer.Lans {
 		if m.links[l.Device].Carrier {
+			n++
+		}
+	}
+	return n
+}
+
+// deadLans counts the lans whose link is known not to carry. Of one that is new
+// in the file nothing is known yet.
+func (m *Machine) deadLans() int {
+	n := 0
+	for _, l := range m.cfg.Balancer.Lans {
+		if link, known := m.links[l.Device]; known && !link.Carrier {
 			n++
 		}
 	}

@@ -49,6 +49,7 @@ type Message struct {
 	Generation uint64        `json:"generation,omitempty"`
 	Hash       string        `json:"hash,omitempty"`
 	Text       []byte        `json:"text,omitempty"`  // the file
+	Cold       bool          `json:"cold,omitempty"`  // prepare: all nodes have just started
 	Trial      time.Duration `json:"trial,omitempty"` // commit: it goes back after this, unless kept
 }
 

@@ -1,8 +1,11 @@
 package ha
 
 import (
+	"bytes"
+	"compress/flate"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/netip"
 	"slices"
 	"time"
@@ -72,7 +75,8 @@ type PeerState struct {
 	FileHash  string                      `json:"file_hash,omitempty"` // of the file on its disk, where that is another
 	Trial     bool                        `json:"trial,omitempty"`     // Generation is not kept yet
 	Gen       uint64                      `json:"generation,omitempty"`
-	Lans      int                         `json:"lans"` // lans whose link carries
+	Lans      int                         `json:"lans"`                // lans whose link carries
+	DeadLans  int                         `json:"dead_lans,omitempty"` // lans whose link does not
 	Addresses []netip.Addr                `json:"addresses"`
 	Uplinks   []UplinkView                `json:"uplinks"`
 	Pool      []string                    `json:"pool"`     // master: uplinks that get new flows
@@ -82,18 +86,47 @@ type PeerState struct {
 // maxPeerState bounds what is read from a peer, bytes.
 const maxPeerState = 256 << 10
 
+// smallState is what surely fits into one packet of gossip, bytes. A longer
+// state is deflated: that of a site with many lines then fits too, and does not
+// have to go the slow way.
+const smallState = 900
+
+// deflated stands before a state that is.
+const deflated = "z"
+
 // Encode returns the form in which a state travels.
 func (s PeerState) Encode() []byte {
 	b, err := json.Marshal(s)
 	if err != nil { // only strings, numbers and enums: cannot happen
 		panic(err)
 	}
-	return b
+	if len(b) <= smallState {
+		return b
+	}
+	small := bytes.NewBufferString(deflated)
+	w, err := flate.NewWriter(small, flate.BestSpeed)
+	if err == nil {
+		_, err = w.Write(b)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil { // of a buffer: cannot happen
+		panic(err)
+	}
+	return small.Bytes()
 }
 
 // DecodePeerState reads what Encode wrote. Fields that this version does not
 // know are ignored, values that it cannot understand are an error.
 func DecodePeerState(b []byte) (PeerState, error) {
+	if rest, ok := bytes.CutPrefix(b, []byte(deflated)); ok {
+		long, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(rest)), maxPeerState+1))
+		if err != nil {
+			return PeerState{}, fmt.Errorf("read a node's state: %w", err)
+		}
+		b = long
+	}
 	if len(b) > maxPeerState {
 		return PeerState{}, fmt.Errorf("read a node's state: %d bytes, at most %d", len(b), maxPeerState)
 	}
@@ -113,10 +146,14 @@ type peer struct {
 	state     PeerState
 	told      bool      // state is of its present life
 	heard     time.Time // last sign of life on any path
+	present   bool      // it was alive when last looked at
 	worded    time.Time // last authenticated word, over gossip
 	doubt     doubt
 	lately    mastership
 	addresses []netip.Addr
+	unlike    time.Time // since when it runs another file; zero: it runs the same
+	alike     time.Time // when that ended last
+	settling  bool      // one of both has just taken a new file
 }
 
 func (p *peer) alive(now time.Time) bool {

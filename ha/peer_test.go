@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -28,6 +29,32 @@ func TestPeerStateTravels(t *testing.T) {
 	}
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
+// TestBigStateFitsIntoAPacket: sixteen uplinks on six lans.
+func TestBigStateFitsIntoAPacket(t *testing.T) {
+	want := someState()
+	for i := range 16 {
+		name := fmt.Sprintf("uplink%d", i)
+		want.Uplinks = append(want.Uplinks, UplinkView{Name: name, Verdict: balancer.Up, Since: time.Unix(900+int64(i)*7919, 12345).UTC(), RTT: time.Duration(i) * 12345678, Measured: true})
+		want.Pool = append(want.Pool, name)
+		want.Verdicts[name] = balancer.Up
+		want.Addresses = append(want.Addresses, netip.AddrFrom4([4]byte{203, byte(i * 7), byte(i * 13), 2}))
+	}
+	b := want.Encode()
+	if len(b) > 1150 {
+		t.Errorf("%d bytes", len(b))
+	}
+	got, err := DecodePeerState(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+	if _, err := DecodePeerState(b[:len(b)/2]); err == nil {
+		t.Error("half of it was read without an error")
 	}
 }
 

@@ -53,8 +53,9 @@ type Ports struct {
 	Plane     Plane
 	Gossip    Gossip
 	Files     Files
-	// DeleteFlows ends all flows that carry the mark of the uplink with this id.
-	DeleteFlows func(ctx context.Context, id int) error
+	// DeleteFlows ends all flows that carry the mark of the uplink with this id
+	// under a mask of balance.mark_mask.
+	DeleteFlows func(ctx context.Context, id int, mask uint32) error
 	// Probe sets where an uplink is probed from.
 	Probe func(Source)
 	// Guard hands the guard its orders; Beat tells it that this loop lives.

@@ -17,7 +17,9 @@ func (m *Machine) onReconfigured(ev Reconfigured, now time.Time) {
 	m.adopting = nil
 	if ev.Err != nil {
 		m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(m.cfg.Generation), ev.Err.Error())
-		m.trial = nil
+		if m.trial != nil { // its end, most likely: the file on trial must not stay
+			m.trial.until = now.Add(trialAgain)
+		}
 		m.fetch = &fetch{until: now.Add(fetchAgain)} // a full disk, most likely
 		if a != nil {
 			a.done(ev.Err.Error(), now)
@@ -25,7 +27,10 @@ func (m *Machine) onReconfigured(ev Reconfigured, now time.Time) {
 		return
 	}
 	old := m.cfg
-	m.cfg = ev.Config
+	m.cfg, m.trial = ev.Config, nil
+	if a != nil {
+		m.trial = a.trial
+	}
 	if m.cfg.Hash != old.Hash || m.cfg.Generation != old.Generation {
 		m.record("config", "generation", generation(old), generation(m.cfg), "in use")
 	}
@@ -62,8 +67,11 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 	}
 	m.indexSpeakers()
 	for _, u := range old.Balancer.Uplinks {
-		if !slices.ContainsFunc(m.cfg.Balancer.Uplinks, func(n balancer.Uplink) bool { return n.Name == u.Name }) {
-			m.forgetUplink(u)
+		i := slices.IndexFunc(m.cfg.Balancer.Uplinks, func(n balancer.Uplink) bool { return n.Name == u.Name })
+		if i < 0 {
+			m.forgetUplink(u, old.Balancer.MarkMask)
+		} else if n := m.cfg.Balancer.Uplinks[i]; natAddress(n) != natAddress(u) || n.Device != u.Device || m.mark(n) != balancer.Mark(u.ID, old.Balancer.MarkMask) {
+			m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: old.Balancer.MarkMask, moved: true})
 		}
 	}
 	for _, u := range m.cfg.Balancer.Uplinks {
@@ -74,7 +82,7 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 		m.addUplink(u)
 		m.health[u.Name].Link(m.links[u.Device].Carrier, now)
 	}
-	m.reapply, m.guardTold = true, false
+	m.reapply, m.replanned, m.guardTold = true, true, false
 }
 
 // addUplink begins to judge an uplink. It is in the pool until somebody knows
@@ -87,20 +95,38 @@ func (m *Machine) addUplink(u balancer.Uplink) {
 
 // forgetUplink ends an uplink that the file no longer has; its flows end once
 // the plan without it is in the kernel.
-func (m *Machine) forgetUplink(u balancer.Uplink) {
+func (m *Machine) forgetUplink(u balancer.Uplink, mask uint32) {
 	delete(m.health, u.Name)
 	delete(m.verdicts, u.Name)
 	delete(m.changed, u.Name)
 	delete(m.pool, u.Name)
 	delete(m.sources, u.Name)
 	delete(m.moved, u.Name)
-	m.dying = append(m.dying, line{u.Name, u.ID})
+	for _, n := range m.cfg.Balancer.Uplinks {
+		if m.mark(n) == balancer.Mark(u.ID, mask) && n.Device == u.Device && natAddress(n) == natAddress(u) {
+			return // it only has another name
+		}
+	}
+	m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: mask})
+}
+
+func (m *Machine) mark(u balancer.Uplink) uint32 { return balancer.Mark(u.ID, m.cfg.Balancer.MarkMask) }
+
+// natAddress is what flows over an uplink are translated to; zero: the node's
+// own address.
+func natAddress(u balancer.Uplink) netip.Addr {
+	if len(u.Virtual) == 0 {
+		return netip.Addr{}
+	}
+	return u.Virtual[0].Addr()
 }
 
 // line names an uplink, which may be gone from the file.
 type line struct {
-	name string
-	id   int
+	name  string
+	id    int
+	mask  uint32
+	moved bool // it has another address or device now, which its flows cannot follow
 }
 
 // knownAddresses are the other nodes' addresses as they told them.

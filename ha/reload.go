@@ -20,9 +20,11 @@ const (
 	offerLimit  = 5 * time.Second  // for all nodes to read and check
 	adoptLimit  = 4 * time.Second  // for all nodes to adopt
 	pledgeLimit = 8 * time.Second  // a node that promised forgets it after this
+	partLimit   = 6 * time.Second  // for a node that is taken out of the file to hand over and leave
 	fetchLimit  = 2 * time.Second  // for the answer to a fetch
 	fetchAgain  = 30 * time.Second // after a file that this node cannot run
 	coldAfter   = time.Second      // for the other nodes to be heard after a start
+	trialAgain  = 5 * time.Second  // after a trial that could not be ended
 	startFor    = 3 * time.Second  // a cold start is over after this
 )
 
@@ -33,7 +35,9 @@ type offer struct {
 	hash       string
 	text       []byte
 	spread     bool   // the text travels; else each node reads its own copy
+	cold       bool   // the whole cluster has just started
 	except     string // the node that leaves
+	parted     bool   // it was told that all agree
 	trial      time.Duration
 	waiting    map[string]bool
 	committed  bool
@@ -71,7 +75,8 @@ type fetch struct {
 
 // adopting is a change of configuration that is under way in the edges.
 type adopting struct {
-	done func(err string, now time.Time)
+	done  func(err string, now time.Time)
+	trial *trial // that begins with it; nil: what runs then stays
 }
 
 // present are the other nodes that take part in an agreement: those alive. All
@@ -84,7 +89,7 @@ func (m *Machine) present(except string, now time.Time) ([]*peer, error) {
 			continue
 		}
 		if !p.told || now.Sub(p.worded) > aliveFor {
-			return nil, fmt.Errorf("%s is alive but not heard over gossip, so it cannot agree; mend the path to its address first", p.Name)
+			return nil, fmt.Errorf("%s is alive but not heard over gossip, so it cannot agree; if it has just ended, try again in a moment, else mend the path to its address first", p.Name)
 		}
 		out = append(out, p)
 	}
@@ -164,7 +169,7 @@ func (m *Machine) onOfferChecked(ev Checked, now time.Time) {
 	}
 	for _, p := range peers {
 		o.waiting[p.Name] = true
-		msg := Message{Kind: KindPrepare, ID: o.id, Generation: o.generation, Hash: o.hash}
+		msg := Message{Kind: KindPrepare, ID: o.id, Generation: o.generation, Hash: o.hash, Cold: o.cold}
 		if o.spread {
 			msg.Text = o.text
 		}
@@ -197,7 +202,7 @@ func (m *Machine) onPrepare(from *peer, msg Message, now time.Time) {
 		from: from.Name, id: msg.ID, check: m.nextID, generation: msg.Generation, hash: msg.Hash,
 		spread: len(msg.Text) > 0, until: now.Add(pledgeLimit),
 	}
-	m.do(ReadFile{ID: m.nextID, Text: msg.Text})
+	m.do(ReadFile{ID: m.nextID, Text: msg.Text, Cold: msg.Cold && m.starting(now)})
 }
 
 func (m *Machine) onPledgeChecked(ev Checked) {
@@ -221,20 +226,25 @@ func (m *Machine) onPrepared(from *peer, msg Message, now time.Time) {
 	}
 	delete(o.waiting, from.Name)
 	if msg.Error != "" {
-		why := msg.Error
-		if !strings.Contains(why, from.Name) {
-			why = "on " + from.Name + ": " + why
-		}
-		o.failed = append(o.failed, why)
+		o.failed = append(o.failed, named(from.Name, msg.Error))
 	}
 	m.settleOffer(now)
+}
+
+// named says which node a text is of, unless it does so itself. A name within a
+// word or a path, such as harouter.yaml for a node router, says nothing.
+func named(node, text string) string {
+	if slices.Contains(strings.Fields(text), node) {
+		return text
+	}
+	return "on " + node + ": " + text
 }
 
 // settleOffer goes to the next step once everybody has answered.
 func (m *Machine) settleOffer(now time.Time) {
 	o := m.offer
 	late := !now.Before(o.until)
-	if len(o.waiting) > 0 && !late {
+	if len(o.waiting) > 0 && !late && !m.givenUp(o, now) {
 		return
 	}
 	missing := strings.Join(slices.Sorted(maps.Keys(o.waiting)), ", ")
@@ -247,25 +257,63 @@ func (m *Machine) settleOffer(now time.Time) {
 		text := ""
 		if len(o.failed) > 0 {
 			text = fmt.Sprintf("generation %d is in use, but %s", o.generation, strings.Join(o.failed, "; "))
+			if o.trial > 0 {
+				text += fmt.Sprintf("; it goes away again %v after it came, unless another reload keeps it", o.trial)
+			}
 		}
 		o.answer(text)
 	case len(o.failed) > 0:
 		m.endOffer(strings.Join(o.failed, "; ")+"; nothing changed anywhere", now)
+	case late && o.parted && !m.parted(now):
+		m.endOffer(o.except+" did not leave", now)
 	case missing != "" || o.hash == "":
 		if missing == "" {
 			missing = m.cfg.Node
 		}
 		m.endOffer(missing+" did not answer; nothing changed", now)
+	case o.except != "" && !o.parted:
+		m.part(now)
 	default:
 		m.commit(now)
 	}
+}
+
+// part lets a node go that all agreed to take out of the file. It goes first:
+// those who have adopted that file know it no more, and could not take over from
+// it.
+func (m *Machine) part(now time.Time) {
+	o := m.offer
+	o.answer("")
+	o.parted, o.until = true, now.Add(partLimit)
+	o.answer = func(err string) {
+		if err != "" {
+			m.record("node", o.except, "", "", "left, but is not out of all files: "+err)
+		}
+	}
+}
+
+// parted tells whether the node that leaves is gone, or about to be and master
+// no more.
+func (m *Machine) parted(now time.Time) bool {
+	p := m.peers[m.offer.except]
+	return p == nil || !p.told || !p.alive(now) || p.state.Leaving && p.state.Role != RoleMaster
+}
+
+// givenUp tells that all whose answer lacks have died meanwhile.
+func (m *Machine) givenUp(o *offer, now time.Time) bool {
+	for name := range o.waiting {
+		if p := m.peers[name]; p == nil || p.alive(now) {
+			return false
+		}
+	}
+	return true
 }
 
 func (m *Machine) endOffer(why string, now time.Time) {
 	o := m.offer
 	m.offer = nil
 	for _, p := range m.peers {
-		if p.alive(now) && o.hash != "" {
+		if (p.alive(now) || o.waiting[p.Name]) && o.hash != "" { // one that hangs reads it later
 			m.do(Send{To: p.Name, Message: Message{Kind: KindCancel, ID: o.id}})
 		}
 	}
@@ -320,9 +368,7 @@ func (m *Machine) onDone(node string, id uint64, err string, now time.Time) {
 func (m *Machine) adopt(text []byte, generation uint64, try time.Duration, write bool, done func(string, time.Time), now time.Time) {
 	m.adopting = &adopting{done: done}
 	if try > 0 {
-		m.trial = &trial{until: now.Add(try), text: m.cfg.Text}
-	} else {
-		m.trial = nil
+		m.adopting.trial = &trial{until: now.Add(try), text: m.cfg.Text}
 	}
 	a := Adopt{Text: text, Generation: generation, Trial: try > 0}
 	if write {
@@ -353,8 +399,11 @@ func (m *Machine) onKeep(from *peer, msg Message, now time.Time) {
 // settleAgreement ends what took too long, goes back from a trial that nobody
 // kept, and fetches what this node missed.
 func (m *Machine) settleAgreement(now time.Time) {
-	if o := m.offer; o != nil && !now.Before(o.until) && (m.adopting == nil || !o.committed) {
+	if o := m.offer; o != nil && (!now.Before(o.until) || len(o.waiting) > 0 && m.givenUp(o, now)) && (m.adopting == nil || !o.committed) {
 		m.settleOffer(now)
+	}
+	if o := m.offer; o != nil && o.parted && !o.committed && m.parted(now) {
+		m.commit(now)
 	}
 	if p := m.pledge; p != nil && !now.Before(p.until) && m.adopting == nil {
 		m.pledge = nil
@@ -412,11 +461,11 @@ func (m *Machine) settleColdStart(now time.Time) {
 		}
 	}
 	m.looked = true
-	m.propose(offer{answer: func(err string) {
+	m.propose(offer{cold: true, answer: func(err string) {
 		if err != "" {
 			m.record("config", "generation", "", "", "the edited file of this start is not used: "+err)
 		}
-	}}, ReadFile{}, now)
+	}}, ReadFile{Cold: true}, now)
 }
 
 func (m *Machine) onFetch(from *peer, msg Message) {
@@ -443,7 +492,8 @@ func (m *Machine) onFetchChecked(ev Checked, now time.Time) {
 	m.adopt(ev.Text, f.generation, 0, true, func(string, time.Time) {}, now)
 }
 
-// forget asks another node to take this one out of the file; it leaves then.
+// forget asks another node to take this one out of the file; it leaves when all
+// agree.
 func (m *Machine) forget(answer func(string), id uint64, now time.Time) {
 	peers, err := m.present("", now)
 	switch {

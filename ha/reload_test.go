@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,6 +62,94 @@ func TestReload(t *testing.T) {
 	if s.nodes["r1"].m.planHash != s.nodes["r2"].m.planHash {
 		t.Error("the plans differ")
 	}
+}
+
+// TestReloadWithAnotherLanMovesNoRole: each node looks at the new link in its own
+// time, and tells of it in its own time.
+func TestReloadWithAnotherLanMovesNoRole(t *testing.T) {
+	for name, tc := range map[string]struct {
+		r1, r2    time.Duration
+		unplugged []string
+		want      string
+	}{
+		"the master is slow":        {r1: 300 * time.Millisecond, r2: time.Millisecond, want: "r1"},
+		"the backup is slow":        {r1: time.Millisecond, r2: 300 * time.Millisecond, want: "r1"},
+		"dead for both":             {r1: time.Millisecond, r2: 300 * time.Millisecond, unplugged: []string{"r1", "r2"}, want: "r1"},
+		"dead on the backup only":   {r1: time.Millisecond, r2: time.Millisecond, unplugged: []string{"r2"}, want: "r1"},
+		"dead on the master: moves": {r1: time.Millisecond, r2: time.Millisecond, unplugged: []string{"r1"}, want: "r2"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := booted(t, "r1", "r2")
+			s.nodes["r1"].looks, s.nodes["r2"].looks = tc.r1, tc.r2
+			for _, n := range tc.unplugged {
+				s.nodes[n].lab = true
+			}
+			more := "cable=2 lab nodes=r1,r2"
+			s.write(more, "r1", "r2")
+			s.reload("r1", "")
+			s.agreed(more, 1)
+			s.master(tc.want)
+			if n := s.nodes["r1"].m.transitions; tc.want == "r1" && n != 1 {
+				t.Errorf("r1 changed its role %d times\n%s", n, strings.Join(s.log, "\n"))
+			}
+			s.nodes["r1"].looks, s.nodes["r2"].looks = 0, 0
+			s.write(file0, "r1", "r2") // and away again
+			s.reload("r2", "")
+			s.agreed(file0, 2)
+			s.run(5 * time.Second)
+			s.master("r1")
+		})
+	}
+}
+
+// TestReloadEndsFlows: those that the new file leaves no way for, and no others.
+func TestReloadEndsFlows(t *testing.T) {
+	for name, tc := range map[string]struct {
+		file string
+		want []uint32 // marks, in order
+	}{
+		"a weight":            {"cable=5 nodes=r1,r2", nil},
+		"an uplink less":      {"only nodes=r1,r2", []uint32{0x200, 0x200}},
+		"another address":     {"nat=203.0.113.141/25 nodes=r1,r2", []uint32{0x200}},
+		"another prefix":      {"nat=203.0.113.140/32 nodes=r1,r2", nil},
+		"another name":        {"name=adsl nodes=r1,r2", nil},
+		"a name and address":  {"nat=203.0.113.141/25 name=adsl nodes=r1,r2", []uint32{0x200}},
+		"another id, cold":    {"id=9 nodes=r1,r2", []uint32{0x200}},
+		"another mask, cold":  {"mask=0xff0000 nodes=r1,r2", []uint32{0x100, 0x200}},
+		"a mask as good":      {"mask=0x7f00 nodes=r1,r2", nil},
+		"a mask and one less": {"only mask=0x7f00 nodes=r1,r2", []uint32{0x200, 0x200}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := booted(t, "r1", "r2")
+			s.write(tc.file, "r1", "r2")
+			s.reload("r2", "")
+			s.agreed(tc.file, 1)
+			for _, n := range []string{"r1", "r2"} {
+				if got := s.nodes[n].marks; !slices.Equal(got, tc.want) {
+					t.Errorf("%s ended the flows with the marks %#x, want %#x", n, got, tc.want)
+				}
+			}
+			s.master("r1")
+		})
+	}
+}
+
+// TestReloadWithAPeerThatHangs: the answer comes when the other node counts as
+// dead, and what it reads once it goes on binds it to nothing.
+func TestReloadWithAPeerThatHangs(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.write(file1, "r1", "r2")
+	s.nodes["r2"].stop()
+	answer := s.command("r1", VerbReload, "")
+	s.run(2500 * time.Millisecond)
+	if text, ok := answer(); !ok || !strings.Contains(text, "r2 did not answer; nothing changed") {
+		t.Fatalf("answered %v %q", ok, text)
+	}
+	s.nodes["r2"].resume()
+	s.run(time.Second)
+	s.agreed(file0, 0)
+	s.reload("r2", "")
+	s.agreed(file1, 1)
 }
 
 func TestReloadThatMayNotBe(t *testing.T) {
@@ -172,6 +261,24 @@ func TestTrial(t *testing.T) {
 		if a, b := s.nodes["r1"], s.nodes["r2"]; a.accepted != b.accepted || a.gen != 2 || b.gen != 2 {
 			t.Errorf("accepted: %q %d, %q %d", a.accepted, a.gen, b.accepted, b.gen)
 		}
+	}
+}
+
+// TestTrialIsNotFetched: a node that died in a trial does not take the file on
+// trial from the others, not even when their trial is about to end.
+func TestTrialIsNotFetched(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.write(file1, "r1", "r2")
+	s.nodes["r2"].handle(Command{ID: 1, Verb: VerbReload, Args: Args{Trial: 10 * time.Second}})
+	s.run(time.Second)
+	s.agreed(file1, 1)
+	s.power("r1")
+	s.run(3 * time.Second)
+	s.boot("r1")
+	s.run(10 * time.Second)
+	s.agreed(file0, 2)
+	if got := s.nodes["r1"].ran; slices.Contains(got, file1) {
+		t.Errorf("r1 took %q\n%s", got, strings.Join(s.log, "\n"))
 	}
 }
 
@@ -295,6 +402,19 @@ func TestNodesComeAndGo(t *testing.T) {
 	within(t, "two hold them", double, 10*time.Millisecond)
 }
 
+// TestReloadAfterLeave: a node that left in good order is not waited for.
+func TestReloadAfterLeave(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.nodes["r2"].handle(Command{ID: 1, Verb: VerbStop})
+	s.run(100 * time.Millisecond)
+	s.write(file1, "r1")
+	s.nodes["r1"].handle(Command{ID: 2, Verb: VerbReload})
+	s.run(100 * time.Millisecond)
+	if text, ok := s.nodes["r1"].answers[2]; !ok || text != "" {
+		t.Errorf("answered %v %q", ok, text)
+	}
+}
+
 // TestColdStart: a cluster that starts with another file than it ended with
 // runs that one, unless somebody still runs the old.
 func TestColdStart(t *testing.T) {
@@ -332,4 +452,18 @@ func TestColdStart(t *testing.T) {
 	s.write(file1, "r1", "r2") // while it starts
 	s.run(10 * time.Second)
 	s.agreed(file0, 0)
+}
+
+func TestNamed(t *testing.T) {
+	for _, tc := range []struct{ node, text, want string }{
+		{"r2", "the file on r2 (12) is another one", "the file on r2 (12) is another one"},
+		{"r2", "r2 is leaving", "r2 is leaving"},
+		{"r2", "a generation is on trial on r2", "a generation is on trial on r2"},
+		{"r1", "r10 is leaving", "on r1: r10 is leaving"},
+		{"router", "write /etc/harouter/harouter.yaml: no space", "on router: write /etc/harouter/harouter.yaml: no space"},
+	} {
+		if got := named(tc.node, tc.text); got != tc.want {
+			t.Errorf("%q, want %q", got, tc.want)
+		}
+	}
 }

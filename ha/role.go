@@ -161,6 +161,11 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source}, now)
 		return
 	}
+	m.obey(heard, now)
+}
+
+// obey hands an advert that is believed to the election.
+func (m *Machine) obey(heard vrrp.Heard, now time.Time) {
 	was, planned := m.vrrp.State(), m.handoff != nil
 	m.elect(heard, now)
 	if was == vrrp.Master && !planned && m.vrrp.State() == vrrp.Backup && heard.Ours && heard.Priority != 0 {
@@ -211,7 +216,7 @@ func (m *Machine) settleElection(now time.Time) {
 	m.elect(vrrp.Hold{On: master != nil && master.state.Held}, now)
 	if m.vrrp.State() == vrrp.Master && m.handoff == nil && m.adding == 0 {
 		// One that was not heard since this node took over may be the one that died.
-		if best := m.successor(now); best != nil && best.state.Lans > m.lans() && m.counts(best, now) && best.worded.After(m.since) {
+		if best := m.successor(now); best != nil && m.moreLans(best) > 0 && m.counts(best, now) && best.worded.After(m.since) {
 			m.stepBack(fmt.Sprintf("%s reaches %d lans, this node %d", best.Name, best.state.Lans, m.lans()), now)
 			m.elect(vrrp.Start{}, now)
 		}

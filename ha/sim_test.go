@@ -3,6 +3,7 @@ package ha
 import (
 	"container/heap"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,6 +25,7 @@ type sim struct {
 	nodes map[string]*simNode
 	log   []string
 	dead  map[string]bool // uplinks whose probes are not answered
+	chaos *chaos          // nil: wires and edges always take the same time
 	every time.Duration   // between probes
 }
 
@@ -50,18 +52,25 @@ type simNode struct {
 	exit     *Exit
 	answers  map[uint64]string
 	deleted  []string
+	marks    []uint32 // of what was deleted
 	applied  int
 	guard    Guard
 	lost     map[string]bool // nodes whose gossip does not arrive here
 	deaf     bool            // adverts on the lan do not arrive here
 	sources  map[string]Source
 	lastPlan balancer.Plan
+	ran      []string        // files taken in this life
+	stopped  bool            // SIGSTOP
+	waits    []Event         // words that it has not read
 	disk     string          // the configuration file
 	accepted string          // what was agreed on, with
 	gen      uint64          // its generation
 	rests    bool            // remembered
 	refused  string          // hash of a file on trial
 	blind    map[string]bool // uplinks whose probes are not answered here
+	strain   strain          // what chaos does to this node
+	looks    time.Duration   // after a change of the file, until it sees lan2; 0: never
+	lab      bool            // lan2 is unplugged
 }
 
 type span struct{ from, to time.Time }
@@ -111,8 +120,8 @@ func newSim(t *testing.T, names ...string) *sim {
 }
 
 // simFile reads a file such as "cable=2 nodes=r1,r2": the weight of an uplink,
-// and the nodes; "preempt=off", "rise=5" and "hold=10s" of probes, "only=" one uplink; "bad" is none that can be
-// read.
+// and the nodes; "preempt=off", "rise=5" and "hold=10s" of probes, "only" one
+// uplink, "lab" one lan more; "bad" is none that can be read.
 func simFile(node, text string) (Config, error) {
 	c := Config{
 		Cluster: "home", Node: node, Version: "test", Hash: "hash of " + text, Text: []byte(text),
@@ -148,6 +157,17 @@ func simFile(node, text string) (Config, error) {
 				p.FlapHold, p.FlapMax = d, 30*d
 				c.Probes[name] = p
 			}
+		case "lab": // one more lan, on lan2
+			c.Balancer.Lans = append(c.Balancer.Lans, balancer.Lan{Name: "lab", Device: "lan2", Virtual: prefixes("192.168.79.1/24")})
+		case "nat": // the second uplink's address
+			c.Balancer.Uplinks[1].Virtual = prefixes(value)
+		case "id":
+			fmt.Sscan(value, &c.Balancer.Uplinks[1].ID)
+		case "mask":
+			fmt.Sscan(value, &c.Balancer.MarkMask)
+		case "name":
+			c.Balancer.Uplinks[1].Name = value
+			c.Probes[value] = c.Probes["dsl"]
 		case "only": // one uplink
 			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
 		case "nodes":
@@ -162,6 +182,16 @@ func simFile(node, text string) (Config, error) {
 		return c, fmt.Errorf("the file has no node %s", node)
 	}
 	return c, nil
+}
+
+// all are the nodes in the order of their names, so that a seed tells the same
+// story each time.
+func (s *sim) all() []*simNode {
+	var out []*simNode
+	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
+		out = append(out, s.nodes[name])
+	}
+	return out
 }
 
 // seen tells the machine what is in the file on disk.
@@ -199,6 +229,7 @@ func (s *sim) boot(names ...string) {
 		n := s.nodes[name]
 		n.life++
 		n.turned = false
+		n.ran = nil
 		n.running, n.exit, n.answers = true, nil, map[uint64]string{}
 		n.sources = map[string]Source{}
 		if n.accepted == "" {
@@ -274,11 +305,32 @@ func (s *sim) power(name string) {
 	n.hold(false)
 }
 
+// stop makes a node stand still, and its guard take the role away; resume lets
+// it go on.
+func (n *simNode) stop() {
+	n.stopped, n.repeat = true, Advertise{}
+	n.turn++
+	n.hold(false)
+}
+
+func (n *simNode) resume() {
+	n.stopped = false
+	n.handle(Fenced{})
+	n.handle(Overslept{For: 3 * time.Second})
+	for _, ev := range n.waits {
+		n.handle(ev)
+	}
+	n.waits = nil
+}
+
 func (n *simNode) hold(on bool) {
 	if on == n.holds {
 		return
 	}
 	n.holds = on
+	if n.s.chaos != nil {
+		defer n.s.chaos.holders()
+	}
 	if on {
 		n.held = append(n.held, span{from: n.s.now})
 	} else {
@@ -290,14 +342,29 @@ func (n *simNode) handle(ev Event) {
 	if !n.running {
 		return
 	}
+	if n.s.chaos != nil && n.s.chaos.defers(n, ev) {
+		return
+	}
+	if n.stopped {
+		if told, ok := ev.(Told); ok {
+			n.waits = append(n.waits, told)
+		}
+		return
+	}
 	for _, a := range n.m.Handle(ev, n.s.now) {
 		n.perform(a)
+	}
+	if n.s.chaos != nil {
+		n.s.chaos.handled(n, ev)
 	}
 	n.tick()
 }
 
 func (n *simNode) perform(a Action) {
 	s, life := n.s, n.life
+	if s.chaos != nil && s.chaos.perform(n, a) {
+		return
+	}
 	later := func(d time.Duration, do func()) {
 		s.after(d, func() {
 			if n.life == life && n.running {
@@ -362,13 +429,22 @@ func (n *simNode) perform(a Action) {
 				n.accepted, n.gen = string(a.Text), a.Generation
 			}
 			n.cfg = cfg
+			n.ran = append(n.ran, string(a.Text))
 			n.handle(Reconfigured{Config: cfg})
 			n.seen()
+			if n.looks == 0 {
+				return
+			}
+			later(n.looks, func() {
+				n.links["lan2"] = Link{Present: true, Carrier: !n.lab, Addresses: prefixes("192.168.79.1" + n.name[1:] + "/24")}
+				n.linksChanged()
+			})
 		})
 	case Rest:
 		n.rests = a.On
 	case DeleteFlows:
 		n.deleted = append(n.deleted, a.Uplink)
+		n.marks = append(n.marks, balancer.Mark(a.ID, a.Mask))
 	case Source:
 		n.sources[a.Uplink] = a
 	case Publish:
@@ -376,7 +452,7 @@ func (n *simNode) perform(a Action) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		for _, o := range s.nodes {
+		for _, o := range s.all() {
 			if o != n && !o.lost[n.name] {
 				s.after(simDelay, func() { o.handle(PeerTold{State: state}) })
 			}
@@ -386,7 +462,8 @@ func (n *simNode) perform(a Action) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		if o := s.nodes[a.To]; !o.lost[n.name] {
+		_, known := n.m.cfg.node(a.To) // gossip speaks to none that is not in the file
+		if o := s.nodes[a.To]; known && !o.lost[n.name] {
 			s.after(simDelay, func() { o.handle(Told{From: n.name, Message: msg}) })
 		}
 	case Guard:
@@ -397,6 +474,11 @@ func (n *simNode) perform(a Action) {
 		s.log = append(s.log, fmt.Sprintf("%8v %s %s %s %s->%s %s", s.now.Sub(s.start), n.name, a.Kind, a.Subject, a.From, a.To, a.Reason))
 	case Exit:
 		n.exit = &a
+		for _, o := range s.nodes {
+			if o != n && !o.lost[n.name] {
+				s.after(simDelay, func() { o.handle(PeerLost{Node: n.name}) })
+			}
+		}
 		n.running, n.repeat = false, Advertise{}
 		n.turn++
 		s.after(simWork, func() {
@@ -411,7 +493,9 @@ func (n *simNode) advertise(turn int) {
 	if n.turn != turn || n.repeat.Interval == 0 || !n.running {
 		return
 	}
-	n.send(n.repeat.Priority)
+	if n.s.chaos == nil || !n.s.chaos.mute(n) {
+		n.send(n.repeat.Priority)
+	}
 	n.s.after(n.repeat.Interval, func() { n.advertise(turn) })
 }
 
@@ -419,11 +503,14 @@ func (n *simNode) advertise(turn int) {
 // direct cable.
 func (n *simNode) send(priority uint8) {
 	own, _ := n.cfg.node(n.name)
-	for _, o := range n.s.nodes {
+	for _, o := range n.s.all() {
 		if o == n {
 			continue
 		}
 		deliver := func(link string, src netip.Addr) {
+			if n.s.chaos != nil && !n.s.chaos.advert(n, o, link) {
+				return
+			}
 			n.s.after(simDelay, func() {
 				o.hearAsGuard(priority)
 				o.handle(Advert{Link: link, Source: src, Advert: vrrp.Advert{VRID: 51, Priority: priority, Interval: 100 * time.Millisecond}})

@@ -44,7 +44,7 @@ func (m *Machine) settlePool(now time.Time) {
 			m.changed[u.Name] = now
 		}
 		if m.pool[u.Name] && !pool[u.Name] {
-			m.dying = append(m.dying, line{u.Name, u.ID})
+			m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: m.cfg.Balancer.MarkMask})
 		}
 	}
 	m.verdicts, m.pool = word, pool
@@ -125,7 +125,9 @@ func (m *Machine) settlePlan() {
 	if master := m.peers[m.vrrp.Master()]; master != nil {
 		in.Master = master.Address
 	}
-	if m.planSeq > 0 && !m.reapply && reflect.DeepEqual(in, m.input) {
+	// What a new file takes away is not put back in the middle of the change.
+	reapply := m.reapply && m.adopting == nil
+	if m.planSeq > 0 && !reapply && reflect.DeepEqual(in, m.input) {
 		return
 	}
 	plan, err := balancer.Build(m.cfg.Balancer, in)
@@ -158,9 +160,13 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 	if ev.Seq != m.planSeq {
 		return
 	}
+	m.replanned = false
 	for _, l := range m.dying {
-		if !m.pool[l.name] {
-			m.do(DeleteFlows{Uplink: l.name, ID: l.id})
+		switch {
+		case l.moved:
+			m.do(DeleteFlows{Uplink: l.name, ID: l.id, Mask: l.mask})
+		case !m.pool[l.name]:
+			m.do(DeleteFlows{Uplink: l.name, ID: l.id, Mask: l.mask})
 			m.sweeps = append(m.sweeps, sweep{at: now.Add(sweepAfter), line: l})
 		}
 	}

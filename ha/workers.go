@@ -114,7 +114,7 @@ func (w *workers) runDeletions() {
 	for {
 		select {
 		case a := <-w.deletions:
-			if err := w.loop.ports.DeleteFlows(w.ctx, a.ID); err != nil && w.ctx.Err() == nil {
+			if err := w.loop.ports.DeleteFlows(w.ctx, a.ID, a.Mask); err != nil && w.ctx.Err() == nil {
 				w.loop.log.Error("end the flows of an uplink", "uplink", a.Uplink, "error", err)
 			}
 		case <-w.ctx.Done():

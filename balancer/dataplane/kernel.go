@@ -260,16 +260,28 @@ func (k *Kernel) pass(p *balancer.Plan, which kindSet, write bool) (found [kinds
 }
 
 // noticeDevices looks for devices that are other ones than before, though of
-// the same name: nobody took away what those had. The listeners learn which
+// the same name, and for those that the plan no longer names: nobody took away what those had. The listeners learn which
 // the plan names.
 func (k *Kernel) noticeDevices(p *balancer.Plan) {
 	now := map[string]int{}
 	for _, name := range planDevices(*p) {
+		now[name] = 0
 		if l, err := k.routes.LinkByName(name); err == nil {
 			now[name] = l.Attrs().Index
 		}
 		if now[name] != k.index[name] {
 			k.forget(name)
+		}
+	}
+	for name := range k.index { // with a device's last address its routes go too
+		if _, named := now[name]; named {
+			continue
+		}
+		for place, r := range k.wrote.routes {
+			if slices.Contains(r.over, name) {
+				r.way = "" // no other one is expected there
+				k.wrote.routes[place] = r
+			}
 		}
 	}
 	k.index = now

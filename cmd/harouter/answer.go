@@ -70,7 +70,7 @@ func (d *daemon) handle(ctx context.Context, req control.Request, reply func(any
 		}
 		return d.loop.Command(ctx, verb, ha.Args{})
 	case "forget":
-		return d.loop.Command(ctx, ha.VerbForget, ha.Args{})
+		return d.forget(ctx)
 	case "token":
 		var args tokenArgs
 		if err := decode(req.Args, &args); err != nil {
@@ -83,6 +83,18 @@ func (d *daemon) handle(ctx context.Context, req control.Request, reply func(any
 		return reply(a)
 	}
 	return fmt.Errorf("the daemon (version %s) does not know the command %q: is it older than this program? Restart it", versionString(), req.Command)
+}
+
+// forget has this node taken out of the file, on all others; it leaves then, and
+// does not come back by itself.
+func (d *daemon) forget(ctx context.Context) error {
+	if err := d.loop.Command(ctx, ha.VerbForget, ha.Args{}); err != nil {
+		return err
+	}
+	if err := writeForgotten(d.c.stateDir); err != nil {
+		return fmt.Errorf("the others take this node out of their files and it is leaving, but that cannot be kept here: %w; remove %s, or it would disturb them at its next start", err, d.c.config)
+	}
+	return nil
 }
 
 func decode(raw json.RawMessage, into any) error {

@@ -143,8 +143,7 @@ func (d *daemon) probe(s ha.Source) {
 	}
 }
 
-func (d *daemon) deleteFlows(ctx context.Context, id int) error {
-	mask := uint32(d.settings().file.Balance.MarkMask)
+func (d *daemon) deleteFlows(ctx context.Context, id int, mask uint32) error {
 	return kernel.DeleteByMark(ctx, balancer.Mark(id, mask), mask)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
@@ -22,12 +23,17 @@ const maxFile = 256 << 10
 func (d *daemon) Read(a ha.ReadFile) ha.Checked {
 	out := ha.Checked{ID: a.ID}
 	text, err := d.text(a)
+	var s *settings
 	if err == nil {
 		out.Text, out.Hash = text, join.Hash(text)
-		_, err = d.fit(text)
+		s, err = d.fit(text, a.Cold)
 	}
 	if err == nil {
-		err = d.room(text)
+		// A port that this process has just left may be open for a moment.
+		err = patiently(func() error { return checkPorts(s, d.settings()) })
+	}
+	if err == nil {
+		err = d.room(a, text)
 	}
 	if err != nil {
 		out.Err = err.Error()
@@ -53,7 +59,8 @@ func (d *daemon) text(a ha.ReadFile) ([]byte, error) {
 }
 
 // fit checks a file for this node, and that it may follow the one that runs.
-func (d *daemon) fit(text []byte) (*settings, error) {
+// After a cold start, what running connections could not follow may change too.
+func (d *daemon) fit(text []byte, cold bool) (*settings, error) {
 	if len(text) > maxFile {
 		return nil, fmt.Errorf("%s has %d bytes; allowed: %d", d.c.config, len(text), maxFile)
 	}
@@ -65,6 +72,12 @@ func (d *daemon) fit(text []byte) (*settings, error) {
 	if s.file.Cluster != old.file.Cluster {
 		return nil, fmt.Errorf("the name of the cluster cannot change while it runs (%s, not %s): stop all nodes first", old.file.Cluster, s.file.Cluster)
 	}
+	if cold {
+		return s, nil
+	}
+	if was, is := old.file.Balance.MarkMask, s.file.Balance.MarkMask; was != is {
+		return nil, fmt.Errorf("balance.mark_mask cannot change while the cluster runs (%v, not %v): its connections carry the old marks; stop all nodes, then start them with the new file", was, is)
+	}
 	for _, was := range old.file.Uplinks {
 		for _, u := range s.file.Uplinks {
 			if u.Name == was.Name && u.ID != was.ID {
@@ -75,20 +88,26 @@ func (d *daemon) fit(text []byte) (*settings, error) {
 	return s, nil
 }
 
-// room tries whether a file can be kept, on a disk that may be full. Where
+// room tries whether a file can be kept, on disks that may be full: in the state
+// directory, and in the place of the configuration where that follows. Where
 // nothing can be kept at all, that is known since the start.
-func (d *daemon) room(text []byte) error {
+func (d *daemon) room(a ha.ReadFile, text []byte) error {
 	if _, err := os.Stat(d.c.stateDir); err != nil {
 		return nil
 	}
+	paths := []string{acceptedFile(d.c.stateDir)}
+	if a.Add != nil || a.Remove != "" || a.Text != nil {
+		paths = append(paths, d.c.config)
+	}
 	var set fileSet
 	defer set.discard()
-	path := acceptedFile(d.c.stateDir)
-	if err := set.place(path, 0o644); err != nil {
-		return fmt.Errorf("keep the file: %w", err)
-	}
-	if err := set.fill(path, text); err != nil {
-		return fmt.Errorf("keep the file: %w", err)
+	for _, path := range paths {
+		if err := set.place(path, 0o644); err != nil {
+			return fmt.Errorf("keep the file: %w", err)
+		}
+		if err := set.fill(path, text); err != nil {
+			return fmt.Errorf("keep the file: %w", err)
+		}
 	}
 	return nil
 }
@@ -96,7 +115,7 @@ func (d *daemon) room(text []byte) error {
 // Adopt keeps a file and hands it to all parts. They take it without a gap for
 // what stays the same.
 func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
-	s, err := d.fit(a.Text)
+	s, err := parse(d.c.config, a.Text, d.c.node) // Read has seen that it may follow
 	if err != nil {
 		return ha.Config{}, err
 	}
@@ -151,8 +170,10 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("virtual addresses", d.vip.Configure(ctx, d.vipConfig(s)))
 	try("vrrp", d.wire.Configure(w))
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
+	d.join.Configure([]netip.AddrPort{s.sync()})
 	d.prober.Configure(s.probes())
 	d.links.Configure(s.devices(), s.auto())
+	d.join.Configure([]netip.AddrPort{s.sync()})
 }
 
 func (d *daemon) gossipConfig(s *settings) gossip.Config {
@@ -208,7 +229,7 @@ func (d *daemon) lookAtFile() {
 	default:
 		seen.Hash = join.Hash(text)
 		if seen.Hash != d.settings().file.Hash {
-			if _, err := d.fit(text); err != nil {
+			if _, err := d.fit(text, true); err != nil {
 				seen.Err = err.Error()
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // fileSet are files that are written whole, and all of them or none. Its steps
@@ -66,20 +68,48 @@ func (s *fileSet) mkdir(dir string) error {
 	return nil
 }
 
+// reserve takes room on the disk for so many bytes of a placed file. More may be
+// filled in, if there is room for more then. A file system that cannot reserve
+// shows a full disk at fill.
+func (s *fileSet) reserve(path string, bytes int64) error {
+	f, err := s.find(path)
+	if err != nil {
+		return err
+	}
+	for {
+		err = unix.Fallocate(int(f.temp.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, bytes)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err == nil, errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOSYS):
+			return nil
+		}
+		return fmt.Errorf("make room for %s: %w", path, err)
+	}
+}
+
 // fill writes the content of a placed file to the disk.
 func (s *fileSet) fill(path string, data []byte) error {
-	for _, f := range s.files {
-		if f.path != path {
-			continue
-		}
-		_, err := f.temp.Write(data)
-		if err = errors.Join(err, f.temp.Sync(), f.temp.Close()); err != nil {
-			return fmt.Errorf("write %s: %w", path, err)
-		}
-		f.filled = true
-		return nil
+	f, err := s.find(path)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("write %s: it was not placed", path)
+	_, err = f.temp.Write(data)
+	// Truncated, it gives back what was reserved behind its end.
+	if err = errors.Join(err, f.temp.Truncate(int64(len(data))), f.temp.Sync(), f.temp.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	f.filled = true
+	return nil
+}
+
+func (s *fileSet) find(path string) (*placed, error) {
+	for _, f := range s.files {
+		if f.path == path {
+			return f, nil
+		}
+	}
+	return nil, fmt.Errorf("write %s: it was not placed", path)
 }
 
 // commit puts all files into their places. On an error the old ones are back.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -147,6 +149,58 @@ func TestWriteGeneration(t *testing.T) {
 		"accepted/generation":    `0644 {"generation":7,"hash":"bcc614ca695097934081a2c3522c586c1ebda7f2c5be4a3cc19b119eb78477f5"}` + "\n",
 	}, tree(t, dir)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestForgotten: a node that was forgotten does not run with the file of then,
+// until it has joined again or got another file.
+func TestForgotten(t *testing.T) {
+	dir := t.TempDir()
+	file := []byte("cluster: home\n")
+	is := func(what string, file []byte, want bool) {
+		t.Helper()
+		if got := isForgotten(dir, file); got != want {
+			t.Errorf("%s: forgotten %v", what, got)
+		}
+	}
+	is("nothing remembered", file, false)
+	must(t, writeGeneration(dir, 4, file))
+	is("a member", file, false)
+	must(t, writeForgotten(dir))
+	is("forgotten", file, true)
+	is("another file", []byte("cluster: new\n"), false)
+	must(t, writeGeneration(dir, 6, file))
+	is("joined again, with the same file", file, false)
+	must(t, os.WriteFile(forgottenMark(dir), []byte("garbage"), 0o644))
+	is("garbage", file, false)
+}
+
+// TestReserve: room that was reserved is there for its file alone, and what it
+// does not need is free again.
+func TestReserve(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	dir := t.TempDir()
+	netlab.Sh(t, "mount --make-rprivate / && mount -t tmpfs -o size=64k none "+dir)
+	defer netlab.Sh(t, "umount "+dir)
+	var set fileSet
+	defer set.discard()
+	path := filepath.Join(dir, "a")
+	must(t, set.place(path, 0o644))
+	must(t, set.reserve(path, 40<<10))
+	if err := os.WriteFile(filepath.Join(dir, "other"), make([]byte, 64<<10), 0o644); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("another file takes all the room: error %v", err)
+	}
+	must(t, set.fill(path, []byte("hello\n")))
+	must(t, set.commit())
+	if diff := cmp.Diff("0644 hello\n", tree(t, dir)["a"]); diff != "" {
+		t.Error(diff)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "other"), make([]byte, 60<<10), 0o644))
+	must(t, set.place(path, 0o644))
+	if err := set.reserve(path, 40<<10); err == nil || !strings.Contains(err.Error(), "make room for "+path+": no space left on device") {
+		t.Errorf("no room: error %v", err)
 	}
 }
 

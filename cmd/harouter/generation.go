@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,6 +51,47 @@ func readTrial(stateDir string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(hash))
+}
+
+// forgottenMark names the generation with which this node was taken out of the
+// file, on all nodes but itself. It does not come back with that one: to the
+// others it would be a stranger that claims their addresses.
+func forgottenMark(stateDir string) string { return filepath.Join(stateDir, "accepted", "forgotten") }
+
+// writeForgotten remembers that this node is in no other node's file any more.
+func writeForgotten(stateDir string) error {
+	mark, err := os.ReadFile(acceptedMark(stateDir))
+	if err != nil {
+		return err
+	}
+	return place(document{forgottenMark(stateDir), mark, 0o644})
+}
+
+// isForgotten tells whether a file is still the one with which this node was
+// forgotten. A join, or a file of another making, ends that.
+func isForgotten(stateDir string, file []byte) bool {
+	mark, err := os.ReadFile(forgottenMark(stateDir))
+	if err != nil { // none, most likely
+		return false
+	}
+	now, err := os.ReadFile(acceptedMark(stateDir))
+	var g generation
+	return err == nil && bytes.Equal(mark, now) && json.Unmarshal(mark, &g) == nil && g.Hash == join.Hash(file)
+}
+
+// endTrial puts the file that runs in the place of one that was on trial when the
+// daemon ended, as the end of the trial would have done.
+func endTrial(c *common, running []byte) error {
+	hash := readTrial(c.stateDir)
+	if hash == "" || hash == join.Hash(running) {
+		return nil
+	}
+	if disk, err := os.ReadFile(c.config); err == nil && join.Hash(disk) == hash {
+		if err := place(document{c.config, running, 0o644}); err != nil {
+			return err
+		}
+	}
+	return ignoreMissing(os.Remove(trialMark(c.stateDir)))
 }
 
 // readGeneration returns the file that the cluster agreed on last; nil if this

@@ -207,16 +207,18 @@ func (j *joiner) run(ctx context.Context, address string, req join.Request, tick
 	return err
 }
 
-// place makes room for all that will be written.
+// usualFile is more than most configuration files have, bytes.
+const usualFile = 64 << 10
+
+// place makes room for all that will be written: a full disk is seen before the
+// ticket is used.
 func (j *joiner) place(set *fileSet) error {
-	if err := set.place(j.c.keyFile, 0o600); err != nil {
-		return err
-	}
-	if err := set.place(j.c.config, 0o644); err != nil {
-		return err
-	}
-	for _, d := range accepted(j.c.stateDir, 0, nil) {
+	docs := append([]document{{j.c.keyFile, nil, 0o600}, {j.c.config, nil, 0o644}}, accepted(j.c.stateDir, 0, nil)...)
+	for _, d := range docs {
 		if err := set.place(d.path, d.mode); err != nil {
+			return err
+		}
+		if err := set.reserve(d.path, usualFile); err != nil {
 			return err
 		}
 	}

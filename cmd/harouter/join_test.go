@@ -213,8 +213,11 @@ func TestJoinCommand(t *testing.T) {
 		{"bad file over an old one", func(dir string) { must(t, os.WriteFile(dir+"/etc/harouter.yaml", []byte("mine\n"), 0o644)) },
 			otherFile("surprise: 1\n"), "N", "join 127.0.0.1 --node r2 --force", 1, "nothing is written", old},
 		{"bad key", nil, func() { bundle.Key = []byte("swordfish\n") }, "N", "join 127.0.0.1 --node r2", 1, "gave a key that is none", nil},
-		{"full disk", func(dir string) { netlab.Sh(t, "mkdir "+dir+"/lib && mount -t tmpfs -o size=64k none "+dir+"/lib") },
-			otherFile(joinFile + strings.Repeat("# padding\n", 10000)), "N", "join 127.0.0.1 --node r2", 1, "no space left on device; nothing is written, and the ticket is used",
+		{"full disk", func(dir string) { netlab.Sh(t, "mkdir "+dir+"/lib && mount -t tmpfs -o size=16k none "+dir+"/lib") },
+			nil, "N", "join 127.0.0.1 --node r2", 1, "no space left on device; the ticket is still unused",
+			map[string]string{"etc": "directory", "lib": "directory"}},
+		{"a file that is too large for the disk", func(dir string) { netlab.Sh(t, "mkdir "+dir+"/lib && mount -t tmpfs -o size=160k none "+dir+"/lib") },
+			otherFile(joinFile + strings.Repeat("# padding\n", 20000)), "N", "join 127.0.0.1 --node r2", 1, "no space left on device; nothing is written, and the ticket is used",
 			map[string]string{"etc": "directory", "lib": "directory"}},
 	} {
 		t.Run(v.name, func(t *testing.T) {

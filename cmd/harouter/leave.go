@@ -12,7 +12,8 @@ func newLeave(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "leave", Short: "hand over, tell the others, and stop", Args: noArgs,
 		Long: "Leaves the cluster without an alarm: a master hands over first. With --forget this node is also\n" +
-			"taken out of the file, on all nodes; nothing happens if they do not agree.",
+			"taken out of the file, on all nodes; nothing happens if they do not agree. It does not run again\n" +
+			"before it has joined anew.",
 		Example: "  harouter leave\n  harouter leave --forget",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			text := "left"

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -106,8 +106,11 @@ func run(ctx context.Context, c *common, s *settings) error {
 		return err
 	}
 	defer d.control.Close()
-	if err := patiently(d.checkPorts); err != nil {
+	if err := patiently(func() error { return checkPorts(s, nil) }); err != nil {
 		return err
+	}
+	if err := endTrial(c, s.text); err != nil {
+		d.log.part("ha").Warn("the file of a trial stays", "error", err)
 	}
 	if err := d.build(); err != nil {
 		return err
@@ -132,10 +135,13 @@ func patiently(try func() error) error {
 	}
 }
 
-// checkPorts refuses a taken port before anything is changed.
-func (d *daemon) checkPorts() error {
-	for _, a := range d.settings().self().Addresses {
-		at := netip.AddrPortFrom(a, d.settings().file.Ports.Gossip)
+// checkPorts refuses a taken port before anything is changed. What this process
+// has open itself, with the settings that it runs, is not taken.
+func checkPorts(s, running *settings) error {
+	for _, at := range s.gossip() {
+		if running != nil && slices.Contains(running.gossip(), at) {
+			continue
+		}
 		l, err := net.Listen("tcp", at.String())
 		if err == nil {
 			var u net.PacketConn

@@ -77,6 +77,9 @@ func hasNode(file *config.Config, path, node string) error {
 // agreed on last. What somebody edited since then does not run before all agree
 // on it, by a reload or by starting with it together.
 func loadRunning(c *common) (*settings, error) {
+	if disk, problems := config.Read(c.config); problems == nil && isForgotten(c.stateDir, disk) {
+		return nil, wrongInput{fmt.Errorf("node %s was taken out of the cluster by harouter leave --forget, the others do not know it any more: harouter token on one of them and harouter join --force here bring it back", c.node)}
+	}
 	gen, text, err := readGeneration(c.stateDir)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%v; the file of the configuration is taken as it is\n", err)
@@ -120,6 +123,15 @@ func loadFirst(c *common) (*settings, error) {
 func (s *settings) self() config.Node {
 	i := slices.IndexFunc(s.file.Nodes, func(n config.Node) bool { return n.Name == s.node })
 	return s.file.Nodes[i]
+}
+
+// gossip is where this node listens for the other nodes.
+func (s *settings) gossip() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range s.self().Addresses {
+		out = append(out, netip.AddrPortFrom(a, s.file.Ports.Gossip))
+	}
+	return out
 }
 
 // sync is where this node listens for state sync and for new routers.

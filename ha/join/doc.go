@@ -19,6 +19,6 @@
 //
 // How to read it: ticket.go is the word that a person carries, message.go what
 // goes over the wire, book.go decides (pure) which secret is good and who has
-// to wait, server.go opens and closes the port, serve.go is one connection,
-// fetch.go the new router's side.
+// to wait, server.go issues tickets, door.go opens and closes the port, serve.go
+// is one connection, fetch.go the new router's side.
 package join

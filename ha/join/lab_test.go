@@ -23,6 +23,7 @@ type lab struct {
 
 	mu      sync.Mutex
 	port    chan net.Conn // nil: closed
+	at      netip.AddrPort
 	drops   []string
 	events  []string
 	handing atomic.Int32 // calls of Give under way
@@ -83,7 +84,7 @@ type pipeListener struct {
 	gone  chan struct{}
 }
 
-func (l *lab) listen(netip.AddrPort) (net.Listener, error) {
+func (l *lab) listen(at netip.AddrPort) (net.Listener, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.deny != nil {
@@ -93,7 +94,7 @@ func (l *lab) listen(netip.AddrPort) (net.Listener, error) {
 		l.t.Error("the port is opened twice")
 	}
 	p := &pipeListener{lab: l, conns: make(chan net.Conn), gone: make(chan struct{})}
-	l.port = p.conns
+	l.port, l.at = p.conns, at
 	return p, nil
 }
 

@@ -8,9 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"strings"
+	"slices"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -46,7 +45,7 @@ const (
 // Config is what a Server needs. Event, Drop and Log may be nil.
 type Config struct {
 	Seed      [32]byte         // of the certificate, derived from the cluster key
-	Addresses []netip.AddrPort // where to listen; none: connections come by Serve only
+	Addresses []netip.AddrPort // where to listen at first, see Configure; none: connections come by Serve only
 
 	// Give makes the bundle for a router whose ticket is good, one at a time.
 	// Its error goes to that router, as a sentence, and its ticket stays good.
@@ -77,8 +76,9 @@ type Server struct {
 type keeper struct {
 	sync.Mutex
 	book
-	conns   int
-	sources map[netip.Addr]int
+	conns     int
+	sources   map[netip.Addr]int
+	addresses []netip.AddrPort // where to listen now
 }
 
 type issueRequest struct {
@@ -112,7 +112,7 @@ func New(cfg Config) (*Server, error) {
 			Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13, NextProtos: []string{alpn},
 			SessionTicketsDisabled: true, // each router comes once
 		},
-		book:     keeper{sources: map[netip.Addr]int{}},
+		book:     keeper{sources: map[netip.Addr]int{}, addresses: slices.Clone(cfg.Addresses)},
 		requests: make(chan issueRequest), changed: make(chan struct{}, 1),
 		giving: make(chan struct{}, 1), ended: make(chan struct{}),
 		listen: func(a netip.AddrPort) (net.Listener, error) { return net.Listen("tcp", a.String()) },
@@ -132,6 +132,16 @@ func (s *Server) Open() bool {
 	s.book.Lock()
 	defer s.book.Unlock()
 	return s.book.open(time.Now()) > 0
+}
+
+// Configure moves the port to other addresses, soon: a ticket that is valid is
+// good there from then on, and a router that is being served is served. The same
+// addresses change nothing.
+func (s *Server) Configure(addresses []netip.AddrPort) {
+	s.book.Lock()
+	s.book.addresses = slices.Clone(addresses)
+	s.book.Unlock()
+	s.changes()
 }
 
 // Issue makes a ticket that is valid for ttl (0: DefaultTTL), and opens the port
@@ -159,14 +169,8 @@ func (s *Server) Issue(ctx context.Context, ttl time.Duration) (Ticket, error) {
 func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	var listeners []net.Listener
-	shut := func() {
-		for _, l := range listeners {
-			l.Close()
-		}
-		listeners = nil
-	}
-	defer shut()
+	var d door
+	defer d.close()
 	defer close(s.ended)
 	timer := time.NewTimer(MaxTTL)
 	defer timer.Stop()
@@ -176,14 +180,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		case r := <-s.requests:
 			var a issueAnswer
-			if listeners == nil {
-				if listeners, a.err = s.listenAll(); a.err == nil {
-					for _, l := range listeners {
-						wg.Go(func() { s.accept(ctx, l, &wg) })
-					}
-				}
-			}
-			if a.err == nil {
+			if a.err = s.open(ctx, &d, &wg); a.err == nil {
 				a.ticket, a.err = s.issue(r.ttl)
 			}
 			r.answer <- a
@@ -195,7 +192,12 @@ func (s *Server) Run(ctx context.Context) error {
 		open, next := s.book.open(now), s.book.deadline(now)
 		s.book.Unlock()
 		if open == 0 {
-			shut()
+			d.close()
+		} else if err := s.open(ctx, &d, &wg); err != nil {
+			s.cfg.Log.Warn("a ticket is valid and nobody can use it", "error", err)
+			if again := now.Add(openAgain); next.IsZero() || again.Before(next) {
+				next = again
+			}
 		}
 		if !next.IsZero() {
 			timer.Reset(next.Sub(now))
@@ -214,52 +216,4 @@ func (s *Server) issue(ttl time.Duration) (Ticket, error) {
 	}
 	s.cfg.Event("operator", "join", fmt.Sprintf("a ticket for one more node was made, valid for %v", ttl))
 	return t, nil
-}
-
-// listenAll opens the port on every address that is there: one is enough.
-func (s *Server) listenAll() ([]net.Listener, error) {
-	var all []net.Listener
-	var failed []string
-	for _, a := range s.cfg.Addresses {
-		l, err := s.listen(a)
-		if err != nil {
-			failed = append(failed, explainListen(a, err))
-			continue
-		}
-		all = append(all, l)
-	}
-	if len(all) == 0 && len(failed) > 0 {
-		return nil, errors.New(strings.Join(failed, "; "))
-	}
-	return all, nil
-}
-
-func explainListen(a netip.AddrPort, err error) string {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Sprintf("the sync port %v is taken by another program: end it, or set ports.sync to another one on all nodes", a)
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return fmt.Sprintf("this machine does not have the address %v: a new router cannot reach it there", a.Addr())
-	}
-	return fmt.Sprintf("listen for a new router on %v: %v", a, err)
-}
-
-// accept serves until the listener is closed.
-func (s *Server) accept(ctx context.Context, l net.Listener, wg *sync.WaitGroup) {
-	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-			wg.Go(func() { s.Serve(ctx, conn) })
-			continue
-		case errors.Is(err, net.ErrClosed):
-			return
-		}
-		s.cfg.Log.Warn("accept a new router", "address", l.Addr(), "error", err) // too many files, most likely
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }

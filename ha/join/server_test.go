@@ -101,6 +101,59 @@ func TestTicketEndsByTime(t *testing.T) {
 	})
 }
 
+// TestPortMoves: a reload gave this node another address while a ticket is valid.
+func TestPortMoves(t *testing.T) {
+	virtually(t, func(l *lab) {
+		first, second := netip.MustParseAddrPort("192.0.2.1:7947"), netip.MustParseAddrPort("192.0.2.7:8000")
+		where := func(what string, want netip.AddrPort) {
+			t.Helper()
+			if !l.isOpen() || l.at != want {
+				t.Errorf("%s: open %v at %v, want %v", what, l.isOpen(), l.at, want)
+			}
+		}
+		l.Configure([]netip.AddrPort{second})
+		if l.isOpen() {
+			t.Error("the port is open without a ticket")
+		}
+		l.Configure([]netip.AddrPort{first})
+		ticket := l.issue(time.Hour)
+		where("first", first)
+		port := l.port
+		l.Configure([]netip.AddrPort{first})
+		if where("the same", first); l.port != port {
+			t.Error("the same address: the port was closed and opened")
+		}
+
+		l.give = func(context.Context, Request) (Bundle, error) {
+			l.Configure([]netip.AddrPort{second}) // as a join itself may do
+			where("while a router is served", second)
+			return testBundle(), nil
+		}
+		other := l.issue(time.Hour)
+		if _, err := l.join(here, ticket); err != nil {
+			t.Error(err)
+		}
+		where("moved", second)
+
+		l.mu.Lock()
+		l.deny = syscall.EADDRNOTAVAIL
+		l.mu.Unlock()
+		l.Configure([]netip.AddrPort{first})
+		if l.isOpen() {
+			t.Error("the port is open at an address that is not there")
+		}
+		l.mu.Lock()
+		l.deny = nil
+		l.mu.Unlock()
+		time.Sleep(openAgain)
+		where("the address came later", first)
+		l.give = func(context.Context, Request) (Bundle, error) { return testBundle(), nil }
+		if _, err := l.join(here, other); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestIssueRefuses(t *testing.T) {
 	virtually(t, func(l *lab) {
 		for _, ttl := range []time.Duration{-1, time.Second - 1, 24*time.Hour + 1} {

@@ -1,9 +1,6 @@
 package integration
 
 import (
-	"encoding/base64"
-	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +11,6 @@ import (
 	"harouter/ha"
 	"harouter/test/netlab"
 	"harouter/test/site"
-	"harouter/vrrp"
 )
 
 // all is everything that harouter could leave on a router.
@@ -61,92 +57,8 @@ func TestCleanLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestGarbageOnEverySocket(t *testing.T) {
-	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
-	before, err := c.Status("r1")
-	must(t, err)
-	client := load(t, c)
-	c.Mark("garbage")
-	h1, r2 := c.Host("h1"), c.Router("r2")
-	stranger := netip.MustParseAddr("192.168.77.66")
-	advert := func(src netip.Addr, priority uint8, change func([]byte)) netlab.Forgery {
-		a := vrrp.Advert{Version: vrrp.Version3, VRID: 51, Priority: priority, Interval: 100 * time.Millisecond, Addresses: []netip.Addr{site.LANAddress}}
-		b, err := a.Append(nil, src, vrrp.Group4, vrrp.ChecksumPseudo)
-		must(t, err)
-		if change != nil {
-			change(b)
-		}
-		return netlab.Forgery{Device: "eth0", Src: src, Dst: vrrp.Group4, TTL: 255, Protocol: 112, Payload: b}
-	}
-	forgeries := []netlab.Forgery{
-		advert(stranger, 254, nil),
-		advert(stranger, 255, nil),
-		advert(stranger, 0, nil),
-		advert(stranger, 254, func(b []byte) { b[6]++ }),     // checksum
-		advert(stranger, 254, func(b []byte) { b[3] = 200 }), // length
-	}
-	old, err := vrrp.Advert{Version: vrrp.Version2, VRID: 51, Priority: 254, Interval: time.Second, Addresses: []netip.Addr{site.LANAddress}}.
-		Append(nil, stranger, vrrp.Group4, vrrp.ChecksumPlain)
-	must(t, err)
-	forgeries = append(forgeries, netlab.Forgery{Device: "eth0", Src: stranger, Dst: vrrp.Group4, TTL: 255, Protocol: 112, Payload: old})
-	low := advert(netip.MustParseAddr("192.168.77.3"), 254, nil) // r2's own source, from afar
-	low.TTL = 64
-	short := advert(stranger, 1, nil)
-	short.Payload = short.Payload[:5]
-	forgeries = append(forgeries, low, short)
-	for range 70 {
-		for _, f := range forgeries {
-			must(t, h1.SendIP(f))
-		}
-		must(t, r2.SendUDP("sync0", netip.MustParseAddrPort("192.0.2.2:7946"), netip.MustParseAddrPort("192.0.2.1:7946"), 64, []byte("garbage, not gossip")))
-		time.Sleep(20 * time.Millisecond)
-	}
-	_, err = r2.Exec("sh", "-c", `for i in 1 2 3; do head -c 3000 /dev/urandom | timeout 1 bash -c 'cat > /dev/tcp/192.0.2.1/7946' || true; done`)
-	must(t, err)
-	_, err = c.Router("r1").Exec("sh", "-c", fmt.Sprintf(`command -v python3 >/dev/null || exit 0; timeout 3 python3 -c '
-import socket
-for junk in (b"\x00"*70000, b"{\n", b"{\"command\":\"nonsense\"}\n", b"[1,2]\n"):
-    s=socket.socket(socket.AF_UNIX); s.connect("%s/harouter.sock")
-    try:
-        s.sendall(junk); s.recv(100)
-    except OSError: pass
-'`, c.Router("r1").RunDir()))
-	must(t, err)
-	must(t, c.Wait("drops are counted", "r1", 2*time.Second, func(s ha.Status) bool {
-		d := s.Drops.VRRP
-		return d["sender"] > 0 && d["checksum"] > 0 && d["version"] > 0 && d["length"] > 0 && d["ttl"] > 0 && s.Drops.Gossip["garbage"] > 0
-	}))
-	must(t, c.Wait("alarms are shown", "r1", 2*time.Second, func(s ha.Status) bool {
-		return hasAlarm(s, ha.AlarmForeignVRRP) && hasAlarm(s, ha.AlarmBadAdvert) && hasAlarm(s, ha.AlarmVersionMix)
-	}))
-	after, err := c.Status("r1")
-	must(t, err)
-	if after.Role != ha.RoleMaster || after.VRRP.Transitions != before.VRRP.Transitions || after.PlanHash != before.PlanHash {
-		t.Errorf("garbage changed something: %v, %d transitions", after.Role, after.VRRP.Transitions)
-	}
-	r := report(t, client)
-	quietly(t, "silence seen by the host", r, r.PingGapSince("garbage"), noise, "none")
-	must(t, c.Wait("alarms go", "r1", 12*time.Second, func(s ha.Status) bool { return len(s.Alarms) == 0 }))
-	if log := c.Log("r1"); strings.Contains(log, "panic") {
-		t.Error("it panicked")
-	}
-}
-
 func hasAlarm(s ha.Status, code string) bool {
 	return slices.ContainsFunc(s.Alarms, func(a ha.Alarm) bool { return a.Code == code })
-}
-
-func TestWrongKey(t *testing.T) {
-	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
-	key := filepath.Join(c.Router("r2").ConfigDir(), "cluster.key")
-	must(t, os.WriteFile(key, []byte(base64.StdEncoding.EncodeToString([]byte("this key is not the cluster's !!"))+"\n"), 0o600))
-	must(t, c.Run("r1", "r2"))
-	for _, r := range []string{"r1", "r2"} {
-		must(t, c.Wait("the alarm bad_key", r, 5*time.Second, func(s ha.Status) bool {
-			return hasAlarm(s, ha.AlarmBadKey) && s.Drops.Gossip["key"] > 0
-		}))
-	}
-	must(t, netlab.WaitFor("somebody serves the lan", 3*time.Second, func() bool { return len(c.Holders(site.LANAddress)) > 0 }))
 }
 
 func TestStartIsRefused(t *testing.T) {

@@ -1,0 +1,493 @@
+package ha
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"strings"
+	"time"
+)
+
+// chaos makes the wires and edges of a sim behave badly, by a seed, and notes
+// what may never be: two holders, no holder, a machine that spins.
+type chaos struct {
+	s     *sim
+	seed  uint64
+	menu  menu
+	wires map[string]*rand.Rand // one for each direction, so that map order does not matter
+	calm  bool                  // healed: wires and edges behave
+
+	several  time.Time     // since when more than one holds the addresses
+	none     time.Duration // how long nobody has, although somebody could
+	worst    struct{ several, none time.Duration }
+	problems []string
+}
+
+// menu are the kinds of trouble that a seed may bring.
+type menu struct {
+	power, freeze, partition, lossy, slow, failing, files, nodes, ports, uplinks, moves, forged bool
+}
+
+// strain is what chaos does to one node.
+type strain struct {
+	born     time.Time
+	frozen   time.Time // zero: it runs
+	machine  bool      // the whole machine stands still, the guard with it
+	fenced   bool
+	backlog  []func()
+	deaf     map[string]bool // nodes whose adverts on the lan do not arrive
+	state    *PeerState
+	retold   bool
+	words    map[string]time.Time // when another node's state came last
+	order    map[string]int       // its number: an older one is not taken
+	number   int
+	busy     map[string]time.Time // by worker
+	pending  *ApplyPlan
+	applying bool
+	spins    int
+	ticks    []time.Time
+	publish  []time.Time
+}
+
+func (c *chaos) fail(format string, a ...any) {
+	if len(c.problems) < 20 {
+		c.problems = append(c.problems, fmt.Sprintf("%v ", c.s.now.Sub(c.s.start))+fmt.Sprintf(format, a...))
+	}
+}
+
+// dice are the random numbers of one wire or worker.
+func (c *chaos) dice(name string) *rand.Rand {
+	r := c.wires[name]
+	if r == nil {
+		h := fnv.New64a()
+		h.Write([]byte(name))
+		r = rand.New(rand.NewPCG(c.seed, h.Sum64()))
+		c.wires[name] = r
+	}
+	return r
+}
+
+// newChaos makes s bad. The nodes have to be booted afterwards.
+func newChaos(s *sim, seed uint64, m menu) *chaos {
+	c := &chaos{s: s, seed: seed, menu: m, wires: map[string]*rand.Rand{}}
+	s.chaos = c
+	for _, n := range s.all() {
+		n.strain = strain{deaf: map[string]bool{}}
+		c.gossip(n)
+	}
+	return c
+}
+
+// boot starts nodes with nothing of their former lives.
+func (c *chaos) boot(names ...string) {
+	for _, name := range names {
+		n := c.s.nodes[name]
+		n.strain = strain{
+			born: c.s.now, deaf: n.strain.deaf, number: n.strain.number, words: map[string]time.Time{},
+			order: map[string]int{}, busy: map[string]time.Time{},
+		}
+		c.s.boot(name)
+	}
+}
+
+// gossip tells the newest state of a node again and again, and notices nodes
+// that are not heard any more.
+func (c *chaos) gossip(n *simNode) {
+	c.s.after(300*time.Millisecond, func() {
+		if n.running && n.strain.frozen.IsZero() {
+			if n.strain.state != nil {
+				c.tell(n)
+			}
+			for _, o := range c.s.all() {
+				if at, ok := n.strain.words[o.name]; ok && c.s.now.Sub(at) > 1200*time.Millisecond {
+					delete(n.strain.words, o.name)
+					n.handle(PeerLost{Node: o.name})
+				}
+			}
+		}
+		c.gossip(n)
+	})
+}
+
+// knows tells whether two nodes stand in each other's files: gossip refuses all
+// others.
+func knows(a, b *simNode) bool {
+	_, ab := a.cfg.node(b.name)
+	_, ba := b.cfg.node(a.name)
+	return ab && ba
+}
+
+func (c *chaos) tell(n *simNode) {
+	n.strain.number++
+	state, number := *n.strain.state, n.strain.number
+	for _, o := range c.s.all() {
+		if o == n {
+			continue
+		}
+		for _, d := range c.wire(n, o, true) {
+			c.s.after(d, func() {
+				if o.lost[n.name] || !o.running || !knows(n, o) || o.strain.order[n.name] >= number {
+					return
+				}
+				o.strain.order[n.name], o.strain.words[n.name] = number, c.s.now
+				o.handle(PeerTold{State: state})
+			})
+		}
+	}
+}
+
+// wire tells after which times something that is sent now arrives.
+func (c *chaos) wire(from, to *simNode, packet bool) []time.Duration {
+	r := c.dice(from.name + ">" + to.name)
+	d := simDelay + time.Duration(from.name[1]-'0')*time.Microsecond + time.Duration(to.name[1]-'0')*10*time.Microsecond
+	if !c.menu.lossy || c.calm {
+		return []time.Duration{d}
+	}
+	d += time.Duration(r.IntN(2000)) * time.Microsecond
+	p := r.IntN(100)
+	switch {
+	case p < 80:
+		return []time.Duration{d}
+	case p < 84:
+		return []time.Duration{d, d + time.Duration(r.IntN(300))*time.Millisecond}
+	case p < 96 && !packet: // the copy over TCP
+		return []time.Duration{d + time.Duration(50+r.IntN(350))*time.Millisecond}
+	case p < 99 && !packet:
+		return []time.Duration{d + time.Duration(r.IntN(1500))*time.Millisecond}
+	}
+	return nil
+}
+
+// advert tells whether one arrives.
+func (c *chaos) advert(from, to *simNode, link string) bool {
+	if link != "" && to.strain.deaf[from.name] {
+		return false
+	}
+	return c.calm || !c.menu.lossy || c.dice("advert"+from.name+">"+to.name).IntN(20) > 0
+}
+
+// mute tells whether the thread that repeats adverts does not.
+func (c *chaos) mute(n *simNode) bool {
+	f := n.strain.frozen
+	return !f.IsZero() && (n.strain.machine || c.s.now.Sub(f) > Lease(100*time.Millisecond))
+}
+
+// defers keeps events for a node that stands still.
+func (c *chaos) defers(n *simNode, ev Event) bool {
+	if n.strain.frozen.IsZero() {
+		return false
+	}
+	switch ev.(type) {
+	case Tick, Probed:
+	default:
+		n.strain.backlog = append(n.strain.backlog, func() { n.handle(ev) })
+	}
+	return true
+}
+
+// freeze stops a process, or its whole machine, for d.
+func (c *chaos) freeze(n *simNode, d time.Duration, machine bool) {
+	if !n.running || !n.strain.frozen.IsZero() {
+		return
+	}
+	life, at := n.life, c.s.now
+	n.strain.frozen, n.strain.machine, n.strain.fenced = at, machine, false
+	if !machine {
+		c.s.after(Lease(100*time.Millisecond), func() {
+			if n.life == life && n.strain.frozen.Equal(at) && n.guard.Holding && n.guard.PeerAlive {
+				c.fence(n)
+			}
+		})
+	}
+	c.s.after(d, func() {
+		if n.life != life || !n.running {
+			return
+		}
+		backlog, fenced := n.strain.backlog, n.strain.fenced
+		n.strain.frozen, n.strain.backlog = time.Time{}, nil
+		n.handle(Overslept{For: d})
+		if fenced {
+			n.handle(Fenced{})
+		}
+		for _, do := range backlog {
+			if n.life == life && n.running {
+				do()
+			}
+		}
+	})
+}
+
+func (c *chaos) fence(n *simNode) {
+	n.strain.fenced = true
+	n.hold(false)
+	n.send(0)
+}
+
+// crash ends a process; its guard does what it was told.
+func (c *chaos) crash(n *simNode) {
+	n.running, n.repeat = false, Advertise{}
+	n.turn++
+	n.exit = &Exit{Keep: true}
+	if n.guard.Holding && n.guard.PeerAlive {
+		c.s.after(10*time.Millisecond, func() {
+			if !n.running {
+				n.exit = &Exit{}
+				c.fence(n)
+			}
+		})
+	}
+}
+
+// holders watches who holds the addresses.
+func (c *chaos) holders() {
+	count := 0
+	for _, n := range c.s.all() {
+		if n.holds {
+			count++
+		}
+	}
+	switch {
+	case count > 1 && c.several.IsZero():
+		c.several = c.s.now
+	case count <= 1 && !c.several.IsZero():
+		c.overlap(c.s.now.Sub(c.several))
+		c.several = time.Time{}
+	}
+}
+
+func (c *chaos) overlap(d time.Duration) {
+	c.worst.several = max(c.worst.several, d)
+	if limit := c.overlapLimit(); d > limit {
+		c.fail("two held the addresses for %v, at most %v", d, limit)
+	}
+}
+
+func (c *chaos) overlapLimit() time.Duration {
+	switch {
+	case c.menu.partition || c.menu.freeze:
+		return time.Hour
+	case c.menu.slow:
+		return 5 * time.Second
+	case c.menu.lossy && c.menu.forged:
+		return 2 * time.Second
+	case c.menu.lossy:
+		return 600 * time.Millisecond
+	}
+	return 60 * time.Millisecond
+}
+
+const chaosStep = 10 * time.Millisecond
+
+// run lets d pass and looks at who holds the addresses.
+func (c *chaos) run(d time.Duration) {
+	for end := c.s.now.Add(d); c.s.now.Before(end); {
+		c.s.run(min(chaosStep, end.Sub(c.s.now)))
+		able, held := false, false
+		for _, n := range c.s.all() {
+			held = held || n.holds
+			able = able || n.running && n.strain.frozen.IsZero() && c.s.now.Sub(n.strain.born) > 600*time.Millisecond &&
+				n.m.lans() > 0 && n.m.stopping == 0
+		}
+		if held || !able {
+			c.none = 0
+			continue
+		}
+		c.none += chaosStep
+		c.worst.none = max(c.worst.none, c.none)
+		limit := 500 * time.Millisecond
+		switch {
+		case c.menu.slow:
+			limit = 8 * time.Second
+		case c.menu.lossy || c.menu.freeze || c.menu.partition || c.menu.forged:
+			limit = 1500 * time.Millisecond
+		}
+		if c.none == limit+chaosStep {
+			c.fail("nobody held the addresses for %v", limit)
+		}
+	}
+}
+
+// handled watches that a machine does not spin.
+func (c *chaos) handled(n *simNode, ev Event) {
+	now := c.s.now
+	if _, ok := ev.(Tick); !ok || !n.running {
+		return
+	}
+	n.strain.spins++
+	if n.m.Deadline(now).After(now) {
+		n.strain.spins = 0
+	}
+	if n.strain.spins == 2 {
+		c.fail("%s spins: a deadline of %v ago stays", n.name, now.Sub(n.m.Deadline(now)))
+	}
+	if c.often(&n.strain.ticks, 150) {
+		c.fail("%s wants 150 ticks within a second", n.name)
+	}
+}
+
+func (c *chaos) often(times *[]time.Time, limit int) bool {
+	t := append(*times, c.s.now)
+	for c.s.now.Sub(t[0]) > time.Second {
+		t = t[1:]
+	}
+	*times = t
+	return len(t) == limit
+}
+
+// perform carries an action out over bad wires and slow edges; false leaves it
+// to the sim.
+func (c *chaos) perform(n *simNode, a Action) bool {
+	switch a := a.(type) {
+	case Activate:
+		c.work(n, "switching", 0, func() { n.active, n.turned = a.Active, true })
+	case Once:
+		c.work(n, "switching", 0, func() { n.send(a.Priority) })
+	case AddAddresses:
+		err := c.broken(n, "addresses")
+		c.work(n, "switching", simWork, func() { n.hold(true); n.handle(Switched{Seq: a.Seq, Err: err}) })
+	case RemoveAddresses:
+		c.work(n, "switching", simWork, func() { n.hold(false); n.handle(Switched{Seq: a.Seq}) })
+	case ApplyPlan:
+		n.strain.pending = &a
+		if !n.strain.applying {
+			c.apply(n)
+		}
+	case ReadFile:
+		c.read(n, a)
+	case Adopt:
+		c.adopt(n, a)
+	case Publish:
+		if c.often(&n.strain.publish, 60) {
+			c.fail("%s tells its state 60 times within a second", n.name)
+		}
+		state, err := DecodePeerState(a.State.Encode())
+		if err != nil {
+			c.s.t.Fatal(err)
+		}
+		n.strain.state = &state
+		c.tell(n)
+	case Send:
+		msg, err := DecodeMessage(a.Message.Encode())
+		if err != nil {
+			c.s.t.Fatal(err)
+		}
+		o := c.s.nodes[a.To]
+		for _, d := range c.wire(n, o, false) {
+			c.s.after(d, func() {
+				if !o.lost[n.name] && knows(n, o) {
+					o.handle(Told{From: n.name, Message: msg})
+				}
+			})
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func (c *chaos) broken(n *simNode, what string) error {
+	if c.menu.failing && !c.calm && c.dice("fails"+n.name).IntN(4) == 0 {
+		return fmt.Errorf("%s: no space left on device", what)
+	}
+	return nil
+}
+
+// work does something once a worker, which takes one thing after the other, has
+// come to it.
+func (c *chaos) work(n *simNode, worker string, d time.Duration, do func()) {
+	if r := c.dice("work" + n.name); c.menu.slow && !c.calm && r.IntN(10) == 0 {
+		d = time.Duration(1+r.IntN(3000)) * time.Millisecond
+	}
+	at := c.s.now
+	if b := n.strain.busy[worker]; b.After(at) {
+		at = b
+	}
+	at = at.Add(d)
+	n.strain.busy[worker] = at
+	life := n.life
+	var then func()
+	then = func() {
+		switch {
+		case n.life != life || !n.running:
+		case !n.strain.frozen.IsZero():
+			n.strain.backlog = append(n.strain.backlog, then)
+		default:
+			do()
+		}
+	}
+	if d := at.Sub(c.s.now); d > 0 {
+		c.s.after(d, then)
+		return
+	}
+	then()
+}
+
+func (c *chaos) apply(n *simNode) {
+	a := *n.strain.pending
+	n.strain.pending, n.strain.applying = nil, true
+	if !n.turned {
+		n.active = a.Plan.Active
+	}
+	n.lastPlan = a.Plan
+	err := c.broken(n, "plan")
+	c.work(n, "plan", simWork, func() {
+		n.strain.applying = false
+		n.handle(Applied{Seq: a.Seq, Err: err})
+		if n.strain.pending != nil && !n.strain.applying {
+			c.apply(n)
+		}
+	})
+}
+
+func (c *chaos) read(n *simNode, a ReadFile) {
+	err := c.broken(n, "keep the file")
+	c.work(n, "files", simWork, func() {
+		text := n.disk
+		switch {
+		case a.Text != nil:
+			text = string(a.Text)
+		case a.Add != nil:
+			text = string(n.cfg.Text) + "," + a.Add.Name
+			if _, ok := n.cfg.node(a.Add.Name); ok {
+				err = fmt.Errorf("%s is in the file", a.Add.Name)
+			}
+		case a.Remove != "":
+			text = strings.NewReplacer(","+a.Remove, "", a.Remove+",", "").Replace(string(n.cfg.Text))
+		}
+		out := Checked{ID: a.ID, Text: []byte(text), Hash: "hash of " + text}
+		if _, bad := simFile(n.name, text); bad != nil {
+			out.Err = bad.Error()
+		} else if err != nil {
+			out.Err = err.Error()
+		}
+		n.handle(out)
+	})
+}
+
+func (c *chaos) adopt(n *simNode, a Adopt) {
+	err := c.broken(n, "keep the file")
+	c.work(n, "files", simWork, func() {
+		if err != nil {
+			n.handle(Reconfigured{Err: err})
+			return
+		}
+		cfg, bad := simFile(n.name, string(a.Text))
+		if bad != nil {
+			c.fail("%s adopts %q: %v", n.name, a.Text, bad)
+			return
+		}
+		cfg.Generation, cfg.Known = a.Generation, n.cfg.Known
+		if a.Replace != "" && a.Replace == "hash of "+n.disk {
+			n.disk = string(a.Text)
+		}
+		n.refused = ""
+		if a.Trial {
+			n.refused = cfg.Hash
+		} else {
+			n.accepted, n.gen = string(a.Text), a.Generation
+		}
+		n.cfg = cfg
+		n.handle(Reconfigured{Config: cfg})
+		n.seen()
+	})
+}
