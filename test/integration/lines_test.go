@@ -142,9 +142,7 @@ func TestRow6Moves(t *testing.T) {
 			}
 		}
 		sameRouting(t, c, "dsl is in the pool", time.Second, func(s ha.Status) bool { return lineOf(s, "dsl").Share > 0 && lineOf(s, "dsl").State.String() == "up" })
-		if s, err := c.Status("r2"); err != nil || lineOf(s, "dsl").Views["r1"].String() != "down" {
-			t.Errorf("r1 does not see dsl down: %v %v", lineOf(s, "dsl").Views, err)
-		}
+		must(t, c.Wait("r1 sees dsl down", "r2", 3*time.Second, func(s ha.Status) bool { return lineOf(s, "dsl").Views["r1"].String() == "down" }))
 	})
 
 	t.Run("not back, and not again so soon", func(t *testing.T) {
