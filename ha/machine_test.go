@@ -197,6 +197,9 @@ func TestLanPortDies(t *testing.T) {
 		if len(ports) == 2 && s.nodes["r1"].m.Role() != RoleFault {
 			t.Errorf("without any lan r1 is %v", s.nodes["r1"].m.Role())
 		}
+		if text := strings.Join(s.log, "\n"); len(ports) == 1 && strings.Contains(text, "fault") {
+			t.Errorf("r1, which could serve, was in fault:\n%s", text)
+		}
 		for _, p := range ports {
 			s.nodes["r1"].carrier(p, true)
 		}

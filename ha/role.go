@@ -58,8 +58,8 @@ func (m *Machine) setRole(reason string, now time.Time) {
 	case vrrp.Backup:
 		role = RoleBackup
 	case vrrp.Initialize:
-		if m.stopping != 0 {
-			role = RoleBackup // it could serve
+		if m.stopping != 0 || m.lans() > 0 { // it could serve: it leaves, or a fitter node does
+			role = RoleBackup
 		}
 	}
 	if role == m.role {
