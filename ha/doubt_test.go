@@ -150,3 +150,25 @@ func TestLeftoverGoesWhenTheMasterVouches(t *testing.T) {
 	_, double := s.coverage(from)
 	within(t, "two hold them", double, 10*time.Millisecond)
 }
+
+// TestSleeperVouchesForNothing: who overslept does not know what its guard sent
+// meanwhile, and calls no farewell forged.
+func TestSleeperVouchesForNothing(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	m := s.nodes["r1"].m
+	answers := func() (n int) {
+		for _, a := range m.Handle(Told{From: "r2", Message: Message{Kind: KindVouch, ID: 7}}, s.now) {
+			if send, ok := a.(Send); ok && send.Message.Kind == KindVouched {
+				n++
+			}
+		}
+		return n
+	}
+	if answers() != 1 {
+		t.Error("awake: want an answer")
+	}
+	m.Handle(Overslept{For: 300 * time.Millisecond}, s.now)
+	if answers() != 0 {
+		t.Error("just awake: want no answer")
+	}
+}

@@ -153,6 +153,9 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 	case KindFile:
 		m.onFile(from, msg)
 	case KindVouch:
+		if !m.Awake() { // its guard may have said farewell meanwhile, and rightly so
+			return
+		}
 		m.do(Send{To: from.Name, Message: Message{Kind: KindVouched, ID: msg.ID, Role: m.role, Priority: m.vrrp.Priority()}})
 	case KindVouched:
 		m.onVouched(from, msg, now)

@@ -14,7 +14,7 @@
 //	rivals.go    who else answers for what is held (pure)
 //	watch.go     asks and listens for that, as master only
 //	ear.go       the socket that hears it
-//	remove.go    taking away, also for the guard
+//	remove.go    taking away, also for the guard and where no file is left
 //
 // It decides nothing: package ha says Add and Remove, the guard removes through
 // a Remover of its own. Routes are balancer/dataplane's: adding and removing
