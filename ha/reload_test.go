@@ -146,7 +146,7 @@ func TestReloadWithAPeerThatHangs(t *testing.T) {
 		t.Fatalf("answered %v %q", ok, text)
 	}
 	s.nodes["r2"].resume()
-	s.run(time.Second)
+	s.run(2 * time.Second)
 	s.agreed(file0, 0)
 	s.reload("r2", "")
 	s.agreed(file1, 1)

@@ -314,7 +314,7 @@ func (n *simNode) handle(ev Event) {
 		return
 	}
 	if n.stopped {
-		if told, ok := ev.(Told); ok {
+		if told, ok := ev.(Told); ok && told.Message.Kind != KindCancel { // gossip has given it up by then
 			n.waits = append(n.waits, told)
 		}
 		return
