@@ -152,6 +152,19 @@ func TestReloadWithAPeerThatHangs(t *testing.T) {
 	s.agreed(file1, 1)
 }
 
+// TestReloadWithALostAnswer: what the other node tells of itself is as good.
+func TestReloadWithALostAnswer(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.noDone = true
+	s.write(file1, "r1", "r2")
+	answer := s.command("r1", VerbReload, "")
+	s.run(time.Second)
+	if text, ok := answer(); !ok || text != "" {
+		t.Errorf("answered %v %q", ok, text)
+	}
+	s.agreed(file1, 1)
+}
+
 func TestReloadThatMayNotBe(t *testing.T) {
 	for name, tc := range map[string]struct{ r1, r2, want string }{
 		"bad here":        {bad, file1, `"cabel" is no key; nothing changed`},

@@ -16,14 +16,15 @@ import (
 // sim runs the machines of a whole cluster in virtual time: adverts and words
 // travel with a small delay, addresses and plans take a moment.
 type sim struct {
-	t     *testing.T
-	now   time.Time
-	start time.Time
-	queue simQueue
-	seq   int
-	nodes map[string]*simNode
-	log   []string
-	dead  map[string]bool // uplinks whose probes are not answered
+	t      *testing.T
+	now    time.Time
+	start  time.Time
+	queue  simQueue
+	seq    int
+	nodes  map[string]*simNode
+	log    []string
+	noDone bool            // that a file was adopted is not told
+	dead   map[string]bool // uplinks whose probes are not answered
 }
 
 const (
@@ -423,7 +424,7 @@ func (n *simNode) perform(a Action) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		if o := s.nodes[a.To]; !o.lost[n.name] {
+		if o := s.nodes[a.To]; !o.lost[n.name] && !(s.noDone && msg.Kind == KindDone) {
 			s.after(simDelay, func() { o.handle(Told{From: n.name, Message: msg}) })
 		}
 	case Guard:

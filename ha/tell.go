@@ -21,6 +21,9 @@ func (m *Machine) onPeerTold(s PeerState, now time.Time) {
 	}
 	p.heard, p.worded, p.state, p.told = now, now, s, true
 	m.unbind(s, now)
+	if o := m.offer; o != nil && s.Gen == o.generation && s.Hash == o.hash {
+		m.onDone(s.Node, o.id, "", now) // should the word itself be lost
+	}
 	if !slices.Equal(p.addresses, s.Addresses) {
 		p.addresses = slices.Clone(s.Addresses)
 		m.indexSpeakers()
