@@ -74,6 +74,7 @@ type PeerState struct {
 	Starting  bool                        `json:"starting,omitempty"`  // within startFor of its start
 	FileHash  string                      `json:"file_hash,omitempty"` // of the file on its disk, where that is another
 	Trial     bool                        `json:"trial,omitempty"`     // Generation is not kept yet
+	Offer     uint64                      `json:"offer,omitempty"`     // of a file that it asks all to adopt
 	Gen       uint64                      `json:"generation,omitempty"`
 	Lans      int                         `json:"lans"`                // lans whose link carries
 	DeadLans  int                         `json:"dead_lans,omitempty"` // lans whose link does not

@@ -17,15 +17,16 @@ import (
 // it. What a person edits and nobody agreed on does not run: it is an alarm.
 
 const (
-	offerLimit  = 5 * time.Second  // for all nodes to read and check
-	adoptLimit  = 4 * time.Second  // for all nodes to adopt
-	pledgeLimit = 8 * time.Second  // a node that promised forgets it after this
-	partLimit   = 6 * time.Second  // for a node that is taken out of the file to hand over and leave
-	fetchLimit  = 2 * time.Second  // for the answer to a fetch
-	fetchAgain  = 30 * time.Second // after a file that this node cannot run
-	coldAfter   = time.Second      // for the other nodes to be heard after a start
-	trialAgain  = 5 * time.Second  // after a trial that could not be ended
-	startFor    = 3 * time.Second  // a cold start is over after this
+	offerLimit  = 5 * time.Second        // for all nodes to read and check
+	adoptLimit  = 4 * time.Second        // for all nodes to adopt
+	pledgeLimit = 8 * time.Second        // a node that promised forgets it after this
+	partLimit   = 6 * time.Second        // for a node that is taken out of the file to hand over and leave
+	fetchLimit  = 2 * time.Second        // for the answer to a fetch
+	fetchAgain  = 30 * time.Second       // after a file that this node cannot run
+	coldAfter   = time.Second            // for the other nodes to be heard after a start
+	trialAgain  = 5 * time.Second        // after a trial that could not be ended
+	startFor    = 3 * time.Second        // a cold start is over after this
+	unbindAfter = 500 * time.Millisecond // for what was sent before the promise to come in
 )
 
 // offer is a new file that this node asks all to adopt.
@@ -57,6 +58,7 @@ type pledge struct {
 	text       []byte
 	spread     bool
 	committed  bool
+	since      time.Time
 	until      time.Time
 }
 
@@ -217,9 +219,18 @@ func (m *Machine) onPrepare(from *peer, msg Message, now time.Time) {
 	m.nextID++
 	m.pledge = &pledge{
 		from: from.Name, id: msg.ID, check: m.nextID, generation: msg.Generation, hash: msg.Hash,
-		spread: len(msg.Text) > 0, until: now.Add(pledgeLimit),
+		spread: len(msg.Text) > 0, since: now, until: now.Add(pledgeLimit),
 	}
 	m.do(ReadFile{ID: m.nextID, Text: msg.Text, Cold: msg.Cold && m.starting(now)})
+}
+
+// unbind forgets a promise for an offer that its node says it no longer makes:
+// the word that it was given up did not come through.
+func (m *Machine) unbind(s PeerState, now time.Time) {
+	p := m.pledge
+	if p != nil && p.from == s.Node && p.id != s.Offer && !p.committed && now.Sub(p.since) >= unbindAfter {
+		m.pledge = nil
+	}
 }
 
 func (m *Machine) onPledgeChecked(ev Checked) {

@@ -146,9 +146,22 @@ func TestReloadWithAPeerThatHangs(t *testing.T) {
 		t.Fatalf("answered %v %q", ok, text)
 	}
 	s.nodes["r2"].resume()
-	s.run(time.Second)
+	s.run(2 * time.Second)
 	s.agreed(file0, 0)
 	s.reload("r2", "")
+	s.agreed(file1, 1)
+}
+
+// TestReloadWithALostAnswer: what the other node tells of itself is as good.
+func TestReloadWithALostAnswer(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.noDone = true
+	s.write(file1, "r1", "r2")
+	answer := s.command("r1", VerbReload, "")
+	s.run(time.Second)
+	if text, ok := answer(); !ok || text != "" {
+		t.Errorf("answered %v %q", ok, text)
+	}
 	s.agreed(file1, 1)
 }
 

@@ -17,16 +17,17 @@ import (
 // sim runs the machines of a whole cluster in virtual time: adverts and words
 // travel with a small delay, addresses and plans take a moment.
 type sim struct {
-	t     *testing.T
-	now   time.Time
-	start time.Time
-	queue simQueue
-	seq   int
-	nodes map[string]*simNode
-	log   []string
-	dead  map[string]bool // uplinks whose probes are not answered
-	chaos *chaos          // nil: wires and edges always take the same time
-	every time.Duration   // between probes
+	t      *testing.T
+	now    time.Time
+	start  time.Time
+	queue  simQueue
+	seq    int
+	nodes  map[string]*simNode
+	log    []string
+	dead   map[string]bool // uplinks whose probes are not answered
+	chaos  *chaos          // nil: wires and edges always take the same time
+	every  time.Duration   // between probes
+	noDone bool            // that a file was adopted is not told
 }
 
 const (
@@ -346,7 +347,7 @@ func (n *simNode) handle(ev Event) {
 		return
 	}
 	if n.stopped {
-		if told, ok := ev.(Told); ok {
+		if told, ok := ev.(Told); ok && told.Message.Kind != KindCancel { // gossip has given it up by then
 			n.waits = append(n.waits, told)
 		}
 		return
@@ -463,7 +464,7 @@ func (n *simNode) perform(a Action) {
 			s.t.Fatal(err)
 		}
 		_, known := n.m.cfg.node(a.To) // gossip speaks to none that is not in the file
-		if o := s.nodes[a.To]; known && !o.lost[n.name] {
+		if o := s.nodes[a.To]; known && !o.lost[n.name] && !(s.noDone && msg.Kind == KindDone) {
 			s.after(simDelay, func() { o.handle(Told{From: n.name, Message: msg}) })
 		}
 	case Guard:

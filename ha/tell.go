@@ -21,6 +21,10 @@ func (m *Machine) onPeerTold(s PeerState, now time.Time) {
 	}
 	p.says(s.Role, s.Effective, now)
 	p.heard, p.worded, p.state, p.told = now, now, s, true
+	m.unbind(s, now)
+	if o := m.offer; o != nil && s.Gen == o.generation && s.Hash == o.hash {
+		m.onDone(s.Node, o.id, "", now) // should the word itself be lost
+	}
 	if !slices.Equal(p.addresses, s.Addresses) {
 		p.addresses = slices.Clone(s.Addresses)
 		m.indexSpeakers()
@@ -54,6 +58,9 @@ func (m *Machine) state(now time.Time) PeerState {
 		Master: m.vrrp.Master(), Held: m.held, Leaving: m.stopping != 0, Lans: m.lans(), DeadLans: m.deadLans(),
 		Verdicts: maps.Clone(m.verdicts), Resting: m.maintenance, Starting: m.starting(now),
 		Gen: m.cfg.Generation, Trial: m.trial != nil,
+	}
+	if m.offer != nil {
+		s.Offer = m.offer.id
 	}
 	if m.file.Hash != m.cfg.Hash {
 		s.FileHash = m.file.Hash
