@@ -15,7 +15,7 @@ import (
 // slow edges, and looks at what may never be: see chaos, and settled for the end.
 // HAROUTER_CHAOS=FROM-TO runs other seeds.
 func TestChaos(t *testing.T) {
-	from, to := uint64(0), uint64(40)
+	from, to := uint64(0), uint64(30)
 	if range_, ok := os.LookupEnv("HAROUTER_CHAOS"); ok {
 		if _, err := fmt.Sscanf(range_, "%d-%d", &from, &to); err != nil {
 			t.Fatalf("HAROUTER_CHAOS=%s: %v", range_, err)

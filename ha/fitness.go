@@ -15,7 +15,7 @@ import (
 // only where both can tell, and one that is only held down for having flapped
 // counts as one that works. Above 0: the peer is fitter.
 func (m *Machine) fitness(p *peer) int {
-	if d := p.state.Lans - m.lans(); d != 0 {
+	if d := m.reach(p) - m.lans(); d != 0 {
 		return d
 	}
 	d := 0
@@ -27,6 +27,10 @@ func (m *Machine) fitness(p *peer) int {
 	}
 	return d
 }
+
+// reach is how many lans a peer reaches, of those in this node's file: while a
+// reload adds a lan, one node counts it some moments before the other.
+func (m *Machine) reach(p *peer) int { return min(p.state.Lans, len(m.cfg.Balancer.Lans)) }
 
 // tells says whether a verdict is one of the configured probes. "unknown"
 // attracts no role.
@@ -82,9 +86,9 @@ func (m *Machine) successor(now time.Time) *peer {
 		if p.state.Resting != q.state.Resting {
 			return q.state.Resting
 		}
-		if d := m.fitness(p) - m.fitness(q); p.state.Lans != q.state.Lans || d != 0 {
-			if p.state.Lans != q.state.Lans {
-				return p.state.Lans > q.state.Lans
+		if d := m.fitness(p) - m.fitness(q); m.reach(p) != m.reach(q) || d != 0 {
+			if m.reach(p) != m.reach(q) {
+				return m.reach(p) > m.reach(q)
 			}
 			return d > 0
 		}
@@ -156,7 +160,7 @@ func (m *Machine) wanted(now time.Time) *move {
 	var target *peer
 	for _, n := range m.cfg.Nodes {
 		p := m.peers[n.Name]
-		if p == nil || !m.counts(p, now) || !p.worded.After(m.since) || p.state.Lans < m.lans() || m.fitness(p) <= 0 {
+		if p == nil || !m.counts(p, now) || !p.worded.After(m.since) || m.reach(p) < m.lans() || m.fitness(p) <= 0 {
 			continue
 		}
 		mv := m.moveFor(p, now)

@@ -168,7 +168,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(m.cfg.Node + " is " + m.role.String() + " and cannot hand over now")
 		case m.held:
 			refuse("an operator put the mastership here; harouter failover --auto ends that")
-		case m.damped(now) != "" && from.state.Lans <= m.lans() && !m.maintenance:
+		case m.damped(now) != "" && m.reach(from) <= m.lans() && !m.maintenance:
 			refuse(m.damped(now))
 		case !from.canServe(now) || from.state.Effective <= m.vrrp.Priority():
 			refuse("priority " + fmt.Sprint(from.state.Effective) + " is not above " + fmt.Sprint(m.vrrp.Priority()))
@@ -318,6 +318,9 @@ func (m *Machine) stop(verb Verb, answer func(string), now time.Time) {
 	m.stopping = verb
 	m.record("operator", "stop", "", "", "leaving")
 	answer("")
+	if m.offer != nil && !m.offer.committed {
+		m.endOffer(m.cfg.Node+" is leaving; nothing changed", now) // nobody need wait for it
+	}
 	if m.vrrp.State() != vrrp.Master {
 		m.elect(vrrp.Stop{Reason: "leaving"}, now)
 		return

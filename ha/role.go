@@ -216,8 +216,8 @@ func (m *Machine) settleElection(now time.Time) {
 	m.elect(vrrp.Hold{On: master != nil && master.state.Held}, now)
 	if m.vrrp.State() == vrrp.Master && m.handoff == nil && m.adding == 0 {
 		// One that was not heard since this node took over may be the one that died.
-		if best := m.successor(now); best != nil && best.state.Lans > m.lans() && m.counts(best, now) && best.worded.After(m.since) {
-			m.stepBack(fmt.Sprintf("%s reaches %d lans, this node %d", best.Name, best.state.Lans, m.lans()), now)
+		if best := m.successor(now); best != nil && m.reach(best) > m.lans() && m.counts(best, now) && best.worded.After(m.since) {
+			m.stepBack(fmt.Sprintf("%s reaches %d lans, this node %d", best.Name, m.reach(best), m.lans()), now)
 			m.elect(vrrp.Start{}, now)
 		}
 	}

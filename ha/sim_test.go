@@ -112,7 +112,7 @@ func newSim(t *testing.T, names ...string) *sim {
 }
 
 // simFile reads a file such as "cable=2 nodes=r1,r2": the weight of an uplink,
-// and the nodes; "lan" adds one, "bad" is none that can be read.
+// and the nodes; "only" leaves one uplink, "single" one lan. Any other word is an error.
 func simFile(node, text string) (Config, error) {
 	c := Config{
 		Cluster: "home", Node: node, Version: "test", Hash: "hash of " + text, Text: []byte(text),
@@ -136,6 +136,8 @@ func simFile(node, text string) (Config, error) {
 		switch key {
 		case "cable":
 			fmt.Sscan(value, &c.Balancer.Uplinks[0].Weight)
+		case "single": // one lan
+			c.Balancer.Lans = c.Balancer.Lans[:1]
 		case "only": // one uplink
 			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
 		case "nodes":
