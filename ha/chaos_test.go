@@ -37,7 +37,6 @@ type strain struct {
 	backlog  []func()
 	deaf     map[string]bool // nodes whose adverts on the lan do not arrive
 	state    *PeerState
-	retold   bool
 	words    map[string]time.Time // when another node's state came last
 	order    map[string]int       // its number: an older one is not taken
 	number   int

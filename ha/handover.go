@@ -343,6 +343,9 @@ func (m *Machine) stop(verb Verb, answer func(string), now time.Time) {
 	m.stopping = verb
 	m.record("operator", "stop", "", "", "leaving")
 	answer("")
+	if m.offer != nil && !m.offer.committed {
+		m.endOffer(m.cfg.Node+" is leaving; nothing changed", now) // nobody need wait for it
+	}
 	if m.vrrp.State() != vrrp.Master {
 		m.elect(vrrp.Stop{Reason: "leaving"}, now)
 		return

@@ -366,7 +366,9 @@ func (m *Machine) onLinks(ev Links, now time.Time) {
 	m.gateways = ev.Gateways
 	m.linksKnown = true
 	for _, u := range m.cfg.Balancer.Uplinks {
-		m.health[u.Name].Link(m.links[u.Device].Carrier, now)
+		if l, ok := m.links[u.Device]; ok {
+			m.health[u.Name].Link(l.Carrier, now)
+		}
 	}
 }
 
@@ -386,11 +388,12 @@ func carrier(l Link) string {
 	return "up"
 }
 
-// lans counts the lans whose link carries.
+// lans counts the lans whose link carries. One that a reload added counts until
+// its device was looked at, which is a moment later.
 func (m *Machine) lans() int {
 	n := 0
 	for _, l := range m.cfg.Balancer.Lans {
-		if m.links[l.Device].Carrier {
+		if link, known := m.links[l.Device]; link.Carrier || !known {
 			n++
 		}
 	}

@@ -162,3 +162,82 @@ func TestDevicesOfAnOldFile(t *testing.T) {
 		t.Errorf("%d addresses, before %d", got, before)
 	}
 }
+
+// TestReloadAddsALan: the nodes take it into use one a moment after the other,
+// and look at its device another moment later. That is no reason to move.
+func TestReloadAddsALan(t *testing.T) {
+	for _, first := range []string{"r1", "r2"} {
+		s := newSim(t, "r1", "r2")
+		for _, n := range s.all() {
+			n.disk = "single " + file0
+		}
+		c := newChaos(s, 0, menu{})
+		c.boot("r1", "r2")
+		links := map[string]Link{}
+		for _, n := range s.all() {
+			links[n.name] = n.links["lan1"]
+			delete(n.links, "lan1")
+			n.linksChanged()
+		}
+		s.run(3 * time.Second)
+		s.master("r1")
+		at := s.now
+		for name, n := range s.nodes {
+			if name != first { // its worker is busy
+				c.work(n, "files", 200*time.Millisecond, func() {})
+			}
+		}
+		s.write(file0, "r1", "r2")
+		answer := s.command(first, VerbReload, "")
+		for _, name := range []string{first, map[string]string{"r1": "r2", "r2": "r1"}[first]} {
+			s.run(150 * time.Millisecond)
+			n := s.nodes[name]
+			n.links["lan1"] = links[name]
+			n.linksChanged()
+		}
+		s.run(2 * time.Second)
+		if text, ok := answer(); !ok || text != "" {
+			t.Fatalf("answered %v %q", ok, text)
+		}
+		s.agreed(file0, 1)
+		if n := s.nodes["r1"].m.transitions; n != 1 {
+			t.Errorf("r1 changed its role %d times", n)
+		}
+		none, double := s.coverage(at)
+		within(t, "nobody holds the addresses", none, 0)
+		within(t, "two hold them", double, 0)
+	}
+}
+
+// TestReloadAddsAnUplink: it works with the first good round, not only after as
+// many as an outage wants.
+func TestReloadAddsAnUplink(t *testing.T) {
+	s := strict(t, "r1")
+	n := s.nodes["r1"]
+	wan2 := n.links["wan2"]
+	s.write("only cable=2 nodes=r1", "r1")
+	s.reload("r1", "")
+	delete(n.links, "wan2")
+	n.linksChanged()
+	s.write("cable=2 nodes=r1", "r1")
+	n.handle(Command{ID: 1, Verb: VerbReload})
+	s.run(10 * time.Millisecond)
+	n.links["wan2"] = wan2
+	n.linksChanged()
+	if v := n.m.health["dsl"].Verdict(); v != balancer.Unknown {
+		t.Errorf("new, and %v", v)
+	}
+}
+
+// TestStopEndsAnOffer: who promised something to a node that leaves need not wait.
+func TestStopEndsAnOffer(t *testing.T) {
+	s := strict(t, "r1", "r2")
+	s.write(file1, "r1", "r2")
+	answer := s.command("r1", VerbReload, "")
+	s.run(simWork + simDelay + time.Millisecond)
+	s.command("r1", VerbStop, "")
+	s.run(simWork)
+	if text, ok := answer(); !ok || text == "" || s.nodes["r2"].m.pledge != nil {
+		t.Errorf("answered %v %q, pledge %+v", ok, text, s.nodes["r2"].m.pledge)
+	}
+}

@@ -87,7 +87,9 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 			continue
 		}
 		m.addUplink(u)
-		m.health[u.Name].Link(m.links[u.Device].Carrier, now)
+		if l, ok := m.links[u.Device]; ok {
+			m.health[u.Name].Link(l.Carrier, now)
+		}
 	}
 	m.reapply, m.replanned, m.guardTold = true, true, false
 }

@@ -169,6 +169,8 @@ func simFile(node, text string) (Config, error) {
 		case "name":
 			c.Balancer.Uplinks[1].Name = value
 			c.Probes[value] = c.Probes["dsl"]
+		case "single": // one lan
+			c.Balancer.Lans = c.Balancer.Lans[:1]
 		case "only": // one uplink
 			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
 		case "nodes":
