@@ -166,11 +166,12 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	}
 	w := s.wire()
 	w.Receive, w.Log = d.received, d.log.part("vrrp")
-	// The addresses first: adverts leave from a device's own.
+	// A probe whose route goes with its address would leave by another uplink.
+	d.prober.Configure(s.probes())
+	// The addresses before the adverts: adverts leave from a device's own.
 	try("virtual addresses", d.vip.Configure(ctx, d.vipConfig(s)))
 	try("vrrp", d.wire.Configure(w))
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
-	d.prober.Configure(s.probes())
 	d.links.Configure(s.devices(), s.auto())
 	d.join.Configure([]netip.AddrPort{s.sync()})
 }
