@@ -157,6 +157,9 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 			{InSet{Set: "lan_if"}, State{CtInvalid}, Counter{}, drop},
 			{AddrIn{Set: "nodes"}, State{CtInvalid}, Counter{}, drop},
 			{InSet{Set: "lan_if"}, State{CtNew}, MetaMarked{Mask: mask, Not: true}, Counter{}, drop},
+			// A flow of an uplink that a reload took out of the file: what the main
+			// table would lead it to is another ISP, with the wrong source.
+			{CtMarked{Mask: mask}, MetaMarked{Mask: mask, Not: true}, Counter{}, drop},
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{State{CtNew}, TCPFlags{Mask: flagFIN | flagSYN | flagRST | flagACK, Value: flagSYN, Not: true}, jump("midstream")},
 			{State{CtNew}, ProtoIn{Not: true, Set: SetActive}, Counter{}, drop},

@@ -176,12 +176,10 @@ func (m *Machine) settleAlarms(now time.Time) {
 	if len(m.cfg.Nodes) > 1 {
 		lan = m.lanOf(m.address())
 	}
-	for k := range m.alarms {
-		if k.code == AlarmOneWitness && k.subject != lan {
-			m.clear(k.code, k.subject)
-		}
+	if m.witness != lan { // those of peers, of which one of two paths is lost, stay
+		m.clear(AlarmOneWitness, m.witness)
 	}
-	if lan != "" {
+	if m.witness = lan; lan != "" {
 		m.raise(AlarmOneWitness, lan, "the nodes' address lies on this lan: when it fails, adverts and gossip fail together; a direct cable is better", time.Time{}, now)
 	}
 }

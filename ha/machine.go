@@ -55,6 +55,7 @@ type Machine struct {
 
 	cold      string    // hash of the file that was there at the start
 	looked    bool      // at it, for a cold start
+	witness   string    // lan whose alarm one_witness stands
 	differing time.Time // since when the nodes' files differ
 
 	forwarded map[uint64]forwarded

@@ -2,6 +2,7 @@ package ha
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -240,4 +241,23 @@ func TestStopEndsAnOffer(t *testing.T) {
 	if text, ok := answer(); !ok || text == "" || s.nodes["r2"].m.pledge != nil {
 		t.Errorf("answered %v %q, pledge %+v", ok, text, s.nodes["r2"].m.pledge)
 	}
+}
+
+// TestLostPathIsNotTheLansAlarm: two causes of one code do not end each other.
+func TestLostPathIsNotTheLansAlarm(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	n := s.nodes["r1"]
+	n.handle(Condition{Code: AlarmOneWitness, Subject: "r2", Text: "a path is lost", On: true})
+	s.run(time.Second)
+	if !hasAlarm(n.m.Status(s.now), AlarmOneWitness) {
+		t.Error("the alarm of a lost path went by itself")
+	}
+	n.handle(Condition{Code: AlarmOneWitness, Subject: "r2"})
+	if hasAlarm(n.m.Status(s.now), AlarmOneWitness) {
+		t.Error("the alarm of a lost path stays")
+	}
+}
+
+func hasAlarm(s Status, code string) bool {
+	return slices.ContainsFunc(s.Alarms, func(a Alarm) bool { return a.Code == code })
 }

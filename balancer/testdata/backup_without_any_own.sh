@@ -127,6 +127,7 @@ table inet harouter {
 		iifname @lan_if ct state invalid counter drop
 		ip saddr @nodes ct state invalid counter drop
 		iifname @lan_if ct state new meta mark & 0x00003f00 == 0 counter drop
+		ct mark & 0x00003f00 != 0 meta mark & 0x00003f00 == 0 counter drop
 		meta mark & 0x00003f00 == 0 return
 		ct state new tcp flags & (fin | syn | rst | ack) != syn goto midstream
 		ct state new meta nfproto != @active counter drop
