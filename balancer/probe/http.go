@@ -105,25 +105,26 @@ func status(from io.Reader) (int, error) {
 	var errno syscall.Errno
 	switch {
 	case err == nil:
-		// The body is not read; who closes the connection ends it.
-		_ = res.Body.Close()
+		// The body is not closed: that would read all of it first.
+		return res.StatusCode, nil
 	case errors.As(err, &errno):
 		return 0, errno
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return 0, errors.New("the connection ended before the answer did")
-	default: // what http says quotes the answer
-		return 0, errors.New("the answer is not HTTP")
 	}
-	return res.StatusCode, nil
+	return 0, errors.New("the answer is not HTTP") // what http says quotes it
 }
 
 // handshake says what was wrong in a TLS handshake, the certificate apart.
 func handshake(err error) error {
 	var bad *tls.CertificateVerificationError
 	var wrong x509.HostnameError
+	var stranger x509.UnknownAuthorityError
 	switch {
 	case errors.As(err, &wrong):
 		return fmt.Errorf("the certificate is not for %s", wrong.Host)
+	case errors.As(err, &stranger):
+		return errors.New("the certificate is from an authority that this machine does not trust")
 	case errors.As(err, &bad):
 		return fmt.Errorf("the certificate is not accepted: %w", bad.Err)
 	case errors.Is(err, io.EOF):
