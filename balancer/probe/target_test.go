@@ -303,6 +303,7 @@ func TestMethodsTogether(t *testing.T) {
 		nft add table inet t; nft add counter inet t seen
 		nft "add chain inet t in { type filter hook prerouting priority 0; }"
 		nft add rule inet t in ip daddr 198.51.100.0/24 counter name seen`)
+	netlab.Sh(t, "ip addr add 203.0.113.9/25 dev wan1") // what the kernel would choose
 	route(t)
 	netlab.Sh(t, `ip addr add 203.0.113.140/25 dev wan2; ip route add default via 203.0.113.129
 		nft -f - <<-E
