@@ -65,9 +65,9 @@ func openARP(d device, heard chan<- netip.Addr) (*arpSocket, error) {
 	return s, nil
 }
 
-// ask sends one request for the gateway's address.
-func (s *arpSocket) ask(hw net.HardwareAddr, sender, gateway netip.Addr) error {
-	p, err := arp.NewPacket(arp.OperationRequest, hw, sender, net.HardwareAddr{0, 0, 0, 0, 0, 0}, gateway)
+// ask sends one request for a neighbour's address.
+func (s *arpSocket) ask(hw net.HardwareAddr, sender, neighbour netip.Addr) error {
+	p, err := arp.NewPacket(arp.OperationRequest, hw, sender, net.HardwareAddr{0, 0, 0, 0, 0, 0}, neighbour)
 	if err != nil {
 		return err
 	}

@@ -78,7 +78,7 @@ func TestARP(t *testing.T) {
 	r.Gateway("cable", netip.Addr{})
 	r.all(r.next(3), false, false, "no gateway of cable is known to ask")
 	r.Gateway("cable", netip.MustParseAddr("2001:db8::1"))
-	r.all(r.next(2), false, false, "gateway 2001:db8::1 has no IPv4 address to ask for")
+	r.all(r.next(2), false, false, "gateway 2001:db8::1: no IPv4 address to ask for")
 	r.Gateway("cable", netip.MustParseAddr(gateway))
 	r.all(r.next(2), true, false, "")
 }

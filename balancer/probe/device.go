@@ -41,18 +41,18 @@ func (d device) speaksARP() bool {
 	return d.link.Attrs().RawFlags&unix.IFF_NOARP == 0 && len(d.hw()) == 6
 }
 
-// sender chooses the sender address of an ARP request to the gateway: own if
-// the device holds it right now in the gateway's network, else 0.0.0.0 (the
+// sender chooses the sender address of an ARP request for a neighbour: own if
+// the device holds it right now in the neighbour's network, else 0.0.0.0 (the
 // form of RFC 5227). Right now, because a request with a virtual address that
 // was just given to the other node would take its traffic back.
-func (d device) sender(own, gateway netip.Addr) netip.Addr {
+func (d device) sender(own, neighbour netip.Addr) netip.Addr {
 	if !own.Is4() {
 		return netip.IPv4Unspecified()
 	}
 	// An error only means that nothing is sure.
 	addrs, _ := netlink.AddrList(d.link, netlink.FAMILY_V4)
 	for _, a := range addrs {
-		if addr, ok := netip.AddrFromSlice(a.IP); ok && addr.Unmap() == own && a.Contains(gateway.AsSlice()) {
+		if addr, ok := netip.AddrFromSlice(a.IP); ok && addr.Unmap() == own && a.Contains(neighbour.AsSlice()) {
 			return own
 		}
 	}

@@ -13,21 +13,16 @@ import (
 	"harouter/balancer"
 )
 
-// Target is a host beyond the uplink that is pinged.
-type Target struct {
-	Address netip.Addr
-}
-
 // Uplink says how one uplink is probed.
 type Uplink struct {
 	Name, Device string
-	// Mark is set on every ping (SO_MARK); the ip rules lead it to the
-	// uplink's own table.
+	// Mark is set on every probe but ARP (SO_MARK); the ip rules lead it to
+	// the uplink's own table.
 	Mark uint32
 	// Gateway is the ISP's router, asked by ARP; zero when not known (yet).
 	Gateway netip.Addr
-	// Targets are pinged all at once; Quorum of them must answer within
-	// Timeout. Without targets the gateway is asked by ARP.
+	// Targets are asked all at once, each by its own method; Quorum of them
+	// must answer within Timeout. Without targets the gateway is asked by ARP.
 	Targets []Target
 	Quorum  int // below 1 counts as 1, above their number as all
 	// Interval is the time from the beginning of one round to that of the
@@ -129,9 +124,9 @@ func (p *Prober) uplink(name string) *uplink {
 }
 
 // Source tells the node's own address on the uplink, from its next round on.
-// Zero, as at the start, means that there is none: an uplink with targets is
-// then asked by ARP, and its rounds have OnlyARP set. A name that is not known
-// is ignored, here and below.
+// Zero, as at the start, means that there is none: an uplink with targets of
+// any method but ARP has its gateway asked by ARP then, and its rounds have
+// OnlyARP set. A name that is not known is ignored, here and below.
 func (p *Prober) Source(uplink string, addr netip.Addr) {
 	if u := p.uplink(uplink); u != nil {
 		u.source.Store(&addr)
@@ -161,7 +156,7 @@ func (p *Prober) Kick(uplink string) {
 // reportGrace is how long Run waits for a Report that does not return.
 const reportGrace = time.Second
 
-// Run probes until ctx ends, and returns when the last ping is over (a tenth
+// Run probes until ctx ends, and returns when the last probe is over (a tenth
 // of a second). After that nothing is reported. It returns nil then; an error
 // only names the uplinks whose Report has not returned a second later.
 func (p *Prober) Run(ctx context.Context) error {

@@ -2,9 +2,11 @@ package probe
 
 import (
 	"context"
+	"net"
 	"net/netip"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -93,6 +95,7 @@ func TestNothingLeaks(t *testing.T) {
 	if !netlab.Isolated(t) {
 		return
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // which would close what is forgotten
 	// 127.0.0.2 answers, 127.0.0.3 never does.
 	netlab.Sh(t, `ip link set lo up
 		nft add table inet t; nft "add chain inet t in { type filter hook input priority 0; }"
@@ -104,10 +107,24 @@ func TestNothingLeaks(t *testing.T) {
 		}
 		return len(d)
 	}
+	// One that takes connections, and says nothing.
+	silent, err := net.Listen("tcp4", "127.0.0.2:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	ts := targets("127.0.0.2", "127.0.0.3")
+	for m := TCP; m <= HTTP; m++ {
+		ts = append(ts, Target{Address: ts[1].Address, Method: m})
+	}
+	for _, url := range []string{"", "https://a:80/"} {
+		ts = append(ts, Target{Address: ts[0].Address, Method: HTTP, URL: url})
+	}
+	ts = append(ts, Target{Address: ts[0].Address, Method: TCP, Port: 80})
 	var n atomic.Int64
 	p := New(Config{
 		Uplinks: []Uplink{{
-			Name: "lo", Device: "lo", Targets: targets("127.0.0.2", "127.0.0.3"), Quorum: 2,
+			Name: "lo", Device: "lo", Targets: ts, Quorum: len(ts),
 			Interval: 5 * time.Millisecond, Timeout: 20 * time.Millisecond,
 		}},
 		Report: func(r balancer.Round) {
@@ -124,7 +141,7 @@ func TestNothingLeaks(t *testing.T) {
 		go func() { done <- p.Run(ctx) }()
 		for end := time.Now().Add(5 * time.Second); n.Load() < upTo && time.Now().Before(end); {
 			time.Sleep(time.Millisecond)
-			// 2 pings of 5 goroutines for at most 120 ms each.
+			// 2 pings of 5 goroutines for at most 120 ms each, 6 others of 3 for 20 ms.
 			if g := runtime.NumGoroutine(); g > 400 {
 				t.Fatalf("%d goroutines", g)
 			}

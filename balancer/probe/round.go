@@ -18,20 +18,21 @@ type round struct {
 	timeout  time.Duration
 	deadline time.Time // began + timeout, or later once: see uplink.expire
 	extended bool
-	cancel   func() // ends the pings of the round
+	cancel   func() // ends the asking of the round
 
-	gateway netip.Addr // who was asked by ARP; zero in a round of pings
-	asked   []string   // names of those who were asked
-	waiting []bool     // which of them have neither answered nor failed
-	left    int        // how many those are
-	quorum  int
-	answers int
-	bad     []string // reasons of those who failed
+	asked      []string     // names of those who were asked
+	neighbours []netip.Addr // whom of them by ARP; zero: otherwise
+	waiting    []bool       // which of them have neither answered nor failed
+	left       int          // how many those are
+	quorum     int
+	answers    int
+	bad        []string // reasons of those who failed
 }
 
 // ask adds one who is asked and returns its number.
 func (r *round) ask(name string) int {
 	r.asked = append(r.asked, name)
+	r.neighbours = append(r.neighbours, netip.Addr{})
 	r.waiting = append(r.waiting, true)
 	r.left++
 	return len(r.asked) - 1

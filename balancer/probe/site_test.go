@@ -91,7 +91,7 @@ func route(t *testing.T) {
 func targets(addrs ...string) []Target {
 	var ts []Target
 	for _, a := range addrs {
-		ts = append(ts, Target{netip.MustParseAddr(a)})
+		ts = append(ts, Target{Address: netip.MustParseAddr(a)})
 	}
 	return ts
 }

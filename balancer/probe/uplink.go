@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -24,7 +25,7 @@ const (
 	drain     = 50 * time.Millisecond
 )
 
-// answer is what one pinged target did.
+// answer is what one target did.
 type answer struct {
 	round *round
 	who   int
@@ -46,7 +47,7 @@ type uplink struct {
 	stop  context.CancelFunc
 	busy  atomic.Bool // in Report
 
-	pings   sync.WaitGroup
+	asking  sync.WaitGroup
 	answers chan answer
 	heard   chan netip.Addr
 	socket  *arpSocket // nil until it is needed
@@ -89,7 +90,7 @@ func (u *uplink) run(ctx context.Context, rounds chan<- balancer.Round) {
 	defer func() {
 		cancel()
 		u.hangUp()
-		u.pings.Wait()
+		u.asking.Wait()
 	}()
 	next := time.Now()
 	var last time.Time
@@ -153,9 +154,10 @@ func (u *uplink) begin(ctx context.Context, now time.Time) {
 	}
 	source := *u.source.Load()
 	noSource := !source.IsValid() || source.IsUnspecified()
+	onlyARP := noSource && slices.ContainsFunc(u.Targets, func(t Target) bool { return t.Method != ARP })
 	r := &round{
 		began: now, timeout: u.Timeout, deadline: now.Add(u.Timeout), quorum: 1,
-		result: balancer.Round{Uplink: u.Name, OnlyARP: noSource && len(u.Targets) > 0},
+		result: balancer.Round{Uplink: u.Name, OnlyARP: onlyARP},
 		cancel: func() {},
 	}
 	u.queue = append(u.queue, r)
@@ -163,37 +165,47 @@ func (u *uplink) begin(ctx context.Context, now time.Time) {
 	switch {
 	case err != nil:
 		r.refuse(err.Error())
-	case len(u.Targets) == 0:
-		if err := u.ask(r, dev, source); err != nil {
-			r.refuse(err.Error())
-		}
-	case noSource:
-		if err := u.ask(r, dev, source); err != nil {
+	case onlyARP:
+		if err := u.askGateway(r, dev, source); err != nil {
 			r.refuse(fmt.Sprintf("no own address to probe from; %v", err))
 		}
+	case len(u.Targets) == 0:
+		if err := u.askGateway(r, dev, source); err != nil {
+			r.refuse(err.Error())
+		}
 	default:
-		u.hangUp()
-		u.ping(ctx, r, source)
+		u.askTargets(ctx, r, dev, source)
 	}
 	if !r.over() {
 		u.open = append(u.open, r)
 	}
 }
 
-// ping starts one ping per target.
-func (u *uplink) ping(ctx context.Context, r *round, source netip.Addr) {
+// askTargets asks every target by its method.
+func (u *uplink) askTargets(ctx context.Context, r *round, dev device, source netip.Addr) {
 	ctx, r.cancel = context.WithCancel(ctx)
 	r.quorum = min(max(u.Quorum, 1), len(u.Targets))
-	for _, t := range u.Targets {
-		who := r.ask(t.Address.String())
+	for _, t := range u.Targets { // all are counted before the first can fail
+		r.ask(t.String())
+	}
+	arp := false
+	for who, t := range u.Targets {
+		if t.Method == ARP {
+			arp = true
+			r.neighbours[who] = t.Address
+			if err := u.send(dev, source, t.Address); err != nil {
+				r.failed(who, fmt.Sprintf("%v: %v", t, err))
+			}
+			continue
+		}
 		tell := func(a answer) {
 			select {
 			case u.answers <- a:
 			case <-ctx.Done():
 			}
 		}
-		u.pings.Go(func() {
-			err := ping(ctx, source, t.Address, u.Mark, func(rtt time.Duration) {
+		u.asking.Go(func() {
+			err := t.ask(ctx, source, u.Mark, func(rtt time.Duration) {
 				tell(answer{round: r, who: who, rtt: rtt})
 			})
 			if err != nil {
@@ -201,18 +213,34 @@ func (u *uplink) ping(ctx context.Context, r *round, source netip.Addr) {
 			}
 		})
 	}
+	if !arp {
+		u.hangUp()
+	}
+	if r.over() {
+		r.cancel()
+	}
 }
 
-// ask asks the gateway by ARP, with own as the sender where that is possible.
-func (u *uplink) ask(r *round, dev device, own netip.Addr) error {
+// askGateway asks the gateway by ARP.
+func (u *uplink) askGateway(r *round, dev device, own netip.Addr) error {
 	gateway := *u.gateway.Load()
-	switch {
-	case !gateway.IsValid():
+	if !gateway.IsValid() {
 		return fmt.Errorf("no gateway of %s is known to ask", u.Name)
-	case !gateway.Is4():
-		return fmt.Errorf("gateway %v has no IPv4 address to ask for", gateway)
+	}
+	if err := u.send(dev, own, gateway); err != nil {
+		return fmt.Errorf("gateway %v: %w", gateway, err)
+	}
+	r.neighbours[r.ask(fmt.Sprintf("gateway %v", gateway))] = gateway
+	return nil
+}
+
+// send sends an ARP request, with own as the sender where that is possible.
+func (u *uplink) send(dev device, own, neighbour netip.Addr) error {
+	switch {
+	case !neighbour.Is4():
+		return errors.New("no IPv4 address to ask for")
 	case !dev.speaksARP():
-		return fmt.Errorf("%s does not speak ARP: the probe needs targets", u.Device)
+		return fmt.Errorf("%s does not speak ARP: the probe needs targets of another method", u.Device)
 	}
 	if u.socket != nil && !u.socket.usable(dev.index()) {
 		u.hangUp()
@@ -223,11 +251,9 @@ func (u *uplink) ask(r *round, dev device, own netip.Addr) error {
 			return err
 		}
 	}
-	if err := u.socket.ask(dev.hw(), dev.sender(own, gateway), gateway); err != nil {
-		return fmt.Errorf("ask for %v on %s: %w", gateway, u.Device, err)
+	if err := u.socket.ask(dev.hw(), dev.sender(own, neighbour), neighbour); err != nil {
+		return fmt.Errorf("ask on %s: %w", u.Device, err)
 	}
-	r.gateway = gateway
-	r.ask(fmt.Sprintf("gateway %v", gateway))
 	return nil
 }
 
@@ -242,11 +268,13 @@ func (u *uplink) take(a answer) {
 }
 
 // hear takes in an ARP reply. It does not tell which request it answers, so it
-// counts for every round that asked for that address: the gateway lives.
+// counts for every round that asked for that address: the neighbour lives.
 func (u *uplink) hear(who netip.Addr) {
 	for _, r := range u.open {
-		if r.gateway == who {
-			r.answered(0, time.Since(r.began))
+		for n, asked := range r.neighbours {
+			if asked == who {
+				r.answered(n, time.Since(r.began))
+			}
 		}
 	}
 	u.sweep()

@@ -299,16 +299,21 @@ func (s *settings) probes() []probe.Uplink {
 	for _, u := range s.file.Uplinks {
 		p := probe.Uplink{
 			Name: u.Name, Device: s.file.Device(s.node, u.Name), Mark: balancer.Mark(u.ID, uint32(s.file.Balance.MarkMask)),
-			Gateway: u.Gateway.Address, Interval: u.Probe.Interval, Timeout: u.Probe.Timeout, Quorum: u.Probe.Quorum,
+			Gateway: u.Gateway.Address, Interval: u.ProbeInterval(), Timeout: u.Probe.Timeout, Quorum: u.Probe.Quorum,
 		}
-		if u.Probe.Method != config.ProbeARP {
-			for _, t := range u.Probe.Targets {
-				p.Targets = append(p.Targets, probe.Target{Address: t.Address})
-			}
+		for _, t := range u.Probe.Targets {
+			p.Targets = append(p.Targets, probe.Target{
+				Address: t.Address, Method: probeMethods[t.Method], Port: uint16(t.Port), URL: t.URL, Name: t.Name,
+			})
 		}
 		out = append(out, p)
 	}
 	return out
+}
+
+var probeMethods = map[config.ProbeMethod]probe.Method{
+	config.ProbeICMP: probe.ICMP, config.ProbeTCP: probe.TCP, config.ProbeDNS: probe.DNS,
+	config.ProbeHTTP: probe.HTTP, config.ProbeARP: probe.ARP,
 }
 
 // auto maps the uplinks that look for their gateway to their devices.

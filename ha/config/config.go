@@ -88,7 +88,7 @@ type Uplink struct {
 	Weight     int            // 0…255
 	Tier       int            // 1…16, lower first
 	Down, Up   BitRate        // speed; 0: not known
-	Metered    bool
+	Metered    bool           // probed less often: see ProbeInterval
 	Probe      Probe
 	VRID       uint8
 	VirtualMAC bool
@@ -121,9 +121,9 @@ func (g Gateway) String() string {
 
 // Probe is how an uplink's health is found out.
 type Probe struct {
-	Targets  []Target // none: ARP to the gateway only
-	Method   ProbeMethod
-	Interval time.Duration
+	Targets  []Target      // none: ARP to the gateway only
+	Method   ProbeMethod   // of targets that name none
+	Interval time.Duration // as the file says: Uplink.ProbeInterval is what holds
 	Timeout  time.Duration // may exceed the interval
 	Fall     int           // bad rounds until down
 	Rise     int           // good rounds until up
@@ -145,13 +145,13 @@ const (
 	ProbeARP  ProbeMethod = "arp"
 )
 
-// Target is what a probe asks.
+// Target is what a probe asks. Zero values are for the prober to fill in.
 type Target struct {
 	Address netip.Addr
 	Method  ProbeMethod
-	Port    int
-	URL     string // http
-	Name    string // dns
+	Port    int    // of tcp and dns; 0: 443 and 53
+	URL     string // of http; "": http://ADDRESS/
+	Name    string // of dns; "": the root
 }
 
 // Threshold makes an uplink degraded from one value on, and healthy again at

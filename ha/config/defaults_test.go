@@ -109,6 +109,22 @@ log: {level: warn, parts: {vrrp: debug}}
 	}
 }
 
+// TestTargets: what a target says of itself, and what it has of the probe.
+func TestTargets(t *testing.T) {
+	got := mustParse(t, site(map[string]string{"uplinks": probe(`{method: tcp, targets: [198.51.100.1, {address: 198.51.100.2, port: 25},
+  {address: 198.51.100.1, method: icmp}, {address: 198.51.100.3, method: dns, name: example.org, port: 5353},
+  {address: 198.51.100.3, method: http, url: "https://example.org/"}, {address: 203.0.113.1, method: arp}], quorum: 6}`)})).Uplinks[0].Probe.Targets
+	a := func(n byte) netip.Addr { return netip.AddrFrom4([4]byte{198, 51, 100, n}) }
+	want := []Target{
+		{Address: a(1), Method: ProbeTCP}, {Address: a(2), Method: ProbeTCP, Port: 25}, {Address: a(1), Method: ProbeICMP},
+		{Address: a(3), Method: ProbeDNS, Port: 5353, Name: "example.org"}, {Address: a(3), Method: ProbeHTTP, URL: "https://example.org/"},
+		{Address: netip.MustParseAddr("203.0.113.1"), Method: ProbeARP},
+	}
+	if diff := cmp.Diff(want, got, byValue); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestForms: what can be written in several ways, or leaves something out.
 func TestForms(t *testing.T) {
 	half := func(text string) any {

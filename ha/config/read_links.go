@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -37,10 +38,14 @@ func (d *decoder) uplinks(t *table, v VRRP) (uplinks []Uplink) {
 		weight := take(row, "weight", &u.Weight, number(0, 255))
 		take(row, "tier", &u.Tier, number(1, 16))
 		d.speed(row.sub("speed"), &u)
-		take(row, "metered", &u.Metered, boolean).later()
+		metered := take(row, "metered", &u.Metered, boolean)
 		take(row, "vrid", &u.VRID, number[uint8](1, 255)).later()
 		take(row, "virtual_mac", &u.VirtualMAC, boolean).later()
 		d.probe(row.sub("probe"), &u.Probe)
+		if every := u.ProbeInterval(); every > u.Probe.Interval {
+			d.warn(metered.at(), "%s is metered: probed every %s instead of every %s, so a silent fault is seen after %s at the latest",
+				row.path, showDuration(every), showDuration(u.Probe.Interval), showDuration(time.Duration(u.Probe.Fall)*every+u.Probe.Timeout))
+		}
 		if u.Gateway.Kind == GatewayStatic {
 			d.facts.gateways = append(d.facts.gateways, gatewayFact{u.Gateway.Address, row.path, u.Virtual, gate.v})
 		}
@@ -118,10 +123,7 @@ func (d *decoder) speed(t *table, u *Uplink) {
 
 func (d *decoder) probe(t *table, p *Probe) {
 	defer t.close()
-	methods := oneOf(ProbeICMP, ProbeTCP, ProbeDNS, ProbeHTTP, ProbeARP)
-	method := take(t, "method", &p.Method, methods)
-	method.changed = method.changed && p.Method != ProbeARP
-	method.later()
+	method := take(t, "method", &p.Method, probeMethods)
 	targets := d.targets(t, p)
 	take(t, "interval", &p.Interval, duration(10*time.Millisecond, time.Hour, 1))
 	take(t, "timeout", &p.Timeout, duration(time.Millisecond, time.Minute, 1))
@@ -137,10 +139,10 @@ func (d *decoder) probe(t *table, p *Probe) {
 
 	switch {
 	case t.broken || !targets.ok:
-	case p.Method == ProbeARP && len(p.Targets) > 0:
-		d.fail(targets.key, "%s: method arp asks the gateway, no targets; allowed: targets with method icmp, or method arp without targets", t.path)
 	case len(p.Targets) == 0:
 		d.warn(method.at(), "%s has no targets: only ARP to the gateway is asked, so a fault behind the gateway goes unseen", t.path)
+	case !slices.ContainsFunc(p.Targets, func(to Target) bool { return to.Method != ProbeARP }):
+		d.warn(targets.key, "%s asks only neighbours, by ARP, so a fault behind the gateway goes unseen", t.path)
 	}
 }
 
