@@ -140,6 +140,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	}
 	switch ev := ev.(type) {
 	case Tick:
+		m.hearInstead(now)
 		m.elect(vrrp.Tick{}, now)
 	case Overslept:
 		m.record("role", m.cfg.Node, "", "", "this process stood still for "+ev.For.Round(time.Millisecond).String()+": listening first")

@@ -482,3 +482,34 @@ func TestNamed(t *testing.T) {
 		}
 	}
 }
+
+// TestReloadThatMutesAdverts changes what the adverts look like: for a moment the
+// nodes do not understand each other's, and know over gossip why.
+func TestReloadThatMutesAdverts(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.write(file1, "r1", "r2")
+	answer := s.command("r1", VerbReload, "")
+	s.run(3 * time.Millisecond) // all are about to adopt
+	s.nodes["r2"].muffled = true
+	s.run(700 * time.Millisecond)
+	s.nodes["r2"].muffled = false
+	s.run(2 * time.Second)
+	if text, ok := answer(); !ok || text != "" {
+		t.Fatalf("answered %v %q", ok, text)
+	}
+	s.agreed(file1, 1)
+	s.master("r1")
+	if n := s.nodes["r2"].m.transitions; n != 0 {
+		t.Errorf("r2 changed its role %d times\n%s", n, strings.Join(s.log, "\n"))
+	}
+
+	at := s.now // a master that dies then is missed no later than gossip is silent
+	s.write(file2, "r1", "r2")
+	s.command("r1", VerbReload, "")
+	s.run(20 * time.Millisecond)
+	s.power("r1")
+	s.run(3 * time.Second)
+	s.master("r2")
+	none, _ := s.coverage(at)
+	within(t, "nobody holds the addresses", none, wordFresh+400*time.Millisecond)
+}

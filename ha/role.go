@@ -179,6 +179,21 @@ func (m *Machine) obey(heard vrrp.Heard, now time.Time) {
 	}
 }
 
+// hearInstead lets a backup take the master's word over gossip for its advert
+// while a reload is under way: two nodes that change the VRID or the interval a
+// moment apart do not understand each other's adverts in between.
+func (m *Machine) hearInstead(now time.Time) {
+	name := m.vrrp.Master()
+	p := m.peers[name]
+	if p == nil || now.Before(m.vrrp.Deadline()) || m.adopting == nil && !p.settling {
+		return
+	}
+	if !p.told || p.state.Role != RoleMaster || p.state.Leaving || now.Sub(p.worded) > wordFresh {
+		return
+	}
+	m.elect(vrrp.Heard{Speaker: name, Rank: p.Address, Ours: true, Priority: p.state.Effective, Interval: m.cfg.Advertise}, now)
+}
+
 // ownOn is the address that adverts carry as source on a lan.
 func (m *Machine) ownOn(lan string) netip.Addr {
 	for _, l := range m.cfg.Balancer.Lans {

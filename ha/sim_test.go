@@ -58,6 +58,7 @@ type simNode struct {
 	guard    Guard
 	lost     map[string]bool // nodes whose gossip does not arrive here
 	deaf     bool            // adverts on the lan do not arrive here
+	muffled  bool            // no advert arrives here
 	sources  map[string]Source
 	lastPlan balancer.Plan
 	ran      []string        // files taken in this life
@@ -519,10 +520,10 @@ func (n *simNode) send(priority uint8) {
 				o.handle(Advert{Link: link, Source: src, Advert: vrrp.Advert{VRID: 51, Priority: priority, Interval: 100 * time.Millisecond}})
 			})
 		}
-		if n.links["lan0"].Carrier && o.links["lan0"].Carrier && !o.deaf {
+		if n.links["lan0"].Carrier && o.links["lan0"].Carrier && !o.deaf && !o.muffled {
 			deliver("office", n.links["lan0"].Addresses[0].Addr())
 		}
-		if !o.lost[n.name] {
+		if !o.lost[n.name] && !o.muffled {
 			deliver("", own.Address)
 		}
 	}
