@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -19,7 +20,7 @@ func newMaintenance(c *common) *cobra.Command {
 		Example: "  harouter maintenance on\n  harouter maintenance off",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 || args[0] != "on" && args[0] != "off" {
-				return wrongInput{fmt.Errorf("maintenance %q: allowed: on, off", args)}
+				return wrongInput{fmt.Errorf("maintenance takes one word, on or off; got %q", strings.Join(args, " "))}
 			}
 			return nil
 		},
