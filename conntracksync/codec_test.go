@@ -2,9 +2,9 @@ package conntracksync
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -196,7 +196,7 @@ func FuzzRecords(f *testing.F) {
 			again = c.append(again, all[i].id, &all[i].f, &all[i].r, all[i].short)
 		}
 		got, err := read(again)
-		if err != nil || fmt.Sprint(got) != fmt.Sprint(all) {
+		if err != nil || !slices.Equal(got, all) {
 			t.Fatalf("%x:\n%v\nwritten and read again, %v:\n%v", b, all, err, got)
 		}
 	})

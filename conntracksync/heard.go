@@ -161,6 +161,10 @@ func (t *Table) SetRole(now time.Time, r Role) {
 		if s := &t.slots[i]; s.owner != nobody && s.owner != mine {
 			t.claim(uint32(i))
 			t.tellAll(uint32(i))
+			if s.gone {
+				s.gone = false
+				t.want(install, t.full(uint32(i), t.lifetime(uint32(i))))
+			}
 		}
 	}
 	t.settle = len(t.slots)

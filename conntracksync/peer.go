@@ -428,7 +428,7 @@ func (t *Table) told(now time.Time, p *peer, id uint32, short bool, f *flow, r *
 			return nil
 		}
 	}
-	s.owner, s.id, s.gone, s.assert = p.index, id, false, false
+	s.owner, s.id, s.assert = p.index, id, false
 	s.flow = *f
 	t.setRarity(i, r)
 	ref.slot = i
@@ -484,6 +484,9 @@ func (t *Table) adopt(now time.Time, p *peer) {
 // own at once: its packets come here. One of two masters does not, if the other
 // is right, or each would take it from the other for ever.
 func (t *Table) take(now time.Time, p *peer, i uint32, w wish) {
+	if s := &t.slots[i]; s.gone {
+		s.gone, w = false, install
+	}
 	if !t.role.Master || t.wins(p) {
 		t.want(w, t.full(i, t.holdFor()))
 		return
