@@ -155,6 +155,7 @@ func (t *Table) SetRole(now time.Time, r Role) {
 		}
 	}
 	if !became {
+		t.Hurry(now)
 		return
 	}
 	for i := range t.slots {
@@ -172,6 +173,14 @@ func (t *Table) SetRole(now time.Time, r Role) {
 		if p.met {
 			t.sync(p, allBuckets)
 		}
+	}
+}
+
+// Hurry has all told at the next Work that waits for its window to be over: at a
+// hand-over the successor is to know everything.
+func (t *Table) Hurry(now time.Time) {
+	for i := range t.laterQ {
+		t.laterQ[i].at = now
 	}
 }
 

@@ -193,7 +193,7 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 			return err
 		}
 		p.hello.role = role
-		t.adopt(now, p)
+		t.adopt(p)
 	case flowsFrame, bulkFrame:
 		c := newCoder()
 		for len(r.b) > 0 {
@@ -203,7 +203,7 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 			if err != nil {
 				return err
 			}
-			if err := t.told(now, p, id, short, &f, &rare); err != nil {
+			if err := t.told(p, id, short, &f, &rare); err != nil {
 				return err
 			}
 		}
@@ -376,9 +376,9 @@ func (t *Table) finished(p *peer) {
 }
 
 // told takes a flow of a peer.
-func (t *Table) told(now time.Time, p *peer, id uint32, short bool, f *flow, r *rarity) error {
+func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 	if short {
-		return t.changed(now, p, id, f, r)
+		return t.changed(p, id, f, r)
 	}
 	if most := min(max(uint32(1024), 2*p.hello.limit), maxID); id >= most {
 		return fmt.Errorf("flow number %d of %d", id, most)
@@ -407,7 +407,7 @@ func (t *Table) told(now time.Time, p *peer, id uint32, short bool, f *flow, r *
 			return nil // the digest is right all the same
 		}
 		t.slots[i].id, ref.slot = id, i
-		t.take(now, p, i, install)
+		t.take(p, i, install)
 		return nil
 	}
 	s := &t.slots[i]
@@ -419,7 +419,7 @@ func (t *Table) told(now time.Time, p *peer, id uint32, short bool, f *flow, r *
 		}
 	case s.owner == mine:
 		if !t.wins(p) {
-			t.merge(now, i, f, r)
+			t.merge(i, f, r)
 			return nil
 		}
 		t.disown(i)
@@ -433,9 +433,9 @@ func (t *Table) told(now time.Time, p *peer, id uint32, short bool, f *flow, r *
 	t.setRarity(i, r)
 	ref.slot = i
 	if same {
-		t.take(now, p, i, update)
+		t.take(p, i, update)
 	} else {
-		t.take(now, p, i, install)
+		t.take(p, i, install)
 	}
 	return nil
 }
@@ -445,7 +445,7 @@ func refOf(f *flow, r *rarity, identity uint64, gen uint32) ref {
 }
 
 // changed takes a change of a flow that was told before.
-func (t *Table) changed(now time.Time, p *peer, id uint32, f *flow, r *rarity) error {
+func (t *Table) changed(p *peer, id uint32, f *flow, r *rarity) error {
 	if int(id) >= len(p.refs) || !p.refs[id].used {
 		return fmt.Errorf("a change of the flow %d, which was never told", id)
 	}
@@ -463,19 +463,19 @@ func (t *Table) changed(now time.Time, p *peer, id uint32, f *flow, r *rarity) e
 		f.rare = true
 	}
 	t.setRarity(ref.slot, r)
-	t.take(now, p, ref.slot, update)
+	t.take(p, ref.slot, update)
 	return nil
 }
 
 // adopt makes a peer's flows those of this node if it is master and the peer is
 // no better one.
-func (t *Table) adopt(now time.Time, p *peer) {
+func (t *Table) adopt(p *peer) {
 	if !t.role.Master || t.wins(p) {
 		return
 	}
 	for i := range t.slots {
 		if t.slots[i].owner == p.index {
-			t.take(now, p, uint32(i), setTime)
+			t.take(p, uint32(i), setTime)
 		}
 	}
 }
@@ -483,7 +483,7 @@ func (t *Table) adopt(now time.Time, p *peer) {
 // take has a peer's flow brought into the kernel's table. A master makes it its
 // own at once: its packets come here. One of two masters does not, if the other
 // is right, or each would take it from the other for ever.
-func (t *Table) take(now time.Time, p *peer, i uint32, w wish) {
+func (t *Table) take(p *peer, i uint32, w wish) {
 	if s := &t.slots[i]; s.gone {
 		s.gone, w = false, install
 	}
@@ -492,7 +492,9 @@ func (t *Table) take(now time.Time, p *peer, i uint32, w wish) {
 		return
 	}
 	t.claim(i)
-	t.enqueue(now, i)
+	// The peer must know before the flow can end here, or it would keep its own.
+	t.slots[i].queued = ready
+	t.tell(i, ready)
 	t.want(w, t.full(i, t.lifetime(i)))
 }
 
@@ -512,7 +514,7 @@ func beats(a Role, an string, b Role, bn string) bool {
 // merge takes from a peer what it saw more of a flow that is ours: during a
 // hand-over packets of one flow pass both nodes. Then it tells the peer whose
 // the flow is.
-func (t *Table) merge(now time.Time, i uint32, f *flow, r *rarity) {
+func (t *Table) merge(i uint32, f *flow, r *rarity) {
 	s := &t.slots[i]
 	if s.reply == f.reply {
 		if more := s.status | f.status&(SeenReply|Assured); more != s.status || further(f.tcp.State, s.tcp.State) {
@@ -523,8 +525,8 @@ func (t *Table) merge(now time.Time, i uint32, f *flow, r *rarity) {
 			t.want(update, t.full(i, t.lifetime(i)))
 		}
 	}
-	s.assert = true
-	t.enqueue(now, i)
+	s.assert, s.queued = true, ready
+	t.tell(i, ready) // at once, as in take
 }
 
 // further reports whether a TCP connection in state a is nearer to its end than
