@@ -135,6 +135,9 @@ type Flow struct {
 	// answer looks like on arrival: not its inverse where addresses are
 	// translated.
 	Original, Reply Tuple
+	// ID is the kernel's own number of the entry, 0 if it is not known. It tells
+	// apart one that ended from the next by the same name, on one node.
+	ID uint32
 	// Zone tells apart flows with equal tuples. 0 is the usual one.
 	Zone uint16
 	// Mark holds the uplink's id in the bits that are ours.

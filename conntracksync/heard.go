@@ -9,18 +9,22 @@ func (t *Table) Heard(now time.Time, e *Event) {
 		return
 	}
 	if e.Kind == Ended {
-		t.ended(now, KeyOf(e.Flow.Original, e.Flow.Zone))
+		t.ended(now, KeyOf(e.Flow.Original, e.Flow.Zone), e.Flow.ID)
 		return
 	}
 	t.lives(now, &e.Flow, e.Told, e.Kind == Began)
 }
 
-func (t *Table) ended(now time.Time, k Key) {
+// ended takes the end of the entry with that number, 0 if that is not known.
+// After an overrun the kernel tells ends again, which then may come after the
+// begin of the next flow by the same name.
+func (t *Table) ended(now time.Time, k Key, id uint32) {
 	i, ok := t.index[k]
 	if !ok {
 		return
 	}
 	switch s := &t.slots[i]; {
+	case s.owner == mine && id != 0 && s.kernel != 0 && id != s.kernel:
 	case s.owner < 0:
 		t.drop(i)
 	case !s.gone:
@@ -38,12 +42,13 @@ func (t *Table) lives(now time.Time, f *Flow, told Parts, began bool) {
 	if !ok {
 		p.timeout = t.custom(&p, &r)
 		if i, ok = t.add(&p, &r, mine); ok {
+			t.slots[i].kernel = f.ID
 			t.enqueue(now, i)
 		}
 		return
 	}
 	s := &t.slots[i]
-	s.gone = false
+	s.gone, s.kernel = false, f.ID
 	old, oldRarity := s.flow, *t.rarity(i)
 	if !began {
 		if told&ToldState == 0 {
@@ -81,6 +86,7 @@ func (t *Table) lives(now time.Time, f *Flow, told Parts, began bool) {
 		// decides whose it is now.
 		t.claim(i)
 	}
+	s.kernel = f.ID
 	t.enqueue(now, i)
 }
 
@@ -138,7 +144,7 @@ func (t *Table) DumpDone(now time.Time) {
 	t.dumping = false
 	for i := range t.slots {
 		if s := &t.slots[i]; s.owner != nobody && !s.seen {
-			t.ended(now, s.key)
+			t.ended(now, s.key, 0)
 		}
 	}
 }

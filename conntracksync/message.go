@@ -3,7 +3,6 @@ package conntracksync
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 )
 
 // Version is that of the frames. A peer with another one is not understood.
@@ -39,12 +38,6 @@ type set [buckets / 64]uint64
 
 func (s *set) has(b uint8) bool { return s[b/64]&(1<<(b%64)) != 0 }
 func (s *set) add(b uint8)      { s[b/64] |= 1 << (b % 64) }
-func (s *set) count() (n int) {
-	for _, w := range s {
-		n += bits.OnesCount64(w)
-	}
-	return n
-}
 
 var allBuckets = set{1<<64 - 1, 1<<64 - 1, 1<<64 - 1, 1<<64 - 1}
 

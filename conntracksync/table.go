@@ -64,6 +64,7 @@ type slot struct {
 	seen   bool   // during a reading of the kernel's table
 	assert bool   // mine, and a peer that thinks otherwise is to be told
 	id     uint32 // of a peer: its number there
+	kernel uint32 // mine: its number in the kernel, 0 if it is not known
 	digest uint64 // of what was told
 }
 
@@ -237,7 +238,7 @@ func (t *Table) disown(i uint32) {
 // claim makes a flow mine that was not.
 func (t *Table) claim(i uint32) {
 	s := &t.slots[i]
-	s.owner, s.told, s.id = mine, false, 0
+	s.owner, s.told, s.id, s.kernel = mine, false, 0, 0
 	t.own++
 }
 

@@ -25,12 +25,11 @@ type node struct {
 
 // site is some nodes that are connected to each other, and the time.
 type site struct {
-	t       *testing.T
-	now     time.Time
-	nodes   []*node
-	up      map[[2]string]bool
-	lost    func(from, to string, frame []byte) bool
-	delayed []Send
+	t     *testing.T
+	now   time.Time
+	nodes []*node
+	up    map[[2]string]bool
+	lost  func(from, to string, frame []byte) bool
 }
 
 func newSite(t *testing.T, names ...string) *site {
@@ -778,4 +777,21 @@ func BenchmarkTake(b *testing.B) {
 		table.Work(s.now)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/flow")
+}
+
+// TestLateEnd: the end of an entry that is told after the begin of the next one
+// by the same name ends nothing.
+func TestLateEnd(t *testing.T) {
+	s := pair(t)
+	first, second := natted(2000), natted(2000)
+	first.ID, second.ID = 1, 2
+	s.packet("r1", Began, first)
+	s.work()
+	s.packet("r1", Began, second)
+	s.node("r1").table.Heard(s.now, &Event{Kind: Ended, Flow: first})
+	s.pass(time.Second)
+	s.holds("r2", 1)
+	s.packet("r1", Ended, second)
+	s.work()
+	s.holds("r2", 0)
 }

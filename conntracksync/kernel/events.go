@@ -42,7 +42,8 @@ type Listener struct {
 // NewListener subscribes to the changes of the table in the network namespace
 // of the calling thread, with a receive buffer of that many bytes (32 MiB hold
 // about 80,000 of them). From then on nothing is lost without a word, also
-// before Run is called. Changes that the socket with the port ignore makes are
+// before Run is called; but flows that are older than the first listener may be
+// silent (AlwaysTell), so Dump after it. Changes that the socket with the port ignore makes are
 // not told (Injector.Port); 0 tells all.
 func NewListener(buffer int, ignore uint32, h Handler) (*Listener, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
@@ -57,6 +58,11 @@ func NewListener(buffer int, ignore uint32, h Handler) (*Listener, error) {
 	set(unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer)
 	// The kernel then tells an end again that found no room.
 	set(unix.SOL_NETLINK, unix.NETLINK_BROADCAST_ERROR, 1)
+	if err == nil {
+		// Without a port it hears nothing: an event goes to all but the port of
+		// its maker, which is 0 for a packet.
+		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	}
 	for _, group := range []int{groupNew, groupUpdate, groupDestroy} {
 		set(unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
 	}

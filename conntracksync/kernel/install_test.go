@@ -265,7 +265,7 @@ func TestTakeover(t *testing.T) {
 	plain := func(flows []ct.Flow) map[ct.Tuple]ct.Flow {
 		byName := map[ct.Tuple]ct.Flow{}
 		for _, f := range flows {
-			f.Timeout, f.TCP.OriginalFlags, f.TCP.ReplyFlags = 0, 0, 0
+			f.ID, f.Timeout, f.TCP.OriginalFlags, f.TCP.ReplyFlags = 0, 0, 0, 0
 			f.Status &^= ct.Assured // a flow of udp becomes that with its next packets
 			byName[f.Original] = f
 		}
@@ -285,5 +285,148 @@ func TestTakeover(t *testing.T) {
 		if err := say(c.conn, c.answers, "back again"); err != nil {
 			t.Errorf("%s after the failback: %v", c.name, err)
 		}
+	}
+}
+
+func TestInstall(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	netlab.Sh(t, natHook+`
+		nft 'table inet t { chain out { type filter hook output priority 0; ct label set 3; }; }'`) // labels are in use
+	ctx, inject := context.Background(), injector(t)
+	all := func() (flows []ct.Flow) {
+		err := Dump(ctx, Filter{}, func() { flows = nil }, func(f *ct.Flow) { flows = append(flows, *f) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return flows
+	}
+	// only checks that the table holds that flow alone.
+	only := func(what string, want ct.Flow) {
+		t.Helper()
+		flows := all()
+		for i := range flows {
+			if flows[i].ID == 0 {
+				t.Errorf("%s has no number", what)
+			}
+			flows[i].ID = 0
+			flows[i].TCP.OriginalFlags &^= tcpLiberal
+			flows[i].TCP.ReplyFlags &^= tcpLiberal
+			flows[i].Status &= settable | ct.SourceNAT | ct.DestNAT
+			if d := int(want.Timeout) - int(flows[i].Timeout); d >= 0 && d <= 2 {
+				flows[i].Timeout = want.Timeout
+			}
+		}
+		if diff := cmp.Diff([]ct.Flow{want}, flows, equalAddr); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	a, b := netip.MustParseAddr("10.0.0.9"), netip.MustParseAddr("198.51.100.1")
+	a6, b6, nat6 := netip.MustParseAddr("fd00::9"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::10")
+	flow := func(to ct.Tuple) ct.Flow { return ct.Flow{Original: to, Reply: to.Inverse(), Timeout: 600} }
+	nat := netip.MustParseAddr("203.0.113.10")
+	full := made(1)[0]
+	full.Status |= ct.SourceNAT
+	icmp := flow(ct.Tuple{Source: a, Destination: b, Protocol: ct.ICMP, ID: 77, Type: 8})
+	icmp.Reply.Destination, icmp.Reply.ID, icmp.Status = nat, 99, ct.SeenReply|ct.SourceNAT
+	sctp := flow(ct.Tuple{Source: a, Destination: b, Protocol: ct.SCTP, SourcePort: 5, DestinationPort: 6})
+	sctp.SCTP = ct.SCTPInfo{State: 4, OriginalTag: 1 << 31, ReplyTag: 9}
+	sctp.Zone = 7
+	gre := flow(ct.Tuple{Source: a, Destination: b, Protocol: ct.GRE, SourcePort: 5, DestinationPort: 6})
+	udp6 := flow(ct.Tuple{Source: a6, Destination: b6, Protocol: ct.UDP, SourcePort: 5, DestinationPort: 6})
+	udp6.Reply.Destination, udp6.Reply.DestinationPort = nat6, 2000
+	udp6.Status, udp6.Labels = ct.SeenReply|ct.Assured|ct.SourceNAT, ct.Labels{8, 15: 1}
+	both := full
+	both.Original.Destination, both.Original.DestinationPort = nat, 8080
+	both.Status |= ct.DestNAT
+	half := flow(ct.Tuple{Source: a, Destination: b, Protocol: ct.TCP, SourcePort: 5, DestinationPort: 6})
+	half.TCP.State = ct.SYNSent
+	icmp6 := flow(ct.Tuple{Source: a6, Destination: b6, Protocol: ct.ICMPv6, ID: 77, Type: 128})
+	for name, f := range map[string]ct.Flow{"tcp": full, "icmp": icmp, "icmpv6": icmp6, "sctp in a zone": sctp, "gre": gre, "udp6": udp6, "both translated": both, "half open": half} {
+		must(t)(inject.Install(ctx, []ct.Flow{f}))
+		only(name, f)
+		f.Mark, f.Timeout = 0x3300, 300
+		must(t)(inject.Install(ctx, []ct.Flow{f})) // it is there: changed
+		only(name+" again", f)
+		f.Status, f.Timeout = f.Status|ct.SeenReply|ct.Assured, 200
+		must(t)(inject.Update(ctx, []ct.Flow{f}))
+		only(name+" updated", f)
+		less := f
+		less.Status, less.Mark = 0, 0x100 // the kernel knows better, and takes the rest
+		must(t)(inject.Update(ctx, []ct.Flow{less}))
+		f.Mark = 0x100
+		only(name+" with less", f)
+		f.Timeout = 900
+		must(t)(inject.SetTimeouts(ctx, []ct.Flow{f}))
+		only(name+" with time", f)
+		must(t)(inject.Delete(ctx, []ct.Flow{f, f}))
+		if flows := all(); len(flows) != 0 {
+			t.Fatalf("%s: %+v", name, flows)
+		}
+		must(t)(inject.SetTimeouts(ctx, []ct.Flow{f}))
+		must(t)(inject.Update(ctx, []ct.Flow{f})) // it is not there: installed
+		only(name+" updated anew", f)
+		must(t)(inject.Delete(ctx, []ct.Flow{f}))
+	}
+
+	// One that is there, translated in another way, and one that waits for the
+	// same answers, give way.
+	must(t)(inject.Install(ctx, []ct.Flow{full}))
+	moved := full
+	moved.Reply.DestinationPort = 7777
+	must(t)(inject.Install(ctx, []ct.Flow{moved}))
+	only("translated anew", moved)
+	rival := moved
+	rival.Original.SourcePort = 1
+	must(t)(inject.Install(ctx, []ct.Flow{rival}))
+	only("the same answers", rival)
+	// A helper that is not there, a master that is gone.
+	rival.Original.SourcePort, rival.Reply.DestinationPort = 2, 2222
+	must(t)(inject.Delete(ctx, all()))
+	child := rival
+	child.Helper, child.Master = "strange", ct.Tuple{Source: a, Destination: b, Protocol: ct.TCP, SourcePort: 1, DestinationPort: 21}
+	must(t)(inject.Install(ctx, []ct.Flow{child}))
+	only("without helper and master", rival)
+	must(t)(inject.Delete(ctx, all()))
+
+	// What the kernel refuses is told, the rest is done.
+	many := made(300)
+	many[200].Original.Source = netip.MustParseAddr("fd00::1")
+	refused, err := inject.Install(ctx, many[:200])
+	must(t)(refused, err)
+	if refused, err = inject.Install(ctx, many); err == nil && len(refused) == 0 {
+		t.Error("a flow of two families was taken")
+	}
+	// The filter of a dump.
+	n := 0
+	err = Dump(ctx, Filter{Mark: 0x100, MarkMask: mask, Status: ct.Assured, StatusMask: ct.Assured}, func() { n = 0 }, func(*ct.Flow) { n++ })
+	if err != nil || n < 200 {
+		t.Errorf("%d, %v", n, err)
+	}
+	for _, f := range []Filter{{Mark: 0x200, MarkMask: mask}, {Status: 0, StatusMask: ct.Assured}} {
+		if err := Dump(ctx, f, func() {}, func(f *ct.Flow) { t.Errorf("%+v", f) }); err != nil {
+			t.Error(err)
+		}
+	}
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := inject.Install(over, many); err != context.Canceled {
+		t.Errorf("ctx ended: %v", err)
+	}
+}
+
+func TestReadTimeouts(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	netlab.Sh(t, `nft 'table inet t { chain in { type filter hook input priority 0; ct state new; }; }'
+		cd /proc/sys/net/netfilter; echo 77 >nf_conntrack_tcp_timeout_established; echo 88 >nf_conntrack_udp_timeout_stream
+		echo 99 >nf_conntrack_sctp_timeout_established`)
+	got, err := ReadTimeouts()
+	want := ct.DefaultTimeouts()
+	want.TCP[ct.Established], want.UDPStream, want.SCTP[4] = 77*time.Second, 88*time.Second, 99*time.Second
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }

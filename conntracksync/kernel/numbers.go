@@ -14,6 +14,7 @@ const (
 	ctaNATSrc      = 6
 	ctaTimeout     = 7
 	ctaMark        = 8
+	ctaID          = 12
 	ctaNATDst      = 13
 	ctaTupleMaster = 14
 	ctaZone        = 18

@@ -100,6 +100,8 @@ func (p *parser) connection(attr uint16, b []byte) error {
 		return read32(b, &f.Mark)
 	case ctaStatus:
 		return read32(b, (*uint32)(&f.Status))
+	case ctaID:
+		return read32(b, &f.ID)
 	case ctaZone:
 		return read16(b, &f.Zone)
 	case ctaTimeout:

@@ -52,7 +52,8 @@ func entry(f ct.Flow) []byte {
 	b = nest(b, ctaTupleOrig|unix.NLA_F_NESTED, tuple(f.Original))
 	b = nest(b, ctaTupleReply|unix.NLA_F_NESTED, tuple(f.Reply))
 	b = nest(b, ctaTupleMaster|unix.NLA_F_NESTED, tuple(f.Master))
-	b = nest(b, 12, []byte{1, 2, 3, 4}) // CTA_ID: passed over
+	b = appendUint32(b, ctaID, f.ID)
+	b = nest(b, 11, []byte{1, 2, 3, 4}) // CTA_USE: passed over
 	b = appendUint32(b, ctaStatus, uint32(f.Status))
 	b = appendUint32(b, ctaTimeout, f.Timeout)
 	b = nest(b, ctaZone, num16(f.Zone))
@@ -83,7 +84,7 @@ var sampleTCP = ct.Flow{
 		Protocol: ct.TCP, SourcePort: 4000, DestinationPort: 20},
 	Reply: ct.Tuple{Source: netip.MustParseAddr("198.51.100.1"), Destination: netip.MustParseAddr("203.0.113.10"),
 		Protocol: ct.TCP, SourcePort: 20, DestinationPort: 1024},
-	Zone: 3, Status: ct.SeenReply | ct.Assured | ct.Expected, Timeout: 432000,
+	ID: 99, Zone: 3, Status: ct.SeenReply | ct.Assured | ct.Expected, Timeout: 432000,
 	TCP:  ct.TCPInfo{State: ct.Established, OriginalFlags: ct.WindowScale, ReplyFlags: ct.SACK, OriginalScale: 7, ReplyScale: 8},
 	SCTP: ct.SCTPInfo{State: 3, OriginalTag: 1, ReplyTag: 2}, Labels: ct.Labels{1, 15: 2}, Helper: "strange",
 	Master: ct.Tuple{Source: netip.MustParseAddr("192.168.77.9"), Destination: netip.MustParseAddr("198.51.100.1"),
