@@ -100,12 +100,10 @@ func (l *link) try(ctx context.Context, r *roster, w way) (*stream, error) {
 	if err != nil {
 		return nil, &fault{ReasonUnreachable, fmt.Errorf("connect to %v: %w", w.remote, err)}
 	}
-	st := newStream(raw, w)
-	st.node = l.node
+	st := newClient(r, l.node, raw, w)
 	stop := st.closeWith(ctx)
 	deadline, _ := ctx.Deadline()
 	raw.SetDeadline(deadline)
-	st.conn = tls.Client(st.raw, r.clientTLS(l.node))
 	if err = st.conn.HandshakeContext(ctx); err == nil {
 		_, st.key, _ = r.verify(st.conn.ConnectionState())
 		err = st.greet()
@@ -122,6 +120,12 @@ func (l *link) try(ctx context.Context, r *roster, w way) (*stream, error) {
 
 func newStream(raw net.Conn, w way) *stream {
 	return &stream{raw: &steady{Conn: raw}, local: w.local, remote: w.remote}
+}
+
+func newClient(r *roster, node string, raw net.Conn, w way) *stream {
+	st := newStream(raw, w)
+	st.node, st.conn = node, tls.Client(st.raw, r.clientTLS(node))
+	return st
 }
 
 var keepAlive = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2}

@@ -173,13 +173,20 @@ type lab struct {
 	mu    sync.Mutex
 	ports map[netip.AddrPort]*pipeListener
 	dark  map[netip.Addr]bool // nothing comes in or out there
+	conns []net.Conn
 }
 
 // virtually runs a test in a bubble.
 func virtually(t *testing.T, test func(*testing.T, *lab)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		test(t, &lab{t: t, ports: map[netip.AddrPort]*pipeListener{}, dark: map[netip.Addr]bool{}})
+		l := &lab{t: t, ports: map[netip.AddrPort]*pipeListener{}, dark: map[netip.Addr]bool{}}
+		t.Cleanup(func() { // what ended in the dark
+			for _, c := range l.conns {
+				c.Close()
+			}
+		})
+		test(t, l)
 	})
 }
 
@@ -262,25 +269,63 @@ func (p *pipeListener) Accept() (net.Conn, error) {
 	}
 }
 
-// pipe is one end, with addresses. What is written in the dark is lost.
+// pipe is one end, with addresses and, as TCP has it, a buffer. What is written
+// in the dark is lost, the end too.
 type pipe struct {
 	net.Conn
 	lab *lab
 	way
-	shut atomic.Bool
+
+	mu   sync.Mutex
+	out  chan []byte
+	shut bool
 }
 
-// Close in the dark is not seen on the other side.
-func (p *pipe) Close() error {
-	if !p.lab.isDark(p.way) {
-		return p.Conn.Close()
+func (l *lab) pipe(c net.Conn, w way) *pipe {
+	p := &pipe{Conn: c, lab: l, way: w, out: make(chan []byte, 1000)}
+	go func() {
+		for b := range p.out {
+			if !l.isDark(w) {
+				c.Write(b)
+			}
+		}
+		if !l.isDark(w) {
+			c.Close()
+		}
+	}()
+	return p
+}
+
+func (p *pipe) LocalAddr() net.Addr              { return net.TCPAddrFromAddrPort(p.local) }
+func (p *pipe) RemoteAddr() net.Addr             { return net.TCPAddrFromAddrPort(p.remote) }
+func (p *pipe) SetWriteDeadline(time.Time) error { return nil }
+func (p *pipe) SetDeadline(t time.Time) error    { return p.SetReadDeadline(t) }
+
+func (p *pipe) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shut {
+		return 0, net.ErrClosed
 	}
-	p.shut.Store(true)
-	return p.Conn.SetDeadline(time.Unix(1, 0))
+	p.out <- slices.Clone(b)
+	return len(b), nil
+}
+
+func (p *pipe) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.shut {
+		p.shut = true
+		p.Conn.SetReadDeadline(time.Unix(1, 0))
+		close(p.out)
+	}
+	return nil
 }
 
 func (p *pipe) SetReadDeadline(t time.Time) error {
-	if p.shut.Load() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shut {
 		return net.ErrClosed
 	}
 	return p.Conn.SetReadDeadline(t)
@@ -288,19 +333,12 @@ func (p *pipe) SetReadDeadline(t time.Time) error {
 
 func (p *pipe) Read(b []byte) (int, error) {
 	n, err := p.Conn.Read(b)
-	if p.shut.Load() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.shut {
 		return 0, net.ErrClosed
 	}
 	return n, err
-}
-
-func (p *pipe) LocalAddr() net.Addr  { return net.TCPAddrFromAddrPort(p.local) }
-func (p *pipe) RemoteAddr() net.Addr { return net.TCPAddrFromAddrPort(p.remote) }
-func (p *pipe) Write(b []byte) (int, error) {
-	if p.lab.isDark(p.way) {
-		return len(b), nil
-	}
-	return p.Conn.Write(b)
 }
 
 var sourcePort atomic.Uint32
@@ -318,9 +356,12 @@ func (l *lab) connect(ctx context.Context, w way) (net.Conn, error) {
 	}
 	from := netip.AddrPortFrom(w.local.Addr(), uint16(30000+sourcePort.Add(1)%30000))
 	here, there := net.Pipe()
+	l.mu.Lock()
+	l.conns = append(l.conns, here, there)
+	l.mu.Unlock()
 	select {
-	case p.conns <- &pipe{Conn: there, lab: l, way: way{w.remote, from}}:
-		return &pipe{Conn: here, lab: l, way: way{from, w.remote}}, nil
+	case p.conns <- l.pipe(there, way{w.remote, from}):
+		return l.pipe(here, way{from, w.remote}), nil
 	case <-p.gone:
 		return nil, syscall.ECONNREFUSED
 	case <-ctx.Done():
