@@ -169,8 +169,7 @@ func TestOutboxOrder(t *testing.T) {
 		t.Errorf("lag %+v", l)
 	}
 	o.send(kindData, []byte("too late"))
-	o.leave(byeLeaving)
-	o.close()
+	o.close(byeLeaving)
 	if o.reopen(); o.send(kindData, nil) != sentNo {
 		t.Error("it takes frames after its end")
 	}

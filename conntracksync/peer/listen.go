@@ -154,11 +154,11 @@ func (s *Sessions) choose(r *roster, h *tls.ClientHelloInfo) (_ *tls.Config, oth
 			}
 		}
 	}
-	if newer != "" {
-		// Its handshake fails with the right alert: we offer what it does not.
-		return r.serverTLS(), nil, newer, nil
+	if len(h.SupportedProtos) == 0 {
+		return nil, nil, "", &fault{ReasonTLS, errors.New("a client that offers no protocol")}
 	}
-	return nil, nil, "", &fault{ReasonTLS, errors.New("a client that offers no protocol of ours")}
+	// The handshake fails at once with the right alert (no_application_protocol).
+	return r.serverTLS(), nil, newer, nil
 }
 
 // receive greets a node and gives its connection to the link once it is the

@@ -132,12 +132,16 @@ func (o *outbox) hasOverflowed() bool {
 	return o.overflowed
 }
 
-// close takes no frames any more.
-func (o *outbox) close() {
+// close takes no frames any more. The next record ends with a farewell, if
+// there is to be one (why is not 0).
+func (o *outbox) close(why byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.open, o.closed, o.overflowed = false, true, false
 	o.release(errClosed)
+	if o.bye = why; why != 0 {
+		o.signal()
+	}
 }
 
 // barrier puts a mark behind all that waits. The channel gets one answer.
@@ -228,14 +232,6 @@ func (o *outbox) control(k kind, n uint64) {
 	default:
 		panic("no control frame")
 	}
-	o.signal()
-}
-
-// leave puts in the last frame.
-func (o *outbox) leave(why byte) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.bye = why
 	o.signal()
 }
 

@@ -47,22 +47,23 @@ func (s *session) end(err error) {
 	if err == nil {
 		return
 	}
-	s.because(faultOf(err, ReasonLost))
+	s.because(faultOf(err, ReasonLost), 0)
 	s.close()
 }
 
-func (s *session) because(f *fault) {
+// because takes the first cause, with the word for the other side that belongs
+// to it (0: none).
+func (s *session) because(f *fault, why byte) {
 	s.blame.Do(func() {
 		s.cause = f
+		s.out.close(why)
 		close(s.dead)
-		s.out.close()
 	})
 }
 
 // farewell ends the session and tells the other side why.
 func (s *session) farewell(why byte, f *fault) {
-	s.out.leave(why) // first: the writer looks for it when there is a cause
-	s.because(f)
+	s.because(f, why)
 	time.AfterFunc(farewellWithin, s.close)
 }
 
