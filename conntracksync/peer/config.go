@@ -34,8 +34,8 @@ type Config struct {
 const DefaultQueue = 4 << 20
 
 // Handler gets what happens with a peer, in order and from one goroutine for
-// each peer. It may block: that holds back this peer only. Configure and the
-// end of Run wait for nobody and everybody, respectively.
+// each peer. It may block: that holds back this peer only. Run waits for it in
+// the end, Configure does not.
 type Handler interface {
 	// Up: there is a session. From now on Send takes frames for the node.
 	Up(node string, via netip.AddrPort)

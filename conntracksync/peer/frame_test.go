@@ -214,6 +214,26 @@ func TestOutboxCredit(t *testing.T) {
 	}
 }
 
+// TestInboxBound: a peer that does not heed its credit.
+func TestInboxBound(t *testing.T) {
+	i := newInbox()
+	n := 0
+	for i.put(false, make([]byte, 10_000)) {
+		n += 10_000
+	}
+	if n > window+urgentReserve || n < window {
+		t.Errorf("it took %d bytes", n)
+	}
+	i.take(nil)
+	if i.put(true, make([]byte, 10_000)) {
+		t.Error("it takes more before that was handled")
+	}
+	i.release(100_000)
+	if !i.put(true, make([]byte, 10_000)) {
+		t.Error("it takes nothing after that was handled")
+	}
+}
+
 func tell(t *testing.T, record []byte) (all []string) {
 	t.Helper()
 	names := map[kind]string{kindGo: "go", kindBye: "bye", kindPong: "pong", kindCredit: "credit", kindUrgent: "urgent", kindData: "data", kindMark: "mark"}

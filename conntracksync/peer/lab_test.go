@@ -276,20 +276,19 @@ type pipe struct {
 	lab *lab
 	way
 
-	mu   sync.Mutex
-	out  chan []byte
-	shut bool
+	mu     sync.Mutex
+	out    chan []byte
+	shut   bool
+	unseen bool // it was shut in the dark
 }
 
 func (l *lab) pipe(c net.Conn, w way) *pipe {
 	p := &pipe{Conn: c, lab: l, way: w, out: make(chan []byte, 1000)}
 	go func() {
 		for b := range p.out {
-			if !l.isDark(w) {
-				c.Write(b)
-			}
+			c.Write(b)
 		}
-		if !l.isDark(w) {
+		if !p.unseen {
 			c.Close()
 		}
 	}()
@@ -307,7 +306,9 @@ func (p *pipe) Write(b []byte) (int, error) {
 	if p.shut {
 		return 0, net.ErrClosed
 	}
-	p.out <- slices.Clone(b)
+	if !p.lab.isDark(p.way) {
+		p.out <- slices.Clone(b)
+	}
 	return len(b), nil
 }
 
@@ -315,7 +316,7 @@ func (p *pipe) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.shut {
-		p.shut = true
+		p.shut, p.unseen = true, p.lab.isDark(p.way)
 		p.Conn.SetReadDeadline(time.Unix(1, 0))
 		close(p.out)
 	}

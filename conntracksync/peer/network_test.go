@@ -209,7 +209,7 @@ func TestAddressesComeAndGo(t *testing.T) {
 		t.Errorf("via %s", via())
 	}
 	netlab.Sh(t, "ip addr add 10.0.0.2/32 dev lo")
-	time.Sleep(2 * bindEvery) // until it listens there
+	await(t, "listening there", func() bool { return strings.Contains(netlab.Sh(t, "ss -Hltn"), "10.0.0.2:7947") })
 	netlab.Sh(t, "ip addr del 192.0.2.2/32 dev lo; ip route add blackhole 192.0.2.2")
 	begin := time.Now()
 	await(t, "up again", func() bool { return r1.count("up r2") == 2 && via() == "10.0.0.2" })
