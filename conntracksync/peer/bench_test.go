@@ -118,7 +118,9 @@ func BenchmarkThroughput(b *testing.B) {
 			start := cpu()
 			n := 0
 			for b.Loop() {
-				r1.Send("r2", frame)
+				if !r1.Send("r2", frame) {
+					b.Fatal("the queue is full")
+				}
 				if n++; n*size%(DefaultQueue/4) < size {
 					if err := barrier(r1, "r2"); err != nil {
 						b.Fatal(err)
