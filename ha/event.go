@@ -69,6 +69,12 @@ type (
 		Seq uint64
 		Err error
 	}
+	// Synced tells how far the flow table agrees with that of another node,
+	// whenever that changes.
+	Synced struct {
+		Node  string
+		State SyncState
+	}
 	// Fenced: the guard took the addresses away while this process hung.
 	Fenced struct{}
 	// Checked is a file that was read, or made, and checked for this node.
@@ -149,6 +155,7 @@ func (Told) haEvent()         {}
 func (Probed) haEvent()       {}
 func (Switched) haEvent()     {}
 func (Applied) haEvent()      {}
+func (Synced) haEvent()       {}
 func (Fenced) haEvent()       {}
 func (Checked) haEvent()      {}
 func (FileSeen) haEvent()     {}

@@ -72,7 +72,7 @@ func (l *Loop) Awake() bool {
 func (l *Loop) Post(ev Event) {
 	queue := l.normal
 	switch ev.(type) {
-	case Links, Found, Switched, Applied, Fenced, Checked, FileSeen, Reconfigured, Repaired, Condition:
+	case Links, Found, Switched, Applied, Synced, Fenced, Checked, FileSeen, Reconfigured, Repaired, Condition:
 		select {
 		case l.own <- ev:
 		case <-l.ended:
