@@ -28,9 +28,13 @@ type Config struct {
 	// Protocols are those that are told; all if there is none.
 	Protocols []Protocol
 	// Ignore are networks whose flows are not told, by the source or the
-	// destination of the first packet: this node's own addresses belong here,
+	// destination of the first packet, or the source that it is given by
+	// translation: this node's own addresses belong here,
 	// not the virtual ones. Loopback, link-local and multicast always do.
 	Ignore []netip.Prefix
+	// Local are virtual addresses: connections that begin or end there without
+	// translation are the router's own, and end with its role.
+	Local []netip.Addr
 }
 
 const (
@@ -123,6 +127,23 @@ func NewTable(c Config) *Table {
 	return &Table{config: c, index: map[Key]uint32{}, rare: map[uint32]rarity{}, drops: map[string]int{}}
 }
 
+// Configure takes other settings for flows that are not known yet.
+func (t *Table) Configure(protocols []Protocol, ignore []netip.Prefix, local []netip.Addr) {
+	t.config.Protocols, t.config.Ignore, t.config.Local = protocols, ignore, local
+}
+
+// Told is how many of this node's own flows the peers were told. It walks over
+// all.
+func (t *Table) Told() int {
+	n := 0
+	for i := range t.slots {
+		if t.slots[i].owner == mine && t.slots[i].told {
+			n++
+		}
+	}
+	return n
+}
+
 // Drops is how many flows or frames were not taken, by reason: table_size,
 // protocol, sender, unknown.
 func (t *Table) Drops() map[string]int { return t.drops }
@@ -144,17 +165,25 @@ func (t *Table) concerns(f *Flow) bool {
 			return false
 		}
 	}
+	if slices.Contains(t.config.Local, f.Original.Source) || f.Status&DestNAT == 0 && slices.Contains(t.config.Local, f.Original.Destination) {
+		return false
+	}
+	if f.Status&SourceNAT != 0 && t.ignores(f.Reply.Destination) {
+		return false // bound to a lease of this node
+	}
 	for _, a := range [...]netip.Addr{f.Original.Source, f.Original.Destination} {
 		if a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsMulticast() || a.IsUnspecified() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
 			return false
 		}
-		for _, p := range t.config.Ignore {
-			if p.Contains(a) {
-				return false
-			}
+		if t.ignores(a) {
+			return false
 		}
 	}
 	return true
+}
+
+func (t *Table) ignores(a netip.Addr) bool {
+	return slices.ContainsFunc(t.config.Ignore, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // add makes a slot for a flow that is not there yet.

@@ -43,3 +43,16 @@ func number(file string) (int, error) {
 	}
 	return n, nil
 }
+
+// Resize sets how many flows the table can hold. The kernel permits it in its
+// first network namespace only.
+func Resize(flows int) error {
+	file := tableDir + "nf_conntrack_max"
+	if now, err := number(file); err == nil && now == flows {
+		return nil
+	}
+	if err := os.WriteFile(file, strconv.AppendInt(nil, int64(flows), 10), 0); err != nil {
+		return fmt.Errorf("have the connection table hold %d flows: %w", flows, err)
+	}
+	return nil
+}

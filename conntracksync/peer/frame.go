@@ -38,6 +38,7 @@ const (
 	byeLeaving byte = iota + 1
 	byeConfigured
 	byeReplaced
+	byeAgain
 )
 
 func appendFrame(b []byte, k kind, payload []byte) []byte {

@@ -191,6 +191,8 @@ func farewellOf(why byte) error {
 		return fmt.Errorf("the other side has another configuration now")
 	case byeReplaced:
 		return fmt.Errorf("the other side has a newer session")
+	case byeAgain:
+		return fmt.Errorf("the other side starts over")
 	}
 	return fmt.Errorf("the other side leaves")
 }

@@ -157,6 +157,14 @@ func (s *Sessions) Run(ctx context.Context) error {
 // to be told so. Frames come in order and once.
 func (s *Sessions) Send(node string, frame []byte) bool { return s.send(node, kindData, frame) }
 
+// Restart ends the session with a node, if there is one, and begins another:
+// what the two understood of each other is void. The error is that of Down.
+func (s *Sessions) Restart(node string, reason Reason, err error) {
+	if session := s.session(node); session != nil {
+		session.farewell(byeAgain, &fault{reason, err})
+	}
+}
+
 // SendUrgent is Send for a small frame that overtakes all that is queued on
 // either side and was sent by Send. Urgent frames keep their order. At most
 // 64 KiB of them may wait; more is an overflow.
