@@ -75,6 +75,11 @@ type (
 		Node  string
 		State SyncState
 	}
+	// Flushed: the node of the FlushFlows with this ID has all flows, or Err.
+	Flushed struct {
+		ID  uint64
+		Err error
+	}
 	// Fenced: the guard took the addresses away while this process hung.
 	Fenced struct{}
 	// Checked is a file that was read, or made, and checked for this node.
@@ -156,6 +161,7 @@ func (Probed) haEvent()       {}
 func (Switched) haEvent()     {}
 func (Applied) haEvent()      {}
 func (Synced) haEvent()       {}
+func (Flushed) haEvent()      {}
 func (Fenced) haEvent()       {}
 func (Checked) haEvent()      {}
 func (FileSeen) haEvent()     {}
