@@ -342,10 +342,20 @@ func (c *chaos) perform(n *simNode, a Action) bool {
 		c.work(n, "switching", 0, func() { n.active, n.turned = a.Active, true })
 	case Once:
 		c.work(n, "switching", 0, func() { n.send(a.Priority) })
+	case TakeFlows:
+		c.work(n, "switching", n.flows.takes, func() { n.flows.owned = a.Term })
+	case YieldFlows:
+		c.work(n, "switching", 0, func() { n.flows.owned = 0 })
 	case AddAddresses:
 		err := c.broken(n, "addresses")
-		c.work(n, "switching", simWork, func() { n.hold(true); n.handle(Switched{Seq: a.Seq, Err: err}) })
+		c.work(n, "switching", simWork, func() {
+			if n.flows.void < a.Seq {
+				n.hold(true)
+			}
+			n.handle(Switched{Seq: a.Seq, Err: err})
+		})
 	case RemoveAddresses:
+		n.flows.void = a.Seq
 		c.work(n, "switching", simWork, func() { n.hold(false); n.handle(Switched{Seq: a.Seq}) })
 	case ApplyPlan:
 		n.strain.pending = &a
