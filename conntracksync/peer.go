@@ -56,9 +56,10 @@ type ref struct {
 }
 
 // covers reports whether a flow by that number is told to the peer as it
-// changes: not while a sync is still to reach it.
+// changes: not while a sync is still to reach it. One whose last frame is sent
+// reaches no more, also if that is not acknowledged yet.
 func (p *peer) covers(i uint32) bool {
-	return p.met && (!p.syncs || !p.whole || i < p.cursor)
+	return p.met && (!p.syncs || !p.whole || p.finish != 0 || i < p.cursor)
 }
 
 // PeerState is how far the replication with a peer is.

@@ -79,6 +79,9 @@ type Replica struct {
 	ended  chan struct{}
 }
 
+// asks is how many calls may wait before a further one does too.
+const asks = 64
+
 // New makes one. Nothing is opened before Run.
 func New(cfg Config) *Replica {
 	if cfg.Log == nil {
@@ -88,7 +91,7 @@ func New(cfg Config) *Replica {
 		cfg.Report = func(string, conntracksync.PeerState) {}
 	}
 	return &Replica{
-		cfg: cfg, ask: make(chan func(*owner)), frames: make(chan func(*owner)),
+		cfg: cfg, ask: make(chan func(*owner), asks), frames: make(chan func(*owner)),
 		heard: make(chan batch, queued), empty: make(chan []conntracksync.Event, queued+2), ended: make(chan struct{}),
 	}
 }
@@ -130,9 +133,10 @@ func (r *Replica) Take(ctx context.Context, term uint64) error {
 // Yield says that this node is no master any more; term is that of the node that
 // is. It returns at once.
 func (r *Replica) Yield(term uint64) {
-	go func() { // the owner may be busy with the kernel; after Run it ends at once
-		_ = r.tell(context.Background(), r.ask, func(o *owner) { o.yield(term) })
-	}()
+	select { // in the order of the calls, while the owner may be busy with the kernel
+	case r.ask <- func(o *owner) { o.yield(term) }:
+	case <-r.ended:
+	}
 }
 
 // Flush returns when another node has all flows that this one knows.
