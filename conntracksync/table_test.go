@@ -795,3 +795,48 @@ func TestLateEnd(t *testing.T) {
 	s.work()
 	s.holds("r2", 0)
 }
+
+// TestBeginsBeforeAcknowledged: the sync is sent, and what begins now is not in
+// it.
+func TestBeginsBeforeAcknowledged(t *testing.T) {
+	s := newSite(t, "r1", "r2")
+	s.lost = func(_, _ string, frame []byte) bool { return kind(frame[0]) == ackFrame }
+	s.connect("r1", "r2")
+	s.master("r1", 1)
+	s.lost = nil
+	s.fill("r1", 1, 3)
+	s.holds("r2", 3)
+}
+
+// TestOwnConnections: what ends at a virtual address is not told unless it is
+// led on from there, nor what leaves by a lease of this node.
+func TestOwnConnections(t *testing.T) {
+	gateway, wan, lease := netip.MustParseAddr("192.168.77.1"), netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("100.64.3.4")
+	client, host := netip.MustParseAddr("192.168.77.100"), netip.MustParseAddr("198.51.100.9")
+	table := NewTable(Config{Node: "r1", Limit: 10, Local: []netip.Addr{gateway, wan}, Ignore: []netip.Prefix{netip.PrefixFrom(lease, 32)}})
+	f := func(from, to, reply netip.Addr, status Status) Flow {
+		o := Tuple{Source: from, Destination: to, Protocol: TCP, SourcePort: 4000, DestinationPort: 22}
+		r := o.Inverse()
+		if status&DestNAT != 0 {
+			r.Source = client
+		} else {
+			r.Destination = reply
+		}
+		return Flow{Original: o, Reply: r, Status: Confirmed | status}
+	}
+	for _, c := range []struct {
+		name string
+		flow Flow
+		want bool
+	}{
+		{"ssh to the gateway", f(client, gateway, client, 0), false},
+		{"from a virtual address", f(wan, host, wan, 0), false},
+		{"through NAT", f(client, host, wan, SourceNAT), true},
+		{"a port forward", f(host, wan, host, DestNAT), true},
+		{"through a lease", f(client, host, lease, SourceNAT), false},
+	} {
+		if got := table.concerns(&c.flow); got != c.want {
+			t.Errorf("%s: told %v, want %v", c.name, got, c.want)
+		}
+	}
+}
