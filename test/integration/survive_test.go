@@ -123,3 +123,75 @@ func TestFlowsSurviveFailover(t *testing.T) {
 	}
 	quietly(t, "silence of the UDP flows", r, r.GapSince(marks[0]), 50*time.Millisecond+noise, "none")
 }
+
+// TestFlowsSurviveReturn: the better node comes back, learns all flows, takes
+// the role without a loss, and is worth the same when the other one dies (row 4).
+func TestFlowsSurviveReturn(t *testing.T) {
+	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	client, err := c.Load("h1", manyFlows())
+	must(t, err)
+	inSync(t, c, "r1", "r2")
+	time.Sleep(300 * time.Millisecond)
+	c.Mark("crash")
+	must(t, c.PowerOff("r1"))
+	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
+	time.Sleep(time.Second)
+	c.Mark("return")
+	must(t, c.PowerOn("r1"))
+	must(t, c.Run("r1"))
+	must(t, c.WaitHolder(site.LANAddress, "r1", 15*time.Second))
+	time.Sleep(1500 * time.Millisecond)
+	inSync(t, c, "r1", "r2")
+	c.Mark("second crash")
+	must(t, c.PowerOff("r2"))
+	time.Sleep(time.Second)
+	must(t, client.Poke(5*time.Second))
+	r := report(t, client)
+	survived(t, c, r, "crash", "return", "second crash")
+	quietly(t, "silence of the UDP flows at the return", r, r.GapBetween("return", "second crash"), 50*time.Millisecond+noise, "none")
+}
+
+// TestFlowsSurvivePartition: without the line of the sessions nothing happens
+// (row 13); after a full partition the flows of both sides are there (row 12).
+func TestFlowsSurvivePartition(t *testing.T) {
+	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	client, err := c.Load("h1", manyFlows())
+	must(t, err)
+	inSync(t, c, "r1", "r2")
+	before, err := c.Status("r2")
+	must(t, err)
+	state := func(want ha.SyncState) func(ha.Status) bool {
+		return func(s ha.Status) bool { return s.ConntrackSync.Peers[0].State == want }
+	}
+	c.Mark("cut")
+	must(t, c.Cut(c.Port("r2", "sync0")))
+	must(t, c.Wait("the session is gone", "r2", 5*time.Second, state(ha.SyncStale)))
+	time.Sleep(time.Second)
+	must(t, c.Pass(c.Port("r2", "sync0")))
+	must(t, c.Wait("flows are in sync again", "r2", 5*time.Second, state(ha.SyncSynced)))
+	after, err := c.Status("r2")
+	must(t, err)
+	if after.VRRP.Transitions != before.VRRP.Transitions {
+		t.Errorf("the role changed %d times", after.VRRP.Transitions-before.VRRP.Transitions)
+	}
+	p := after.ConntrackSync.Peers[0]
+	if p.LagMS == nil || p.FlowsHere == nil || *p.FlowsHere < 48 || p.FlowsThere == nil {
+		t.Errorf("status shows %+v", p)
+	}
+
+	ports := []*netlab.Port{c.Port("r2", "lan0"), c.Port("r2", "wan1"), c.Port("r2", "wan2"), c.Port("r2", "sync0")}
+	c.Mark("partition")
+	must(t, c.Cut(ports...))
+	must(t, netlab.WaitFor("both are master", 3*time.Second, func() bool { return len(c.Holders(site.LANAddress)) == 2 }))
+	time.Sleep(time.Second)
+	must(t, c.Pass(ports...))
+	must(t, c.WaitHolder(site.LANAddress, "r1", 2*time.Second))
+	inSync(t, c, "r1", "r2")
+	c.Mark("crash")
+	must(t, c.PowerOff("r1"))
+	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
+	time.Sleep(time.Second)
+	must(t, client.Poke(5*time.Second))
+	r := report(t, client)
+	survived(t, c, r, "cut", "partition", "crash")
+}
