@@ -26,6 +26,7 @@ type chaos struct {
 // menu are the kinds of trouble that a seed may bring.
 type menu struct {
 	power, freeze, partition, lossy, slow, failing, files, nodes, ports, uplinks, moves, forged bool
+	sync                                                                                        string // a word of the files: flows are replicated
 }
 
 // strain is what chaos does to one node.
@@ -343,7 +344,7 @@ func (c *chaos) perform(n *simNode, a Action) bool {
 	case Once:
 		c.work(n, "switching", 0, func() { n.send(a.Priority) })
 	case TakeFlows:
-		c.work(n, "switching", n.flows.takes, func() { n.flows.owned = a.Term })
+		c.work(n, "switching", time.Duration(c.dice("take"+n.name).IntN(50))*time.Millisecond, func() { n.flows.owned = a.Term })
 	case YieldFlows:
 		c.work(n, "switching", 0, func() { n.flows.owned = 0 })
 	case AddAddresses:

@@ -35,7 +35,7 @@ func (m *Machine) takeFlows() {
 	}
 	m.sawTerm(uint64(max(m.started.UnixMilli(), 0)))
 	m.term++
-	m.owned = m.term
+	m.owned, m.last = m.term, m.term
 	m.do(TakeFlows{Term: m.term})
 }
 

@@ -77,7 +77,7 @@ type PeerState struct {
 	Offer     uint64                      `json:"offer,omitempty"`     // of a file that it asks all to adopt
 	Gen       uint64                      `json:"generation,omitempty"`
 	Sync      bool                        `json:"sync,omitempty"`      // it replicates flows
-	Term      uint64                      `json:"term,omitempty"`      // the highest of a master
+	Term      uint64                      `json:"term,omitempty"`      // in which it was master last
 	Lans      int                         `json:"lans"`                // lans whose link carries
 	DeadLans  int                         `json:"dead_lans,omitempty"` // lans whose link does not
 	Addresses []netip.Addr                `json:"addresses"`

@@ -61,7 +61,7 @@ func (m *Machine) state(now time.Time) PeerState {
 		Gen: m.cfg.Generation, Trial: m.trial != nil,
 	}
 	if m.cfg.Sync {
-		s.Sync, s.Term = true, m.term
+		s.Sync, s.Term = true, m.last // what others owned they tell themselves
 	}
 	if m.offer != nil {
 		s.Offer = m.offer.id

@@ -114,7 +114,7 @@ func (w *workers) take(a TakeFlows) {
 	if w.loop.ports.Flows == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.ctx), takeLimit)
+	ctx, cancel := context.WithTimeout(w.ctx, takeLimit)
 	w.endTake = cancel
 	w.switching <- takeFlows{TakeFlows: a, ctx: ctx, end: cancel}
 }
