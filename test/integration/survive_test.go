@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -124,6 +125,33 @@ func TestFlowsSurviveFailover(t *testing.T) {
 	quietly(t, "silence of the UDP flows", r, r.GapSince(marks[0]), 50*time.Millisecond+noise, "none")
 }
 
+// established are the client's ports of the TCP connections through a router that
+// are kept for long.
+func established(t *testing.T, c *site.Cluster, router string) (ports []uint16) {
+	t.Helper()
+	all, err := c.Router(router).Connections(0, 0)
+	must(t, err)
+	for _, f := range all {
+		if f.Protocol == 6 && f.Dst.Port() == netlab.EchoPort && f.Timeout > 120 {
+			ports = append(ports, f.Src.Port())
+		}
+	}
+	slices.Sort(ports)
+	return ports
+}
+
+// holdsAll checks that a router has connections, after the role or the state of
+// things changed.
+func holdsAll(t *testing.T, c *site.Cluster, when, router string, want []uint16) {
+	t.Helper()
+	got := established(t, c, router)
+	for _, p := range want {
+		if !slices.Contains(got, p) {
+			t.Errorf("%s: %s has no entry for the connection from port %d", when, router, p)
+		}
+	}
+}
+
 // TestFlowsSurviveReturn: the better node comes back, learns all flows, takes
 // the role without a loss, and is worth the same when the other one dies (row 4).
 func TestFlowsSurviveReturn(t *testing.T) {
@@ -158,6 +186,11 @@ func TestFlowsSurvivePartition(t *testing.T) {
 	client, err := c.Load("h1", manyFlows())
 	must(t, err)
 	inSync(t, c, "r1", "r2")
+	time.Sleep(300 * time.Millisecond)
+	all := established(t, c, "r1")
+	if len(all) < 32 {
+		t.Fatalf("%d connections", len(all))
+	}
 	before, err := c.Status("r2")
 	must(t, err)
 	state := func(want ha.SyncState) func(ha.Status) bool {
@@ -169,6 +202,7 @@ func TestFlowsSurvivePartition(t *testing.T) {
 	time.Sleep(time.Second)
 	must(t, c.Pass(c.Port("r2", "sync0")))
 	must(t, c.Wait("flows are in sync again", "r2", 5*time.Second, state(ha.SyncSynced)))
+	holdsAll(t, c, "after the cut", "r2", all)
 	after, err := c.Status("r2")
 	must(t, err)
 	if after.VRRP.Transitions != before.VRRP.Transitions {
@@ -184,13 +218,21 @@ func TestFlowsSurvivePartition(t *testing.T) {
 	must(t, c.Cut(ports...))
 	must(t, netlab.WaitFor("both are master", 3*time.Second, func() bool { return len(c.Holders(site.LANAddress)) == 2 }))
 	time.Sleep(time.Second)
+	holdsAll(t, c, "apart", "r1", all) // r2 sees its uplinks die, and ends their flows
 	must(t, c.Pass(ports...))
 	must(t, c.WaitHolder(site.LANAddress, "r1", 2*time.Second))
 	inSync(t, c, "r1", "r2")
+	for _, router := range []string{"r1", "r2"} {
+		must(t, c.Settled(router, "r1", 5*time.Second))
+	}
+	time.Sleep(1500 * time.Millisecond) // what r2 ended itself as a backup is there again after a second
+	holdsAll(t, c, "healed", "r1", all)
+	holdsAll(t, c, "healed", "r2", all)
 	c.Mark("crash")
 	must(t, c.PowerOff("r1"))
 	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
 	time.Sleep(time.Second)
+	holdsAll(t, c, "after the crash", "r2", all)
 	must(t, client.Poke(5*time.Second))
 	r := report(t, client)
 	survived(t, c, r, "cut", "partition", "crash")
