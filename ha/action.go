@@ -8,8 +8,8 @@ import (
 )
 
 // Action is an output of the Machine: one of the types below. Actions are
-// started in the order in which they are returned; those that touch addresses
-// or the takeover switch are also finished in that order.
+// started in the order in which they are returned; those that touch addresses,
+// the owner of the flows or the takeover switch are also finished in that order.
 type Action interface{ haAction() }
 
 type (
@@ -44,6 +44,16 @@ type (
 		Uplink string
 		ID     int
 		Mask   uint32 // balance.mark_mask when they were made
+	}
+	// TakeFlows makes this node the owner of all flows; what follows waits until
+	// those that it was told are in the kernel, one second at most.
+	TakeFlows struct{ Term uint64 }
+	// YieldFlows: another node is master, in this term or a later one.
+	YieldFlows struct{ Term uint64 }
+	// FlushFlows has a node confirm that it has all flows; answered by Flushed.
+	FlushFlows struct {
+		ID uint64
+		To string
 	}
 	// Source tells the prober from where, and to which gateway, to probe.
 	Source struct {
@@ -111,6 +121,9 @@ func (RemoveAddresses) haAction() {}
 func (Announce) haAction()        {}
 func (ApplyPlan) haAction()       {}
 func (DeleteFlows) haAction()     {}
+func (TakeFlows) haAction()       {}
+func (YieldFlows) haAction()      {}
+func (FlushFlows) haAction()      {}
 func (Source) haAction()          {}
 func (Publish) haAction()         {}
 func (Send) haAction()            {}

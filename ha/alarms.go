@@ -25,6 +25,7 @@ const (
 	AlarmPortsFull       = "ports_full"
 	AlarmDiskFull        = "disk_full"
 	AlarmOneWitness      = "one_witness"
+	AlarmUnsynced        = "unsynced"
 )
 
 type alarmKey struct{ code, subject string }
@@ -172,6 +173,7 @@ func (m *Machine) settleAlarms(now time.Time) {
 	}
 	m.holdAlarm(dead > 0 && dead == len(m.verdicts), AlarmNoUplink, "all", "no uplink works; routing stays as it was", now)
 	m.settleDiffer(now)
+	m.settleUnsynced(now)
 	lan := ""
 	if len(m.cfg.Nodes) > 1 {
 		lan = m.lanOf(m.address())

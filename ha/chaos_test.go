@@ -26,6 +26,7 @@ type chaos struct {
 // menu are the kinds of trouble that a seed may bring.
 type menu struct {
 	power, freeze, partition, lossy, slow, failing, files, nodes, ports, uplinks, moves, forged bool
+	sync                                                                                        string // a word of the files: flows are replicated
 }
 
 // strain is what chaos does to one node.
@@ -342,10 +343,20 @@ func (c *chaos) perform(n *simNode, a Action) bool {
 		c.work(n, "switching", 0, func() { n.active, n.turned = a.Active, true })
 	case Once:
 		c.work(n, "switching", 0, func() { n.send(a.Priority) })
+	case TakeFlows:
+		c.work(n, "switching", time.Duration(c.dice("take"+n.name).IntN(50))*time.Millisecond, func() { n.flows.owned = a.Term })
+	case YieldFlows:
+		c.work(n, "switching", 0, func() { n.flows.owned = 0 })
 	case AddAddresses:
 		err := c.broken(n, "addresses")
-		c.work(n, "switching", simWork, func() { n.hold(true); n.handle(Switched{Seq: a.Seq, Err: err}) })
+		c.work(n, "switching", simWork, func() {
+			if n.flows.void < a.Seq {
+				n.hold(true)
+			}
+			n.handle(Switched{Seq: a.Seq, Err: err})
+		})
 	case RemoveAddresses:
+		n.flows.void = a.Seq
 		c.work(n, "switching", simWork, func() { n.hold(false); n.handle(Switched{Seq: a.Seq}) })
 	case ApplyPlan:
 		n.strain.pending = &a

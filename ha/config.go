@@ -34,6 +34,10 @@ type Config struct {
 	PreemptDelay time.Duration
 	Foreign      []netip.Addr // routers that take part and are not harouter
 
+	Sync            bool          // flows are replicated
+	SyncTimeout     time.Duration // how long a better node waits for its flow table before the alarm unsynced
+	PreemptUnsynced bool          // and then claims the role all the same
+
 	Balancer balancer.Config
 	Probes   map[string]balancer.ProbeConfig // by uplink
 	// Known are addresses that the other nodes told in an earlier life.

@@ -69,6 +69,17 @@ type (
 		Seq uint64
 		Err error
 	}
+	// Synced tells how far the flow table agrees with that of another node,
+	// whenever that changes.
+	Synced struct {
+		Node  string
+		State SyncState
+	}
+	// Flushed: the node of the FlushFlows with this ID has all flows, or Err.
+	Flushed struct {
+		ID  uint64
+		Err error
+	}
 	// Fenced: the guard took the addresses away while this process hung.
 	Fenced struct{}
 	// Checked is a file that was read, or made, and checked for this node.
@@ -149,6 +160,8 @@ func (Told) haEvent()         {}
 func (Probed) haEvent()       {}
 func (Switched) haEvent()     {}
 func (Applied) haEvent()      {}
+func (Synced) haEvent()       {}
+func (Flushed) haEvent()      {}
 func (Fenced) haEvent()       {}
 func (Checked) haEvent()      {}
 func (FileSeen) haEvent()     {}

@@ -106,8 +106,8 @@ func (m *Machine) effective(now time.Time) uint8 {
 }
 
 // successor is the live peer that is best suited to be master: not in
-// maintenance, the fittest, then the highest configured priority, then the
-// greater address.
+// maintenance, the most lans, the flows in sync, the fittest, then the highest
+// configured priority, then the greater address.
 func (m *Machine) successor(now time.Time) *peer {
 	var best *peer
 	better := func(p, q *peer) bool {
@@ -116,6 +116,9 @@ func (m *Machine) successor(now time.Time) *peer {
 		}
 		if d := m.moreLans(p) - m.moreLans(q); d != 0 {
 			return d > 0
+		}
+		if m.synced(p) != m.synced(q) {
+			return m.synced(p)
 		}
 		if d := m.fitness(p) - m.fitness(q); d != 0 {
 			return d > 0
@@ -194,7 +197,7 @@ func (m *Machine) offering() bool { return m.adopting != nil }
 func (m *Machine) wanted(now time.Time) *move {
 	if m.maintenance { // and if the others are too, the fittest of them
 		if best := m.successor(now); best != nil && !best.state.Resting {
-			if !best.worded.After(m.since) {
+			if !best.worded.After(m.since) || !m.synced(best) && !m.overdue(best, now) {
 				return nil
 			}
 			return &move{to: best.Name, since: now, due: now.Add(sureAfter)}
@@ -207,6 +210,9 @@ func (m *Machine) wanted(now time.Time) *move {
 		if p == nil || !m.counts(p, now) || !p.worded.After(m.since) || m.moreLans(p) < 0 || m.fitness(p) <= 0 {
 			continue
 		}
+		if !m.synced(p) && m.uplinkWorks() { // all flows would break there, here only some
+			continue
+		}
 		mv := m.moveFor(p, now)
 		if mv == nil || target != nil && m.fitness(p) <= m.fitness(target) {
 			continue
@@ -214,6 +220,16 @@ func (m *Machine) wanted(now time.Time) *move {
 		best, target = mv, p
 	}
 	return best
+}
+
+// uplinkWorks tells whether any uplink works here.
+func (m *Machine) uplinkWorks() bool {
+	for _, h := range m.health {
+		if h.Verdict() != balancer.Down {
+			return true
+		}
+	}
+	return false
 }
 
 // hold keeps the role here because an operator wants it, in spite of the

@@ -12,6 +12,10 @@ type handoff struct {
 	to    string
 	id    uint64
 	until time.Time
+	limit time.Duration // for the successor to confirm
+	// flushing: the successor has not confirmed the flows yet, and knows nothing
+	// of the hand-over.
+	flushing bool
 	hand
 }
 
@@ -19,6 +23,7 @@ type handoff struct {
 type hand struct {
 	hold    bool // an operator wants it there
 	reason  string
+	patient bool             // called off when the successor does not confirm the flows
 	uplinks []string         // that are dead here only
 	answer  func(err string) // tells whoever asked; nil nobody
 }
@@ -49,12 +54,21 @@ func (m *Machine) forward(to string, command uint64, msg Message, now time.Time)
 // it did, else with the reason why nothing changed.
 func (m *Machine) beginHandoff(to *peer, h hand, now time.Time) {
 	m.nextID++
-	m.handoff = &handoff{to: to.Name, id: m.nextID, until: now.Add(handoffLimit), hand: h}
+	m.handoff = &handoff{to: to.Name, id: m.nextID, limit: m.handoffLimit(to), hand: h}
 	for _, u := range h.uplinks {
 		m.moved[u] = now
 	}
-	m.elect(vrrp.Yield{To: to.Name, Until: m.handoff.until}, now)
-	m.do(Send{To: to.Name, Message: Message{Kind: KindHandover, ID: m.nextID, Hold: h.hold, Reason: h.reason, Uplinks: h.uplinks}})
+	if !m.flush(to, now) {
+		m.sendHandoff(now)
+	}
+}
+
+// sendHandoff asks the successor to take over now.
+func (m *Machine) sendHandoff(now time.Time) {
+	h := m.handoff
+	h.until = now.Add(h.limit)
+	m.elect(vrrp.Yield{To: h.to, Until: h.until}, now)
+	m.do(Send{To: h.to, Message: m.withTerm(Message{Kind: KindHandover, ID: h.id, Hold: h.hold, Reason: h.reason, Uplinks: h.uplinks})})
 }
 
 // finishHandoff is called when this node has become a backup, because of an
@@ -90,6 +104,9 @@ func (m *Machine) endHandoff(why string, now time.Time) {
 // stays: one that is not under way yet is void, one that is ends.
 func (m *Machine) cancelHandover(from *peer, id uint64, now time.Time) {
 	from.cancelled = id
+	if m.cfg.Sync {
+		m.claims = 0 // it has answered: this node did not confirm the flows
+	}
 	if from.handover != id || m.vrrp.State() != vrrp.Master {
 		return
 	}
@@ -102,6 +119,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 	refuse := func(why string) {
 		m.do(Send{To: from.Name, Message: Message{Kind: KindRefused, ID: msg.ID, Reason: why}})
 	}
+	m.sawTerm(msg.Term)
 	switch msg.Kind {
 	case KindHandover:
 		if msg.ID == from.cancelled || msg.ID == from.handover {
@@ -113,7 +131,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			return
 		}
 		m.taking = &taking{from: from.Name, id: msg.ID}
-		m.elect(vrrp.Promote{From: from.Name, Quiet: true, Reason: "handed over by " + from.Name + ": " + msg.Reason}, now)
+		m.elect(vrrp.Promote{From: from.Name, Quiet: true, For: m.handoffLimit(from), Reason: "handed over by " + from.Name + ": " + msg.Reason}, now)
 		if msg.Hold {
 			m.hold()
 		}
@@ -176,12 +194,16 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(m.cfg.Node + " is " + m.role.String() + " and cannot hand over now")
 		case m.held:
 			refuse("an operator put the mastership here; harouter failover --auto ends that")
+		case !msg.Unsynced && !m.synced(from):
+			refuse(from.Name + " is not in sync as " + m.cfg.Node + " sees it")
+		case !msg.Unsynced && !from.unconfirmed.IsZero() && now.Sub(from.unconfirmed) < flushAgain:
+			refuse(from.Name + " did not confirm that it has all connections")
 		case m.damped(now) != "" && m.moreLans(from) <= 0 && !m.maintenance:
 			refuse(m.damped(now))
 		case !from.canServe(now) || from.state.Effective <= m.vrrp.Priority():
 			refuse("priority " + fmt.Sprint(from.state.Effective) + " is not above " + fmt.Sprint(m.vrrp.Priority()))
 		default:
-			m.beginHandoff(from, hand{reason: msg.Reason}, now)
+			m.beginHandoff(from, hand{reason: msg.Reason, patient: !msg.Unsynced}, now)
 		}
 	case KindFailover, KindAuto:
 		result := func(err string) {
@@ -210,6 +232,10 @@ func (m *Machine) claim(master string, now time.Time) {
 	if p := m.peers[master]; p == nil || now.Sub(p.worded) > aliveFor {
 		return // it cannot be asked: a broken cable is no reason to take the role by force
 	}
+	if m.waitsForFlows(m.peers[master], now) {
+		m.claims = 0
+		return
+	}
 	m.claims++
 	if m.claims > claimPatience {
 		m.elect(vrrp.Insist{}, now)
@@ -217,7 +243,7 @@ func (m *Machine) claim(master string, now time.Time) {
 	}
 	m.nextID++
 	m.do(Send{To: master, Message: Message{
-		Kind: KindClaim, ID: m.nextID, Reason: fmt.Sprintf("%s has the higher priority %d", m.cfg.Node, m.vrrp.Priority()),
+		Kind: KindClaim, ID: m.nextID, Unsynced: !m.synced(m.peers[master]), Reason: fmt.Sprintf("%s has the higher priority %d", m.cfg.Node, m.vrrp.Priority()),
 	}})
 }
 
@@ -315,7 +341,11 @@ func (m *Machine) failover(auto bool, to string, answer func(string), now time.T
 			answer(fmt.Sprintf("%s reaches %s, %s %d: plug it in there first; nothing changed", target.Name, lansWord(there), m.cfg.Node, here))
 			return
 		}
-		m.beginHandoff(target, hand{hold: true, reason: "an operator asked for it", answer: answer}, now)
+		if why := m.refuseUnsynced(target); why != "" {
+			answer(why)
+			return
+		}
+		m.beginHandoff(target, hand{hold: true, reason: "an operator asked for it", patient: true, answer: answer}, now)
 	}
 }
 
@@ -403,8 +433,12 @@ func (m *Machine) rest(answer func(string), now time.Time) {
 		answer("the role of " + m.cfg.Node + " is not settled yet, try again in a second; nothing changed")
 		return
 	}
+	if why := m.refuseUnsynced(next); why != "" {
+		answer(why)
+		return
+	}
 	m.record("operator", "maintenance", "", "on", "asked on "+m.cfg.Node)
-	m.beginHandoff(next, hand{reason: m.cfg.Node + " goes into maintenance", answer: func(err string) {
+	m.beginHandoff(next, hand{reason: m.cfg.Node + " goes into maintenance", patient: true, answer: func(err string) {
 		m.setMaintenance(err == "")
 		answer(err)
 	}}, now)

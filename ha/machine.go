@@ -45,6 +45,11 @@ type Machine struct {
 	move    *move
 	moved   map[string]time.Time // when an uplink moved the role last
 
+	term     uint64               // the highest of a master that was heard of, or of this node
+	owned    uint64               // term in which this node owns the flows, 0 it does not
+	last     uint64               // term in which it owned them last
+	sessions map[string]SyncState // with the other nodes, by name
+
 	offer    *offer
 	pledge   *pledge
 	trial    *trial
@@ -115,7 +120,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
-		moved: map[string]time.Time{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
+		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
 	for _, n := range cfg.Nodes {
@@ -179,6 +184,16 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.onSwitched(ev, now)
 	case Applied:
 		m.onApplied(ev, now)
+	case Synced:
+		m.onSynced(ev)
+	case Flushed:
+		if h := m.handoff; h != nil && h.flushing && h.id == ev.ID {
+			why := ""
+			if ev.Err != nil {
+				why = ev.Err.Error()
+			}
+			m.flushed(why, now)
+		}
 	case Fenced:
 		m.fenced = m.holding // else they are gone as they should be
 		m.guardTold = false
@@ -291,6 +306,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settlePeers(now)
 	m.settleElection(now)
 	m.settleRole(now)
+	m.settleFlows(now)
 	m.settleMove(now)
 	m.settlePool(now)
 	m.settleAgreement(now)
@@ -304,7 +320,11 @@ func (m *Machine) settle(now time.Time) {
 
 func (m *Machine) settleTimers(now time.Time) {
 	if h := m.handoff; h != nil && !now.Before(h.until) {
-		m.endHandoff(h.to+" did not confirm within "+handoffLimit.String(), now)
+		if h.flushing {
+			m.flushed("no answer within "+flushLimit.String(), now)
+		} else {
+			m.endHandoff(h.to+" did not confirm within "+h.limit.String(), now)
+		}
 	}
 	for id, f := range m.forwarded {
 		if !now.Before(f.until) {

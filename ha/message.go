@@ -44,6 +44,9 @@ type Message struct {
 	Role     Role  `json:"role,omitempty"`     // vouched
 	Priority uint8 `json:"priority,omitempty"` // vouched: effective
 
+	Term     uint64 `json:"term,omitempty"`     // handover, taken, yield, gave-way: highest of a master; 0: flows are not replicated
+	Unsynced bool   `json:"unsynced,omitempty"` // claim: although it does not have all flows
+
 	Uplinks []string `json:"uplinks,omitempty"` // handover: because of these
 
 	Generation uint64        `json:"generation,omitempty"`

@@ -76,6 +76,8 @@ type PeerState struct {
 	Trial     bool                        `json:"trial,omitempty"`     // Generation is not kept yet
 	Offer     uint64                      `json:"offer,omitempty"`     // of a file that it asks all to adopt
 	Gen       uint64                      `json:"generation,omitempty"`
+	Sync      bool                        `json:"sync,omitempty"`      // it replicates flows
+	Term      uint64                      `json:"term,omitempty"`      // in which it was master last
 	Lans      int                         `json:"lans"`                // lans whose link carries
 	DeadLans  int                         `json:"dead_lans,omitempty"` // lans whose link does not
 	Addresses []netip.Addr                `json:"addresses"`
@@ -156,7 +158,10 @@ type peer struct {
 	addresses []netip.Addr
 	unlike    time.Time // since when it runs another file; zero: it runs the same
 	alike     time.Time // when that ended last
-	settling  bool      // one of both has just taken a new file
+	unsynced  time.Time // since when it is alive and its flow table does not agree
+	// unconfirmed is when it did not confirm the flows for the hand-over to it.
+	unconfirmed time.Time
+	settling    bool // one of both has just taken a new file
 }
 
 func (p *peer) alive(now time.Time) bool {

@@ -32,6 +32,7 @@ func (m *Machine) elect(ev vrrp.Event, now time.Time) {
 func (m *Machine) become(b vrrp.Become, now time.Time) {
 	if b.State == vrrp.Master {
 		m.found, m.claims = false, 0
+		m.takeFlows() // what was received is in the kernel before a packet comes
 		m.setActive(true, true)
 		m.addAddresses()
 	} else {
@@ -39,6 +40,7 @@ func (m *Machine) become(b vrrp.Become, now time.Time) {
 		if m.holding { // those found at start stay until a master is heard
 			m.dropAddresses(now)
 		}
+		m.yieldFlows()
 		if m.handoff != nil { // to the successor, of whom only the advert was heard so far, or to a third
 			m.finishHandoff(m.vrrp.Master())
 		}
@@ -134,7 +136,7 @@ func (m *Machine) onSwitched(ev Switched, now time.Time) {
 	if t := m.taking; t != nil {
 		m.taking = nil
 		m.elect(vrrp.Confirm{}, now)
-		m.do(Send{To: t.from, Message: Message{Kind: KindTaken, ID: t.id}})
+		m.do(Send{To: t.from, Message: m.withTerm(Message{Kind: KindTaken, ID: t.id})})
 	}
 }
 
@@ -171,7 +173,7 @@ func (m *Machine) obey(heard vrrp.Heard, now time.Time) {
 	if was == vrrp.Master && !planned && m.vrrp.State() == vrrp.Backup && heard.Ours && heard.Priority != 0 {
 		// It may never hear that there were two, and hosts may have learnt this
 		// node's address.
-		m.do(Send{To: heard.Speaker, Message: Message{Kind: KindGaveWay}})
+		m.do(Send{To: heard.Speaker, Message: m.withTerm(Message{Kind: KindGaveWay})})
 	}
 	if m.found && m.vrrp.Master() != "" {
 		m.record("address", "all", "", "", "left over from a former run while "+heard.Speaker+" is master: removed")
@@ -244,7 +246,7 @@ func (m *Machine) stepBack(reason string, now time.Time) {
 	if m.vrrp.State() == vrrp.Master {
 		if best := m.successor(now); best != nil {
 			m.nextID++
-			m.do(Send{To: best.Name, Message: Message{Kind: KindYield, ID: m.nextID, Reason: reason}})
+			m.do(Send{To: best.Name, Message: m.withTerm(Message{Kind: KindYield, ID: m.nextID, Reason: reason})})
 		}
 	}
 	m.elect(vrrp.Stop{Reason: reason}, now)

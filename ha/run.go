@@ -72,7 +72,7 @@ func (l *Loop) Awake() bool {
 func (l *Loop) Post(ev Event) {
 	queue := l.normal
 	switch ev.(type) {
-	case Links, Found, Switched, Applied, Fenced, Checked, FileSeen, Reconfigured, Repaired, Condition:
+	case Links, Found, Switched, Applied, Synced, Flushed, Fenced, Checked, FileSeen, Reconfigured, Repaired, Condition:
 		select {
 		case l.own <- ev:
 		case <-l.ended:
@@ -214,8 +214,14 @@ func (l *Loop) perform(a Action) {
 		l.ports.Adverts.Advertise(a.Priority, a.Interval)
 	case Silence:
 		l.ports.Adverts.Silence()
-	case Once, Activate, AddAddresses, RemoveAddresses, Announce:
+	case Once, Activate, AddAddresses, Announce, YieldFlows:
 		l.workers.switching <- a
+	case RemoveAddresses:
+		l.workers.remove(a)
+	case TakeFlows:
+		l.workers.take(a)
+	case FlushFlows:
+		l.workers.flush(a)
 	case ApplyPlan:
 		l.workers.plan(a)
 	case DeleteFlows:

@@ -73,6 +73,7 @@ type simNode struct {
 	strain   strain          // what chaos does to this node
 	looks    time.Duration   // after a change of the file, until it sees lan2; 0: never
 	lab      bool            // lan2 is unplugged
+	flows    simFlows
 }
 
 type span struct{ from, to time.Time }
@@ -123,7 +124,7 @@ func newSim(t *testing.T, names ...string) *sim {
 
 // simFile reads a file such as "cable=2 nodes=r1,r2": the weight of an uplink,
 // and the nodes; "preempt=off", "rise=5" and "hold=10s" of probes, "only" one
-// uplink, "lab" one lan more; "bad" is none that can be read.
+// uplink, "lab" one lan more, "sync=60s" replicates flows; "bad" is none that can be read.
 func simFile(node, text string) (Config, error) {
 	c := Config{
 		Cluster: "home", Node: node, Version: "test", Hash: "hash of " + text, Text: []byte(text),
@@ -170,6 +171,14 @@ func simFile(node, text string) (Config, error) {
 		case "name":
 			c.Balancer.Uplinks[1].Name = value
 			c.Probes[value] = c.Probes["dsl"]
+		case "sync": // flows are replicated; with the time to wait for them
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				return c, err
+			}
+			c.Sync, c.SyncTimeout = true, d
+		case "unsynced": // a better node does not wait for ever
+			c.PreemptUnsynced = true
 		case "single": // one lan
 			c.Balancer.Lans = c.Balancer.Lans[:1]
 		case "only": // one uplink
@@ -258,6 +267,7 @@ func (s *sim) boot(names ...string) {
 		n.linksChanged()
 		n.seen()
 		n.probe()
+		n.flows.start(n)
 	}
 }
 
@@ -386,10 +396,24 @@ func (n *simNode) perform(a Action) {
 		n.turn++
 	case Once:
 		n.send(a.Priority)
+	case TakeFlows:
+		n.flows.take(a.Term)
+	case YieldFlows:
+		n.flows.yield(a.Term)
+	case FlushFlows:
+		n.flows.flush(a)
 	case AddAddresses:
-		later(simWork, func() { n.hold(true); n.handle(Switched{Seq: a.Seq}) })
+		n.flows.behind(func() {
+			if n.flows.void < a.Seq {
+				n.flows.note("add")
+				n.hold(true)
+			}
+			n.handle(Switched{Seq: a.Seq})
+		})
 	case RemoveAddresses:
-		later(simWork, func() { n.hold(false); n.handle(Switched{Seq: a.Seq}) })
+		n.flows.void = a.Seq
+		n.flows.until = s.now // ends a Take
+		n.flows.behind(func() { n.flows.note("remove"); n.hold(false); n.handle(Switched{Seq: a.Seq}) })
 	case Activate:
 		n.active, n.turned = a.Active, true
 	case ApplyPlan:
@@ -465,6 +489,9 @@ func (n *simNode) perform(a Action) {
 		msg, err := DecodeMessage(a.Message.Encode())
 		if err != nil {
 			s.t.Fatal(err)
+		}
+		if msg.Kind == KindHandover {
+			n.flows.note("handover")
 		}
 		_, known := n.m.cfg.node(a.To) // gossip speaks to none that is not in the file
 		if o := s.nodes[a.To]; known && !o.lost[n.name] && !(s.noDone && msg.Kind == KindDone) {

@@ -22,6 +22,7 @@ func (m *Machine) onPeerTold(s PeerState, now time.Time) {
 	p.says(s.Role, s.Effective, now)
 	p.heard, p.worded, p.state, p.told = now, now, s, true
 	m.unbind(s, now)
+	m.sawTerm(s.Term)
 	if o := m.offer; o != nil && s.Gen == o.generation && s.Hash == o.hash {
 		m.onDone(s.Node, o.id, "", now) // should the word itself be lost
 	}
@@ -58,6 +59,9 @@ func (m *Machine) state(now time.Time) PeerState {
 		Master: m.vrrp.Master(), Held: m.held, Leaving: m.stopping != 0, Lans: m.lans(), DeadLans: m.deadLans(),
 		Verdicts: maps.Clone(m.verdicts), Resting: m.maintenance, Starting: m.starting(now),
 		Gen: m.cfg.Generation, Trial: m.trial != nil,
+	}
+	if m.cfg.Sync {
+		s.Sync, s.Term = true, m.last // what others owned they tell themselves
 	}
 	if m.offer != nil {
 		s.Offer = m.offer.id

@@ -34,7 +34,7 @@ func (m *Machine) Status(now time.Time) Status {
 			continue
 		}
 		s.Nodes = append(s.Nodes, m.peerStatus(m.peers[n.Name], now))
-		s.ConntrackSync.Peers = append(s.ConntrackSync.Peers, SyncPeer{Name: n.Name, State: SyncOff})
+		s.ConntrackSync.Peers = append(s.ConntrackSync.Peers, SyncPeer{Name: n.Name, State: m.session(n.Name)})
 	}
 	holder := m.master(now)
 	address := func(p netip.Prefix, device string) {

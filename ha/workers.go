@@ -2,9 +2,11 @@ package ha
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -13,7 +15,9 @@ type workers struct {
 	loop      *Loop
 	ctx       context.Context
 	wg        *sync.WaitGroup
-	switching chan Action      // addresses and the takeover switch, strictly in order
+	switching chan Action      // addresses, flows and the takeover switch, strictly in order
+	void      atomic.Uint64    // the newest step that takes addresses away
+	endTake   func()           // ends the takeover of flows that waits or is under way; the loop's
 	plans     chan ApplyPlan   // the newest only
 	deletions chan DeleteFlows // flows of dead uplinks
 	addresses chan map[string][]netip.Addr
@@ -72,7 +76,20 @@ func (w *workers) runSwitching() {
 				w.loop.log.Error("takeover switch", "active", a.Active, "error", err)
 			}
 			cancel()
+		case takeFlows:
+			if err := p.Flows.Take(a.ctx, a.Term); err != nil && !errors.Is(err, context.Canceled) {
+				w.loop.log.Error("take the flows over", "term", a.Term, "error", err)
+			}
+			a.end()
+		case YieldFlows:
+			if p.Flows != nil {
+				p.Flows.Yield(a.Term)
+			}
 		case AddAddresses:
+			if a.Seq < w.void.Load() { // another node became master meanwhile
+				w.loop.Post(Switched{Seq: a.Seq})
+				continue
+			}
 			w.loop.Post(Switched{Seq: a.Seq, Err: p.Addresses.Add(ctx)})
 		case RemoveAddresses:
 			w.loop.Post(Switched{Seq: a.Seq, Err: p.Addresses.Remove(ctx)})
@@ -82,6 +99,47 @@ func (w *workers) runSwitching() {
 			p.Adverts.Once(a.Priority)
 		}
 	}
+}
+
+// takeFlows is a TakeFlows with the time that it has.
+type takeFlows struct {
+	TakeFlows
+	ctx context.Context
+	end func()
+}
+
+// take has the flows taken over before the addresses come. It ends early when
+// another node becomes master before.
+func (w *workers) take(a TakeFlows) {
+	if w.loop.ports.Flows == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(w.ctx, takeLimit)
+	w.endTake = cancel
+	w.switching <- takeFlows{TakeFlows: a, ctx: ctx, end: cancel}
+}
+
+// remove takes the addresses away; those that wait for the flows are not put on
+// any more.
+func (w *workers) remove(a RemoveAddresses) {
+	w.void.Store(a.Seq)
+	if w.endTake != nil {
+		w.endTake()
+	}
+	w.switching <- a
+}
+
+// flush waits for another node to have all flows.
+func (w *workers) flush(a FlushFlows) {
+	if w.loop.ports.Flows == nil {
+		w.wg.Go(func() { w.loop.Post(Flushed{ID: a.ID}) })
+		return
+	}
+	w.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(w.ctx, flushLimit)
+		defer cancel()
+		w.loop.Post(Flushed{ID: a.ID, Err: w.loop.ports.Flows.Flush(ctx, a.To)})
+	})
 }
 
 // plan replaces a plan that nobody has begun to apply.

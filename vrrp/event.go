@@ -39,8 +39,9 @@ type (
 	Hold struct{ On bool }
 	// Promote makes a backup master at the word of the present master.
 	Promote struct {
-		From   string // the present master; its adverts are ignored for a while
-		Quiet  bool   // no advert before Confirm: addresses first (hand-over)
+		From   string        // the present master; its adverts are ignored for a while
+		Quiet  bool          // no advert before Confirm: addresses first (hand-over)
+		For    time.Duration // for so long; 0: a second
 		Reason string
 	}
 	// Confirm ends the quiet of a Promote: the addresses are in place.

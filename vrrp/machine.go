@@ -1,6 +1,7 @@
 package vrrp
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"time"
@@ -384,7 +385,7 @@ func (m *Machine) promote(p Promote, now time.Time) []Action {
 	if m.state != Backup {
 		return nil
 	}
-	m.from, m.fromUntil = p.From, now.Add(promoteGrace)
+	m.from, m.fromUntil = p.From, now.Add(cmp.Or(p.For, promoteGrace))
 	return m.becomeMaster(p.Reason, p.Quiet)
 }
 

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,42 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"harouter/conntracksync"
-)
-
-// Numbers of linux/netfilter/nfnetlink_conntrack.h.
-const (
-	msgNew    = 0
-	msgGet    = 1
-	msgDelete = 2
-
-	ctaTupleOrig  = 1
-	ctaTupleReply = 2
-	ctaStatus     = 3
-	ctaMark       = 8
-	ctaMarkMask   = 21
-
-	ctaTupleIP    = 1
-	ctaTupleProto = 2
-
-	ctaIPv4Src = 1
-	ctaIPv4Dst = 2
-	ctaIPv6Src = 3
-	ctaIPv6Dst = 4
-
-	ctaProtoNum        = 1
-	ctaProtoSrcPort    = 2
-	ctaProtoDstPort    = 3
-	ctaProtoICMPID     = 4
-	ctaProtoICMPType   = 5
-	ctaProtoICMPCode   = 6
-	ctaProtoICMPv6ID   = 7
-	ctaProtoICMPv6Type = 8
-	ctaProtoICMPv6Code = 9
-
-	sizeHeader = 16 // struct nlmsghdr
-	sizeFamily = 4  // struct nfgenmsg
-	sizeAttr   = 4  // struct nlattr
-	typeBits   = 0x3fff
 )
 
 var native = binary.NativeEndian
@@ -91,39 +56,137 @@ func attributes(b []byte, f func(attr uint16, payload []byte) error) error {
 
 // Parse reads a connection as the kernel tells it in a message of type NEW,
 // without the netlink header, into f, whatever was in it. It does not keep b
-// and does not allocate. What it does not know it passes over; an error says
-// that the message is broken, and f then holds only a part.
+// and allocates only for the name of a rare helper. What it does not know it
+// passes over; an error says that the message is broken, and f then holds only
+// a part.
 func Parse(b []byte, f *conntracksync.Flow) error {
+	_, err := parse(b, f)
+	return err
+}
+
+func parse(b []byte, f *conntracksync.Flow) (conntracksync.Parts, error) {
 	*f = conntracksync.Flow{}
 	if len(b) < sizeFamily {
-		return fmt.Errorf("read a connection: %w", errTruncated)
+		return 0, fmt.Errorf("read a connection: %w", errTruncated)
 	}
 	p := parser{flow: f}
 	if err := attributes(b[sizeFamily:], p.connection); err != nil {
-		return fmt.Errorf("read a connection: %w", err)
+		return p.told, fmt.Errorf("read a connection: %w", err)
 	}
-	return nil
+	return p.told, nil
 }
 
 // parser reads the nested attributes of one connection.
 type parser struct {
 	flow  *conntracksync.Flow
 	tuple *conntracksync.Tuple
+	told  conntracksync.Parts
 }
 
 func (p *parser) connection(attr uint16, b []byte) error {
+	f := p.flow
 	switch attr {
 	case ctaTupleOrig:
-		p.tuple = &p.flow.Original
+		p.tuple = &f.Original
 		return attributes(b, p.inTuple)
 	case ctaTupleReply:
-		p.tuple = &p.flow.Reply
+		p.tuple = &f.Reply
+		return attributes(b, p.inTuple)
+	case ctaTupleMaster:
+		p.told |= conntracksync.ToldMaster
+		p.tuple = &f.Master
 		return attributes(b, p.inTuple)
 	case ctaMark:
-		return read32(b, &p.flow.Mark)
+		return read32(b, &f.Mark)
 	case ctaStatus:
-		return read32(b, (*uint32)(&p.flow.Status))
+		return read32(b, (*uint32)(&f.Status))
+	case ctaID:
+		return read32(b, &f.ID)
+	case ctaZone:
+		return read16(b, &f.Zone)
+	case ctaTimeout:
+		p.told |= conntracksync.ToldTimeout
+		return read32(b, &f.Timeout)
+	case ctaProtoInfo:
+		p.told |= conntracksync.ToldState
+		return attributes(b, p.inState)
+	case ctaLabels:
+		p.told |= conntracksync.ToldLabels
+		if len(b) > len(f.Labels) {
+			return fmt.Errorf("labels of %d bytes", len(b))
+		}
+		copy(f.Labels[:], b)
+	case ctaHelp:
+		p.told |= conntracksync.ToldHelper
+		return attributes(b, p.inHelp)
 	}
+	return nil
+}
+
+func (p *parser) inHelp(attr uint16, b []byte) error {
+	if attr != ctaHelpName {
+		return nil
+	}
+	name, _, _ := bytes.Cut(b, []byte{0})
+	if len(name) > conntracksync.MaxHelper {
+		return fmt.Errorf("a helper's name of %d bytes", len(name))
+	}
+	for _, known := range []string{"ftp", "sip", "pptp", "tftp", "RAS", "Q.931", "H.245"} {
+		if string(name) == known {
+			p.flow.Helper = known
+			return nil
+		}
+	}
+	p.flow.Helper = string(name)
+	return nil
+}
+
+func (p *parser) inState(attr uint16, b []byte) error {
+	switch attr {
+	case ctaProtoInfoTCP:
+		return attributes(b, p.inTCP)
+	case ctaProtoInfoSCTP:
+		return attributes(b, p.inSCTP)
+	}
+	return nil
+}
+
+func (p *parser) inTCP(attr uint16, b []byte) error {
+	t := &p.flow.TCP
+	switch attr {
+	case ctaTCPState:
+		return read8(b, (*uint8)(&t.State))
+	case ctaTCPScaleOrig:
+		return read8(b, &t.OriginalScale)
+	case ctaTCPScaleReply:
+		return read8(b, &t.ReplyScale)
+	case ctaTCPFlagsOrig:
+		return readFlags(b, &t.OriginalFlags)
+	case ctaTCPFlagsReply:
+		return readFlags(b, &t.ReplyFlags)
+	}
+	return nil
+}
+
+func (p *parser) inSCTP(attr uint16, b []byte) error {
+	s := &p.flow.SCTP
+	switch attr {
+	case ctaSCTPState:
+		return read8(b, &s.State)
+	case ctaSCTPTagOrig:
+		return read32(b, &s.OriginalTag)
+	case ctaSCTPTagReply:
+		return read32(b, &s.ReplyTag)
+	}
+	return nil
+}
+
+// readFlags reads a struct nf_ct_tcp_flags: value, mask.
+func readFlags(b []byte, to *conntracksync.TCPFlags) error {
+	if len(b) != 2 {
+		return fmt.Errorf("%d bytes where 2 belong", len(b))
+	}
+	*to = conntracksync.TCPFlags(b[0])
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"net/netip"
@@ -50,8 +51,23 @@ func entry(f ct.Flow) []byte {
 	b := []byte{unix.AF_INET, 0, 0, 0}
 	b = nest(b, ctaTupleOrig|unix.NLA_F_NESTED, tuple(f.Original))
 	b = nest(b, ctaTupleReply|unix.NLA_F_NESTED, tuple(f.Reply))
-	b = appendUint32(b, 7, 30) // CTA_TIMEOUT: passed over
+	b = nest(b, ctaTupleMaster|unix.NLA_F_NESTED, tuple(f.Master))
+	b = appendUint32(b, ctaID, f.ID)
+	b = nest(b, 11, []byte{1, 2, 3, 4}) // CTA_USE: passed over
 	b = appendUint32(b, ctaStatus, uint32(f.Status))
+	b = appendUint32(b, ctaTimeout, f.Timeout)
+	b = nest(b, ctaZone, num16(f.Zone))
+	tcp := nest(nil, ctaTCPState, []byte{byte(f.TCP.State)})
+	tcp = nest(tcp, ctaTCPScaleOrig, []byte{f.TCP.OriginalScale})
+	tcp = nest(tcp, ctaTCPScaleReply, []byte{f.TCP.ReplyScale})
+	tcp = nest(tcp, ctaTCPFlagsOrig, []byte{byte(f.TCP.OriginalFlags), 0})
+	tcp = nest(tcp, ctaTCPFlagsReply, []byte{byte(f.TCP.ReplyFlags), 0})
+	sctp := nest(nil, ctaSCTPState, []byte{f.SCTP.State})
+	sctp = appendUint32(sctp, ctaSCTPTagOrig, f.SCTP.OriginalTag)
+	sctp = appendUint32(sctp, ctaSCTPTagReply, f.SCTP.ReplyTag)
+	b = nest(b, ctaProtoInfo|unix.NLA_F_NESTED, nest(nest(nil, ctaProtoInfoTCP, tcp), ctaProtoInfoSCTP, sctp))
+	b = nest(b, ctaLabels, f.Labels[:])
+	b = nest(b, ctaHelp, nest(nil, ctaHelpName, append([]byte(f.Helper), 0)))
 	return appendUint32(b, ctaMark, f.Mark)
 }
 
@@ -60,7 +76,19 @@ var sample = ct.Flow{
 		Protocol: ct.UDP, SourcePort: 4000, DestinationPort: 53},
 	Reply: ct.Tuple{Source: netip.MustParseAddr("198.51.100.1"), Destination: netip.MustParseAddr("203.0.113.10"),
 		Protocol: ct.UDP, SourcePort: 53, DestinationPort: 1024},
-	Mark: 0x5100, Status: ct.SeenReply | ct.Assured | ct.SourceNAT,
+	Mark: 0x5100, Status: ct.SeenReply | ct.Assured | ct.SourceNAT, Timeout: 30,
+}
+
+var sampleTCP = ct.Flow{
+	Original: ct.Tuple{Source: netip.MustParseAddr("192.168.77.9"), Destination: netip.MustParseAddr("198.51.100.1"),
+		Protocol: ct.TCP, SourcePort: 4000, DestinationPort: 20},
+	Reply: ct.Tuple{Source: netip.MustParseAddr("198.51.100.1"), Destination: netip.MustParseAddr("203.0.113.10"),
+		Protocol: ct.TCP, SourcePort: 20, DestinationPort: 1024},
+	ID: 99, Zone: 3, Status: ct.SeenReply | ct.Assured | ct.Expected, Timeout: 432000,
+	TCP:  ct.TCPInfo{State: ct.Established, OriginalFlags: ct.WindowScale, ReplyFlags: ct.SACK, OriginalScale: 7, ReplyScale: 8},
+	SCTP: ct.SCTPInfo{State: 3, OriginalTag: 1, ReplyTag: 2}, Labels: ct.Labels{1, 15: 2}, Helper: "strange",
+	Master: ct.Tuple{Source: netip.MustParseAddr("192.168.77.9"), Destination: netip.MustParseAddr("198.51.100.1"),
+		Protocol: ct.TCP, SourcePort: 4001, DestinationPort: 21},
 }
 
 var sample6 = ct.Flow{
@@ -72,7 +100,7 @@ var sample6 = ct.Flow{
 
 func TestParse(t *testing.T) {
 	var got ct.Flow
-	for _, want := range []ct.Flow{sample, sample6, {}} {
+	for _, want := range []ct.Flow{sample, sample6, sampleTCP, {}} {
 		if err := Parse(entry(want), &got); err != nil {
 			t.Fatal(err)
 		}
@@ -91,6 +119,10 @@ func TestParse(t *testing.T) {
 			nest(nil, ctaTupleIP, nest(nil, ctaIPv4Src, []byte{1, 2, 3}))),
 		"IPv6 as IPv4": nest([]byte{0, 0, 0, 0}, ctaTupleOrig,
 			nest(nil, ctaTupleIP, nest(nil, ctaIPv4Src, make([]byte, 16)))),
+		"a helper of 16 bytes": nest([]byte{0, 0, 0, 0}, ctaHelp, nest(nil, ctaHelpName, bytes.Repeat([]byte("x"), 16))),
+		"labels of 17 bytes":   nest([]byte{0, 0, 0, 0}, ctaLabels, make([]byte, 17)),
+		"flags of 1 byte": nest([]byte{0, 0, 0, 0}, ctaProtoInfo, nest(nil, ctaProtoInfoTCP,
+			nest(nil, ctaTCPFlagsOrig, []byte{1}))),
 		"a port of 1 byte": nest([]byte{0, 0, 0, 0}, ctaTupleReply,
 			nest(nil, ctaTupleProto, nest(nil, ctaProtoSrcPort, []byte{1}))),
 		"a protocol of 2 bytes": nest([]byte{0, 0, 0, 0}, ctaTupleReply,
@@ -209,7 +241,7 @@ func TestRetry(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, flow := range []ct.Flow{sample, sample6, {}} {
+	for _, flow := range []ct.Flow{sample, sample6, sampleTCP, {}} {
 		b := entry(flow)
 		f.Add(b)
 		f.Add(b[:len(b)-5])

@@ -1,0 +1,204 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"harouter/conntracksync"
+)
+
+// open begins a nested attribute and returns where; shut ends it.
+func open(b []byte, attr uint16) ([]byte, int) {
+	at := len(b)
+	return native.AppendUint16(native.AppendUint16(b, 0), attr|unix.NLA_F_NESTED), at
+}
+
+func shut(b []byte, at int) []byte {
+	native.PutUint16(b[at:], uint16(len(b)-at))
+	return b // its content is whole words
+}
+
+// appendBytes appends an attribute, padded to whole words.
+func appendBytes(b []byte, attr uint16, v ...byte) []byte {
+	b = native.AppendUint16(b, uint16(sizeAttr+len(v)))
+	b = append(native.AppendUint16(b, attr), v...)
+	for len(b)&3 != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+func appendUint16(b []byte, attr uint16, v uint16) []byte {
+	b = native.AppendUint16(b, sizeAttr+2)
+	b = binary.BigEndian.AppendUint16(native.AppendUint16(b, attr), v)
+	return append(b, 0, 0)
+}
+
+func appendAddr(b []byte, four, six uint16, a netip.Addr) []byte {
+	if a.Is4() {
+		v := a.As4()
+		return appendBytes(b, four, v[:]...)
+	}
+	v := a.As16()
+	return appendBytes(b, six, v[:]...)
+}
+
+func appendTuple(b []byte, attr uint16, t *conntracksync.Tuple) []byte {
+	b, tuple := open(b, attr)
+	b, at := open(b, ctaTupleIP)
+	b = appendAddr(b, ctaIPv4Src, ctaIPv6Src, t.Source)
+	b = appendAddr(b, ctaIPv4Dst, ctaIPv6Dst, t.Destination)
+	b = shut(b, at)
+	b, at = open(b, ctaTupleProto)
+	b = appendBytes(b, ctaProtoNum, byte(t.Protocol))
+	switch t.Protocol {
+	case conntracksync.ICMP:
+		b = appendUint16(b, ctaProtoICMPID, t.ID)
+		b = appendBytes(b, ctaProtoICMPType, t.Type)
+		b = appendBytes(b, ctaProtoICMPCode, t.Code)
+	case conntracksync.ICMPv6:
+		b = appendUint16(b, ctaProtoICMPv6ID, t.ID)
+		b = appendBytes(b, ctaProtoICMPv6Type, t.Type)
+		b = appendBytes(b, ctaProtoICMPv6Code, t.Code)
+	default:
+		b = appendUint16(b, ctaProtoSrcPort, t.SourcePort)
+		b = appendUint16(b, ctaProtoDstPort, t.DestinationPort)
+	}
+	return shut(shut(b, at), tuple)
+}
+
+// appendNAT says to which address and port a direction is translated: the range
+// is one wide, so the kernel must take it as it is.
+func appendNAT(b []byte, attr uint16, to netip.Addr, port uint16) []byte {
+	b, nat := open(b, attr)
+	b = appendAddr(b, ctaNATv4Min, ctaNATv6Min, to)
+	b = appendAddr(b, ctaNATv4Max, ctaNATv6Max, to)
+	b, at := open(b, ctaNATProto)
+	b = appendUint16(b, ctaNATPortMin, port)
+	b = appendUint16(b, ctaNATPortMax, port)
+	return shut(shut(b, at), nat)
+}
+
+// appendTranslation says how a flow is translated, if it is. The kernel ignores
+// the bits for it in the status, and a reply tuple that is not the inverse of
+// the original one makes an entry that looks right and translates nothing.
+func appendTranslation(b []byte, f *conntracksync.Flow) []byte {
+	plain := f.Original.Inverse()
+	here, there := f.Reply.DestinationPort, f.Reply.SourcePort
+	sameHere, sameThere := here == plain.DestinationPort, there == plain.SourcePort
+	if f.Original.Protocol == conntracksync.ICMP || f.Original.Protocol == conntracksync.ICMPv6 {
+		// The id stands on the side of who asked.
+		here, there = f.Reply.ID, f.Reply.ID
+		sameHere, sameThere = here == f.Original.ID, true
+	}
+	if f.Reply.Destination != plain.Destination || !sameHere {
+		b = appendNAT(b, ctaNATSrc, f.Reply.Destination, here)
+	}
+	if f.Reply.Source != plain.Source || !sameThere {
+		b = appendNAT(b, ctaNATDst, f.Reply.Source, there)
+	}
+	return b
+}
+
+// appendState appends what only some protocols have. TCP becomes liberal with
+// the window in both directions: its edges were not told.
+func appendState(b []byte, f *conntracksync.Flow) []byte {
+	switch f.Original.Protocol {
+	case conntracksync.TCP:
+		const mask = byte(conntracksync.WindowScale|conntracksync.SACK|conntracksync.CloseInit) | tcpLiberal
+		b, info := open(b, ctaProtoInfo)
+		b, at := open(b, ctaProtoInfoTCP)
+		b = appendBytes(b, ctaTCPState, byte(f.TCP.State))
+		b = appendBytes(b, ctaTCPScaleOrig, f.TCP.OriginalScale)
+		b = appendBytes(b, ctaTCPScaleReply, f.TCP.ReplyScale)
+		b = appendBytes(b, ctaTCPFlagsOrig, byte(f.TCP.OriginalFlags)&mask|tcpLiberal, mask)
+		b = appendBytes(b, ctaTCPFlagsReply, byte(f.TCP.ReplyFlags)&mask|tcpLiberal, mask)
+		return shut(shut(b, at), info)
+	case conntracksync.SCTP:
+		b, info := open(b, ctaProtoInfo)
+		b, at := open(b, ctaProtoInfoSCTP)
+		b = appendBytes(b, ctaSCTPState, f.SCTP.State)
+		b = appendUint32(b, ctaSCTPTagOrig, f.SCTP.OriginalTag)
+		b = appendUint32(b, ctaSCTPTagReply, f.SCTP.ReplyTag)
+		return shut(shut(b, at), info)
+	}
+	return b
+}
+
+// begin appends the head of a message; end fills in its length.
+func begin(b []byte, kind, flags uint16, seq uint32, family byte) ([]byte, int) {
+	at := len(b)
+	b = native.AppendUint32(b, 0)
+	b = native.AppendUint16(b, unix.NFNL_SUBSYS_CTNETLINK<<8|kind)
+	b = native.AppendUint16(b, unix.NLM_F_REQUEST|flags)
+	b = native.AppendUint32(b, seq)
+	b = native.AppendUint32(b, 0)
+	return append(b, family, 0, 0, 0), at
+}
+
+func end(b []byte, at int) []byte {
+	native.PutUint32(b[at:], uint32(len(b)-at))
+	return b
+}
+
+func family(f *conntracksync.Flow) byte {
+	if f.Original.Source.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// appendName appends what names a flow.
+func appendName(b []byte, f *conntracksync.Flow) []byte {
+	b = appendTuple(b, ctaTupleOrig, &f.Original)
+	if f.Zone != 0 {
+		b = appendUint16(b, ctaZone, f.Zone)
+	}
+	return b
+}
+
+// settable are the bits of the status that may be set from outside.
+const settable = conntracksync.SeenReply | conntracksync.Assured
+
+// appendCreate appends what makes a new flow.
+func appendCreate(b []byte, f *conntracksync.Flow) []byte {
+	b = appendName(b, f)
+	plain := f.Original.Inverse()
+	b = appendTuple(b, ctaTupleReply, &plain)
+	b = appendTranslation(b, f)
+	b = appendUint32(b, ctaTimeout, f.Timeout)
+	b = appendUint32(b, ctaStatus, uint32(f.Status&settable|conntracksync.Confirmed))
+	b = appendState(b, f)
+	b = appendUint32(b, ctaMark, f.Mark)
+	if f.Helper != "" {
+		var at int
+		b, at = open(b, ctaHelp)
+		b = shut(appendBytes(b, ctaHelpName, append([]byte(f.Helper), 0)...), at)
+	}
+	if f.Master.Source.IsValid() {
+		b = appendTuple(b, ctaTupleMaster, &f.Master)
+	}
+	return appendLabels(b, f)
+}
+
+// appendUpdate appends what changes a flow that is there. Its translation and
+// its master stay what they were: the kernel refuses any word about them.
+func appendUpdate(b []byte, f *conntracksync.Flow, status bool) []byte {
+	b = appendName(b, f)
+	b = appendUint32(b, ctaTimeout, f.Timeout)
+	if status {
+		b = appendUint32(b, ctaStatus, uint32(f.Status&(settable|conntracksync.Expected)|conntracksync.Confirmed))
+	}
+	b = appendState(b, f)
+	b = appendUint32(b, ctaMark, f.Mark)
+	return appendLabels(b, f)
+}
+
+func appendLabels(b []byte, f *conntracksync.Flow) []byte {
+	if f.Labels == (conntracksync.Labels{}) {
+		return b
+	}
+	return appendBytes(b, ctaLabels, f.Labels[:]...)
+}

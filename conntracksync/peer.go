@@ -1,0 +1,538 @@
+package conntracksync
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"time"
+)
+
+// ErrVersion is the error of Received for a peer that speaks another version.
+var ErrVersion = errors.New("the peer speaks another version of flow replication")
+
+// window is how many frames of a sync may be on their way.
+const window = 16
+
+// peer is what a Table knows of another node.
+type peer struct {
+	name  string
+	index int16
+	up    bool
+	met   bool // its hello came
+	since time.Time
+	hello hello
+
+	// To it.
+	frame    []byte
+	coder    coder
+	syncs    bool // a sync is under way
+	whole    bool // and it is of all buckets
+	buckets  set
+	cursor   uint32
+	sent     uint64 // frames that it acknowledges, ever
+	acked    uint64
+	finish   uint64 // the last frame of the sync; 0 while it is not sent
+	digestAt time.Time
+
+	// From it.
+	refs     []ref
+	count    int
+	sums     [buckets]uint64
+	gen      uint32
+	syncing  bool // a sync from it is under way
+	complete bool // one of everything is done
+	from     set
+	took     uint64
+	resyncs  int
+}
+
+// ref is a flow of a peer, by its number there.
+type ref struct {
+	identity, digest uint64
+	slot, gen        uint32
+	used             bool
+	bucket           uint8
+}
+
+// covers reports whether a flow by that number is told to the peer as it
+// changes: not while a sync is still to reach it. One whose last frame is sent
+// reaches no more, also if that is not acknowledged yet.
+func (p *peer) covers(i uint32) bool {
+	return p.met && (!p.syncs || !p.whole || p.finish != 0 || i < p.cursor)
+}
+
+// PeerState is how far the replication with a peer is.
+type PeerState uint8
+
+const (
+	Connecting PeerState = iota + 1 // no session
+	Syncing                         // one of both copies is not complete
+	Synced
+	Stale // it was in sync, and the session is gone
+)
+
+// String returns the word for status.
+func (s PeerState) String() string {
+	switch s {
+	case Connecting:
+		return "connecting"
+	case Syncing:
+		return "syncing"
+	case Synced:
+		return "synced"
+	case Stale:
+		return "stale"
+	}
+	return fmt.Sprintf("state %d", uint8(s))
+}
+
+// PeerStatus is what status shows of a peer.
+type PeerStatus struct {
+	Node  string
+	State PeerState
+	// Here is how many flows of the peer this node holds, Told how many frames
+	// of a sync wait for its acknowledgement.
+	Here, Waiting int
+	// Resyncs counts the syncs that a difference of the digests made necessary.
+	Resyncs int
+	Role    Role
+}
+
+// Peers returns the state of each peer, in the order in which they came.
+func (t *Table) Peers() []PeerStatus {
+	var all []PeerStatus
+	for _, p := range t.peers {
+		s := PeerStatus{Node: p.name, State: Connecting, Here: p.count, Waiting: int(p.sent - p.acked), Resyncs: p.resyncs, Role: p.hello.role}
+		switch {
+		case p.met && !p.syncs && p.complete && !p.syncing:
+			s.State = Synced
+		case p.met:
+			s.State = Syncing
+		case p.complete:
+			s.State = Stale
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+func (t *Table) peer(node string) *peer {
+	for _, p := range t.peers {
+		if p.name == node {
+			return p
+		}
+	}
+	p := &peer{name: node, index: int16(len(t.peers))}
+	t.peers = append(t.peers, p)
+	return p
+}
+
+// Connected says that frames can be sent to the peer from now on, and that none
+// of before is on its way.
+func (t *Table) Connected(now time.Time, node string) {
+	p := t.peer(node)
+	p.up, p.met, p.since, p.syncs, p.frame = true, false, time.Time{}, false, p.frame[:0]
+	p.sent, p.acked, p.took = 0, 0, 0
+	t.send(p, hello{Version, t.config.Node, t.config.Boot, uint32(t.config.Limit), t.role}.append(nil))
+}
+
+// Disconnected says that frames to the peer are lost. What it told is kept for
+// the time Config.Forget.
+func (t *Table) Disconnected(now time.Time, node string) {
+	p := t.peer(node)
+	p.up, p.met, p.since, p.syncs, p.syncing, p.frame = false, false, now, false, false, p.frame[:0]
+}
+
+// forget lets a peer's flows go.
+func (t *Table) forget(p *peer) {
+	for i := range t.slots {
+		if t.slots[i].owner == p.index {
+			t.want(remove, t.full(uint32(i), 0))
+			t.drop(uint32(i))
+		}
+	}
+	p.since, p.refs, p.count, p.sums, p.complete = time.Time{}, nil, 0, [buckets]uint64{}, false
+}
+
+// Received takes a frame of a peer. An error says why it means nothing; what
+// was before the fault in it is taken. The session should then begin anew.
+func (t *Table) Received(now time.Time, node string, frame []byte) error {
+	p := t.peer(node)
+	if len(frame) == 0 || len(frame) > MaxFrame {
+		return fmt.Errorf("frame of %s: %d bytes", node, len(frame))
+	}
+	r := &reader{b: frame[1:]}
+	k := kind(frame[0])
+	if err := t.receive(now, p, k, r); err != nil {
+		return fmt.Errorf("frame of %s: %w", node, err)
+	}
+	return nil
+}
+
+func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
+	if !p.met && k != helloFrame {
+		return fmt.Errorf("kind %d before the hello", k)
+	}
+	switch k {
+	case helloFrame:
+		h := r.hello()
+		if h.version != Version {
+			return fmt.Errorf("%w: %d, here it is %d", ErrVersion, h.version, Version)
+		}
+		if err := r.done(k); err != nil {
+			return err
+		}
+		if h.node != p.name {
+			return fmt.Errorf("it says that it is %q", h.node)
+		}
+		p.hello, p.met, p.complete, p.digestAt = h, true, false, now.Add(digestEvery)
+		t.sync(p, allBuckets)
+	case roleFrame:
+		role := r.role()
+		if err := r.done(k); err != nil {
+			return err
+		}
+		p.hello.role = role
+		t.adopt(p)
+	case flowsFrame, bulkFrame:
+		c := newCoder()
+		for len(r.b) > 0 {
+			var f flow
+			var rare rarity
+			id, short, err := c.next(r, &f, &rare)
+			if err != nil {
+				return err
+			}
+			if err := t.told(p, id, short, &f, &rare); err != nil {
+				return err
+			}
+		}
+		if k == bulkFrame {
+			t.ack(p)
+		}
+	case endsFrame:
+		for id := int64(0); len(r.b) > 0; {
+			delta, n := binary.Varint(r.b)
+			if id += delta; n <= 0 || id < 0 || id >= int64(len(p.refs)) {
+				return fmt.Errorf("an end: %w", errMeaning)
+			}
+			r.b = r.b[n:]
+			t.release(p, uint32(id))
+		}
+	case beginFrame:
+		s := r.set()
+		if err := r.done(k); err != nil {
+			return err
+		}
+		p.gen++
+		p.syncing, p.from = true, s
+		t.ack(p)
+	case finishFrame:
+		if err := r.done(k); err != nil {
+			return err
+		}
+		t.finished(p)
+		t.ack(p)
+	case digestFrame:
+		var differ set
+		for b := range p.sums {
+			if s := r.uint64(); s != p.sums[b] {
+				differ.add(uint8(b))
+			}
+		}
+		if err := r.done(k); err != nil {
+			return err
+		}
+		if !p.syncing && differ != (set{}) {
+			p.resyncs++
+			t.send(p, differ.append([]byte{byte(askFrame)}))
+		}
+	case askFrame:
+		s := r.set()
+		if err := r.done(k); err != nil {
+			return err
+		}
+		t.sync(p, s)
+	case ackFrame:
+		n := r.uint64()
+		if err := r.done(k); err != nil {
+			return err
+		}
+		if n < p.acked || n > p.sent {
+			return fmt.Errorf("it acknowledges %d frames of %d: %w", n, p.sent, errMeaning)
+		}
+		p.acked = n
+		if p.syncs && p.finish != 0 && n >= p.finish {
+			p.syncs = false
+		}
+	default:
+		return fmt.Errorf("kind %d: %w", k, errMeaning)
+	}
+	return nil
+}
+
+// ack tells that one more frame of a sync was taken.
+func (t *Table) ack(p *peer) {
+	p.took++
+	t.send(p, binary.BigEndian.AppendUint64([]byte{byte(ackFrame)}, p.took))
+}
+
+// sync begins to tell the peer all flows of some buckets anew.
+func (t *Table) sync(p *peer, s set) {
+	if p.syncs && p.finish == 0 {
+		for i, w := range p.buckets {
+			s[i] |= w
+		}
+	}
+	t.closeFrame(p)
+	p.syncs, p.whole, p.buckets, p.cursor, p.finish = true, s == allBuckets, s, 0, 0
+	p.sent++
+	t.send(p, s.append([]byte{byte(beginFrame)}))
+}
+
+// bulk goes on with a sync as far as the peer has acknowledged it.
+func (t *Table) bulk(p *peer) {
+	for p.syncs && p.finish == 0 && p.sent-p.acked < window {
+		t.closeFrame(p)
+		frame, c := append(make([]byte, 0, MaxFrame), byte(bulkFrame)), newCoder()
+		for ; int(p.cursor) < len(t.slots) && len(frame) <= MaxFrame-maxRecord; p.cursor++ {
+			i := p.cursor
+			s := &t.slots[i]
+			if s.owner != mine || !s.told || !p.whole && !p.buckets.has(s.key.bucket()) {
+				continue
+			}
+			if s.queued != idle {
+				// So that all peers know the same: the digest is of that.
+				t.tell(i, s.queued)
+			}
+			frame = c.append(frame, i, &s.flow, t.rarity(i), false)
+		}
+		for _, other := range t.peers {
+			t.closeFrame(other)
+		}
+		p.sent++
+		t.send(p, frame)
+		if int(p.cursor) >= len(t.slots) {
+			p.sent++
+			p.finish = p.sent
+			t.send(p, []byte{byte(finishFrame)})
+		}
+	}
+}
+
+// release takes the end of a flow of a peer: it is removed if it is still the
+// peer's by that number.
+func (t *Table) release(p *peer, id uint32) {
+	ref := &p.refs[id]
+	if !ref.used {
+		return
+	}
+	p.sums[ref.bucket] -= ref.digest
+	p.count--
+	if s := t.slotOf(p, id); s != nil {
+		t.want(remove, t.full(ref.slot, 0))
+		t.drop(ref.slot)
+	}
+	ref.used = false
+}
+
+// slotOf is the slot of a flow of a peer, nil if it is not the peer's here.
+func (t *Table) slotOf(p *peer, id uint32) *slot {
+	i := p.refs[id].slot
+	if int(i) >= len(t.slots) {
+		return nil
+	}
+	if s := &t.slots[i]; s.owner == p.index && s.id == id {
+		return s
+	}
+	return nil
+}
+
+// finished ends a sync: what was not told in it is no more.
+func (t *Table) finished(p *peer) {
+	if !p.syncing {
+		return
+	}
+	p.syncing = false
+	for id := range p.refs {
+		if r := &p.refs[id]; r.used && r.gen != p.gen && p.from.has(r.bucket) {
+			t.release(p, uint32(id))
+		}
+	}
+	if p.from != allBuckets {
+		return
+	}
+	p.complete = true
+	if !p.hello.role.Master || t.role.Master {
+		return
+	}
+	// What was found at start and the master does not know may have been put
+	// here by a node that is gone: it goes with its own time.
+	for i := range t.slots {
+		if t.slots[i].owner == orphan {
+			t.want(setTime, t.full(uint32(i), t.lifetime(uint32(i))))
+		}
+	}
+}
+
+// told takes a flow of a peer.
+func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
+	if short {
+		return t.changed(p, id, f, r)
+	}
+	if most := min(max(uint32(1024), 2*p.hello.limit), maxID); id >= most {
+		return fmt.Errorf("flow number %d of %d", id, most)
+	}
+	for int(id) >= len(p.refs) {
+		p.refs = append(p.refs, make([]ref, 1<<bits.Len32(id|255)-len(p.refs))...)
+	}
+	identity := f.identity(r)
+	if old := &p.refs[id]; old.used && old.identity != identity {
+		t.release(p, id)
+	}
+	ref := &p.refs[id]
+	if ref.used {
+		p.sums[ref.bucket] -= ref.digest
+		p.count--
+	}
+	keep := ref.slot
+	*ref = refOf(f, r, identity, p.gen)
+	ref.slot = keep
+	p.sums[ref.bucket] += ref.digest
+	p.count++
+
+	i, there := t.index[f.key]
+	if !there {
+		if i, there = t.add(f, r, p.index); !there {
+			return nil // the digest is right all the same
+		}
+		t.slots[i].id, ref.slot = id, i
+		t.take(p, i, install)
+		return nil
+	}
+	s := &t.slots[i]
+	same := s.reply == f.reply
+	switch {
+	case s.owner == p.index:
+		if s.id == id && s.flow == *f && *t.rarity(i) == *r {
+			return nil
+		}
+	case s.owner == mine:
+		if !t.wins(p) {
+			t.merge(i, f, r)
+			return nil
+		}
+		t.disown(i)
+	case s.owner >= 0:
+		if other := t.peers[s.owner]; !beats(p.hello.role, p.name, other.hello.role, other.name) {
+			return nil
+		}
+	}
+	s.owner, s.id, s.assert = p.index, id, false
+	s.flow = *f
+	t.setRarity(i, r)
+	ref.slot = i
+	if same {
+		t.take(p, i, update)
+	} else {
+		t.take(p, i, install)
+	}
+	return nil
+}
+
+func refOf(f *flow, r *rarity, identity uint64, gen uint32) ref {
+	return ref{identity: identity, digest: f.digest(identity, r), gen: gen, used: true, bucket: f.key.bucket()}
+}
+
+// changed takes a change of a flow that was told before.
+func (t *Table) changed(p *peer, id uint32, f *flow, r *rarity) error {
+	if int(id) >= len(p.refs) || !p.refs[id].used {
+		return fmt.Errorf("a change of the flow %d, which was never told", id)
+	}
+	ref := &p.refs[id]
+	ref.gen = p.gen
+	p.sums[ref.bucket] -= ref.digest
+	ref.digest = f.digest(ref.identity, r)
+	p.sums[ref.bucket] += ref.digest
+	s := t.slotOf(p, id)
+	if s == nil {
+		return nil // it is not the peer's here: the owner says what it does
+	}
+	s.mark, s.status, s.tcp, s.timeout = f.mark, f.status, f.tcp, f.timeout
+	if r.master = t.rarity(ref.slot).master; r.master != (Key{}) {
+		f.rare = true
+	}
+	t.setRarity(ref.slot, r)
+	t.take(p, ref.slot, update)
+	return nil
+}
+
+// adopt makes a peer's flows those of this node if it is master and the peer is
+// no better one.
+func (t *Table) adopt(p *peer) {
+	if !t.role.Master || t.wins(p) {
+		return
+	}
+	for i := range t.slots {
+		if t.slots[i].owner == p.index {
+			t.take(p, uint32(i), setTime)
+		}
+	}
+}
+
+// take has a peer's flow brought into the kernel's table. A master makes it its
+// own at once: its packets come here. One of two masters does not, if the other
+// is right, or each would take it from the other for ever.
+func (t *Table) take(p *peer, i uint32, w wish) {
+	if s := &t.slots[i]; s.gone {
+		s.gone, w = false, install
+	}
+	if !t.role.Master || t.wins(p) {
+		t.want(w, t.full(i, t.holdFor()))
+		return
+	}
+	t.claim(i)
+	// The peer must know before the flow can end here, or it would keep its own.
+	t.slots[i].queued = ready
+	t.tell(i, ready)
+	t.want(w, t.full(i, t.lifetime(i)))
+}
+
+// wins reports whether a peer is right where both claim a flow.
+func (t *Table) wins(p *peer) bool { return beats(p.hello.role, p.name, t.role, t.config.Node) }
+
+func beats(a Role, an string, b Role, bn string) bool {
+	switch {
+	case a.Master != b.Master:
+		return a.Master
+	case a.Term != b.Term:
+		return a.Term > b.Term
+	}
+	return an > bn
+}
+
+// merge takes from a peer what it saw more of a flow that is ours: during a
+// hand-over packets of one flow pass both nodes. Then it tells the peer whose
+// the flow is.
+func (t *Table) merge(i uint32, f *flow, r *rarity) {
+	s := &t.slots[i]
+	if s.reply == f.reply {
+		if more := s.status | f.status&(SeenReply|Assured); more != s.status || further(f.tcp.State, s.tcp.State) {
+			s.status = more
+			if further(f.tcp.State, s.tcp.State) {
+				s.tcp = f.tcp
+			}
+			t.want(update, t.full(i, t.lifetime(i)))
+		}
+	}
+	s.assert, s.queued = true, ready
+	t.tell(i, ready) // at once, as in take
+}
+
+// further reports whether a TCP connection in state a is nearer to its end than
+// in state b.
+func further(a, b TCPState) bool {
+	order := [...]uint8{NoState: 0, SYNSent: 1, SYNSent2: 2, SYNReceived: 3, Established: 4, FINWait: 5, CloseWait: 6, LastACK: 7, TimeWait: 8, Closed: 9}
+	return order[a] > order[b]
+}
