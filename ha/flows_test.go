@@ -369,6 +369,18 @@ func TestTwoMastersMeet(t *testing.T) {
 	}
 }
 
+// TestGaveWay is the word of a master that gave way, ahead of its state.
+func TestGaveWay(t *testing.T) {
+	s := inSync(t, "", "r1", "r2")
+	m := s.nodes["r1"].m
+	other := m.owned + 5
+	s.nodes["r1"].handle(Told{From: "r2", Message: Message{Kind: KindGaveWay, Term: other}})
+	s.did("r1", "take")
+	if m.owned != other+1 {
+		t.Errorf("owns term %d, the other one had %d", m.owned, other)
+	}
+}
+
 // TestTermsGrow over lives of the nodes, none of which remembers.
 func TestTermsGrow(t *testing.T) {
 	s := inSync(t, "", "r1", "r2")
