@@ -223,14 +223,19 @@ func TestFailbackWaitsForTheFlows(t *testing.T) {
 		}
 		s.run(3 * time.Second)
 		s.master("r2")
-		if diff := cmp.Diff([]string{"unsynced r2"}, s.alarms("r1")); diff != "" {
-			t.Error(diff)
+		for node, want := range map[string]string{"r1": "unsynced r2", "r2": "unsynced r1"} {
+			if diff := cmp.Diff([]string{want}, s.alarms(node)); diff != "" {
+				t.Errorf("%s: %s", node, diff)
+			}
+		}
+		if !s.logs("r1 stays backup until they are") {
+			t.Error("the alarm does not say why r1 is no master")
 		}
 		s.run(15 * time.Second)
 		s.master("r2")
 		s.run(5 * time.Second) // in sync
 		s.master("r1")
-		if a := s.alarms("r1"); a != nil {
+		if a := append(s.alarms("r1"), s.alarms("r2")...); a != nil {
 			t.Errorf("alarms %v", a)
 		}
 	})
