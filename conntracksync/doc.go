@@ -18,6 +18,6 @@
 //
 // It is pure: it imports no kernel, socket, file or clock, and no other package
 // of ours. Package kernel below it speaks of these flows with the kernel's
-// connection table, package peer brings the frames; ha counts and deletes flows
-// through the former.
+// connection table, package peer brings the frames, package replica runs the
+// table between the two; ha counts and deletes flows through the first.
 package conntracksync

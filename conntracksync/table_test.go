@@ -840,3 +840,31 @@ func TestOwnConnections(t *testing.T) {
 		}
 	}
 }
+
+// TestEndedApart: what one of two masters ended while they were apart is there
+// again when it has given way, also if it ends it once more as a backup.
+func TestEndedApart(t *testing.T) {
+	s := pair(t)
+	s.fill("r1", 1, 10)
+	s.disconnect("r1", "r2")
+	s.node("r2").table.SetRole(s.now, Role{true, 2})
+	s.work()
+	end := func() {
+		for i := range 3 {
+			s.packet("r2", Ended, natted(1+i))
+		}
+		s.work()
+	}
+	end()
+	s.pass(500 * time.Millisecond)
+	s.holds("r2", 7)
+	s.node("r2").table.SetRole(s.now, Role{false, 2})
+	s.connect("r1", "r2")
+	s.pass(100 * time.Millisecond)
+	s.holds("r1", 10)
+	s.holds("r2", 10)
+	end()
+	s.pass(2 * time.Second)
+	s.holds("r1", 10)
+	s.holds("r2", 10)
+}

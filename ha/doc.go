@@ -6,6 +6,12 @@
 // run.go is the one loop that feeds it and carries the actions to the ports
 // (ports.go): the advert thread, the addresses, the kernel's tables, gossip.
 //
+// The flows of the connection table go with the role (flows.go): a new master
+// takes them before its addresses, a hand-over waits until the successor has
+// them, a better node claims the role once it does. Each mastership has a term,
+// higher than all before that anybody told of; of two words on a flow the one of
+// the later term holds. How flows travel is not ha's concern (Flows in ports.go).
+//
 // It imports the pure packages vrrp, balancer and conntracksync, no edge;
 // cmd/harouter wires the edges into Ports.
 package ha

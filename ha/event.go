@@ -70,7 +70,7 @@ type (
 		Err error
 	}
 	// Synced tells how far the flow table agrees with that of another node,
-	// whenever that changes.
+	// whenever that changes; off until then.
 	Synced struct {
 		Node  string
 		State SyncState

@@ -134,7 +134,7 @@ func (m *Machine) settleUnsynced(now time.Time) {
 		if p == nil || !m.unsyncedWith(p, now) {
 			continue
 		}
-		text := fmt.Sprintf("the connections are not in sync with %s (%s) for more than %v: a takeover would break them", p.Name, m.session(p.Name), m.cfg.SyncTimeout)
+		text := fmt.Sprintf("the connections of %s and %s have not been in sync for %v (%s): a takeover would break some", m.cfg.Node, p.Name, m.cfg.SyncTimeout, m.session(p.Name))
 		if m.vrrp.State() == vrrp.Backup && p.state.Effective < m.vrrp.Priority() && !m.cfg.PreemptUnsynced {
 			text += "; " + m.cfg.Node + " stays backup until they are"
 		}

@@ -9,16 +9,17 @@ import (
 // simFlows is the replication of one node in a sim, where its file says sync: it
 // has a session with each node that it reaches, and carries no flows.
 type simFlows struct {
-	n      *simNode
-	states map[string]SyncState
-	since  map[string]time.Time // when the session began
-	syncs  time.Duration        // from a session's begin to synced
-	takes  time.Duration        // until all flows are in the kernel
-	until  time.Time            // when the present Take ends
-	void   uint64               // addresses up to this step are not put on
-	flushs flushing
-	owned  uint64 // term, 0: backup
-	story  []string
+	n       *simNode
+	states  map[string]SyncState
+	since   map[string]time.Time // when the session began
+	syncs   time.Duration        // from a session's begin to synced
+	takes   time.Duration        // until all flows are in the kernel
+	until   time.Time            // when the present Take ends
+	void    uint64               // addresses up to this step are not put on
+	flushs  flushing
+	owned   uint64 // term, 0: backup
+	yielded uint64 // to the master in this term
+	story   []string
 }
 
 // flushing is what becomes of a Flush.
@@ -95,9 +96,9 @@ func (f *simFlows) take(term uint64) {
 	f.note("take")
 }
 
-func (f *simFlows) yield(uint64) {
+func (f *simFlows) yield(term uint64) {
 	f.behind(func() {
-		f.owned = 0
+		f.owned, f.yielded = 0, term
 		f.note("yield")
 	})
 }

@@ -87,8 +87,8 @@ func TestHandoverTakesTheFlowsAlong(t *testing.T) {
 	s.did("r1", "flush to r2", "handover", "remove", "yield")
 	s.did("r2", "take", "add")
 	a, b := s.nodes["r1"].m, s.nodes["r2"].m
-	if a.owned != 0 || b.owned == 0 || a.term != b.owned {
-		t.Errorf("r1 owns %d and knows of %d, r2 owns %d", a.owned, a.term, b.owned)
+	if yielded := s.nodes["r1"].flows.yielded; a.owned != 0 || b.owned == 0 || yielded != b.owned {
+		t.Errorf("r1 owns %d and yielded to %d, r2 owns %d", a.owned, yielded, b.owned)
 	}
 	none, double := s.coverage(at)
 	within(t, "nobody holds the addresses", none, 0)
@@ -109,7 +109,7 @@ func TestSlowTake(t *testing.T) {
 	})
 	t.Run("hand-over", func(t *testing.T) {
 		s := inSync(t, "", "r1", "r2", "r3")
-		s.nodes["r2"].flows.takes = time.Second
+		s.nodes["r2"].flows.takes = 1500 * time.Millisecond // and the machine is busy
 		at := s.now
 		answer := s.command("r1", VerbFailover, "r2")
 		s.run(5 * time.Second)
@@ -223,14 +223,19 @@ func TestFailbackWaitsForTheFlows(t *testing.T) {
 		}
 		s.run(3 * time.Second)
 		s.master("r2")
-		if diff := cmp.Diff([]string{"unsynced r2"}, s.alarms("r1")); diff != "" {
-			t.Error(diff)
+		for node, want := range map[string]string{"r1": "unsynced r2", "r2": "unsynced r1"} {
+			if diff := cmp.Diff([]string{want}, s.alarms(node)); diff != "" {
+				t.Errorf("%s: %s", node, diff)
+			}
+		}
+		if !s.logs("r1 stays backup until they are") {
+			t.Error("the alarm does not say why r1 is no master")
 		}
 		s.run(15 * time.Second)
 		s.master("r2")
 		s.run(5 * time.Second) // in sync
 		s.master("r1")
-		if a := s.alarms("r1"); a != nil {
+		if a := append(s.alarms("r1"), s.alarms("r2")...); a != nil {
 			t.Errorf("alarms %v", a)
 		}
 	})
@@ -366,6 +371,18 @@ func TestTwoMastersMeet(t *testing.T) {
 		if n.m.term != s.nodes["r1"].m.owned {
 			t.Errorf("%s knows of term %d, r1 owns %d", n.name, n.m.term, s.nodes["r1"].m.owned)
 		}
+	}
+}
+
+// TestGaveWay is the word of a master that gave way, ahead of its state.
+func TestGaveWay(t *testing.T) {
+	s := inSync(t, "", "r1", "r2")
+	m := s.nodes["r1"].m
+	other := m.owned + 5
+	s.nodes["r1"].handle(Told{From: "r2", Message: Message{Kind: KindGaveWay, Term: other}})
+	s.did("r1", "take")
+	if m.owned != other+1 {
+		t.Errorf("owns term %d, the other one had %d", m.owned, other)
 	}
 }
 

@@ -104,9 +104,6 @@ func (m *Machine) endHandoff(why string, now time.Time) {
 // stays: one that is not under way yet is void, one that is ends.
 func (m *Machine) cancelHandover(from *peer, id uint64, now time.Time) {
 	from.cancelled = id
-	if m.cfg.Sync {
-		m.claims = 0 // it has answered: this node did not confirm the flows
-	}
 	if from.handover != id || m.vrrp.State() != vrrp.Master {
 		return
 	}

@@ -46,19 +46,22 @@ type Files interface {
 	Rest(on bool) error
 }
 
-// Flows replicates the connection table (conntracksync). Its calls may wait;
-// none is made from the deciding loop. The order of terms tells whose word on a
-// flow is the newer; they grow with each change of the role.
+// Flows replicates the connection table (conntracksync). None of its calls is
+// made from the deciding loop. It starts as one of a backup. The order of terms
+// tells whose word on a flow is the newer; they grow with each change of the role.
 type Flows interface {
 	// Take makes this node the owner of all flows in a new term, and returns
 	// when everything that was received is in the kernel: before a takeover
-	// puts addresses on. An error is logged, the takeover goes on.
+	// puts addresses on. Ctx ends after a second, or when another node is master
+	// after all; Yield follows then. With any other error, which is logged, the
+	// takeover goes on. A master that met another one takes again, in a higher
+	// term.
 	Take(ctx context.Context, term uint64) error
 	// Yield: this node is no master any more; term is that of the master that
 	// is, as far as it is known. It returns at once.
 	Yield(term uint64)
 	// Flush returns when all that this node knows has been received and
-	// installed by another one: before a hand-over to it.
+	// installed by another one: before a hand-over to it. Ctx ends after 500 ms.
 	Flush(ctx context.Context, node string) error
 }
 
@@ -69,7 +72,7 @@ type Ports struct {
 	Plane     Plane
 	Gossip    Gossip
 	Files     Files
-	Flows     Flows // nil: flows are not replicated (conntrack_sync.enabled)
+	Flows     Flows // nil: flows are never replicated, whatever Config.Sync says
 	// DeleteFlows ends all flows that carry the mark of the uplink with this id
 	// under a mask of balance.mark_mask.
 	DeleteFlows func(ctx context.Context, id int, mask uint32) error

@@ -109,7 +109,7 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 	defer cancel()
 
 	start := time.Now()
-	l.machine = NewMachine(l.cfg, start)
+	l.machine = NewMachine(l.replicates(l.cfg), start)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	last := start
@@ -152,6 +152,12 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 	}
 	l.workers.finish()
 	return *l.exit, nil
+}
+
+// replicates turns the replication of flows off where there is none to be had.
+func (l *Loop) replicates(cfg Config) Config {
+	cfg.Sync = cfg.Sync && l.ports.Flows != nil
+	return cfg
 }
 
 // next takes an event that waits, urgent ones first.

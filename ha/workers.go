@@ -82,9 +82,7 @@ func (w *workers) runSwitching() {
 			}
 			a.end()
 		case YieldFlows:
-			if p.Flows != nil {
-				p.Flows.Yield(a.Term)
-			}
+			p.Flows.Yield(a.Term)
 		case AddAddresses:
 			if a.Seq < w.void.Load() { // another node became master meanwhile
 				w.loop.Post(Switched{Seq: a.Seq})
@@ -111,9 +109,6 @@ type takeFlows struct {
 // take has the flows taken over before the addresses come. It ends early when
 // another node becomes master before.
 func (w *workers) take(a TakeFlows) {
-	if w.loop.ports.Flows == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(w.ctx, takeLimit)
 	w.endTake = cancel
 	w.switching <- takeFlows{TakeFlows: a, ctx: ctx, end: cancel}
@@ -131,10 +126,6 @@ func (w *workers) remove(a RemoveAddresses) {
 
 // flush waits for another node to have all flows.
 func (w *workers) flush(a FlushFlows) {
-	if w.loop.ports.Flows == nil {
-		w.wg.Go(func() { w.loop.Post(Flushed{ID: a.ID}) })
-		return
-	}
 	w.wg.Go(func() {
 		ctx, cancel := context.WithTimeout(w.ctx, flushLimit)
 		defer cancel()
@@ -233,7 +224,7 @@ func (w *workers) runFiles() {
 				w.loop.Post(p.Read(a))
 			case Adopt:
 				cfg, err := p.Adopt(w.ctx, a)
-				w.loop.Post(Reconfigured{Config: cfg, Err: err})
+				w.loop.Post(Reconfigured{Config: w.loop.replicates(cfg), Err: err})
 			case Rest:
 				if err := p.Rest(a.On); err != nil {
 					w.loop.log.Warn("remember the maintenance for the next start", "on", a.On, "error", err)

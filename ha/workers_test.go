@@ -52,10 +52,10 @@ func (e *edges) Remove(context.Context) error { e.note("remove"); return nil }
 func (e *edges) Announce()                    { e.note("announce") }
 
 // work performs actions, then lets d pass, and returns what they did and told by then.
-func work(t *testing.T, e *edges, flows Flows, d time.Duration, actions ...Action) (did []string, events []Event) {
+func work(t *testing.T, e *edges, d time.Duration, actions ...Action) (did []string, events []Event) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	l := NewLoop(Config{}, Ports{Addresses: e, Flows: flows}, slog.New(slog.DiscardHandler))
+	l := NewLoop(Config{}, Ports{Addresses: e, Flows: e}, slog.New(slog.DiscardHandler))
 	l.workers.start(ctx, &wg, l)
 	for _, a := range actions {
 		l.perform(a)
@@ -76,34 +76,28 @@ func TestWorkersTakeFlowsFirst(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		take    time.Duration
-		without bool
 		actions []Action
 		within  time.Duration
 		want    []string
 	}{
-		{"flows, then addresses", 900 * time.Millisecond, false, []Action{TakeFlows{Term: 7}, AddAddresses{Seq: 1}}, time.Second, []string{"take 7: <nil>", "add"}},
-		{"not yet", 900 * time.Millisecond, false, []Action{TakeFlows{Term: 7}, AddAddresses{Seq: 1}}, 800 * time.Millisecond, nil},
-		{"they take too long", time.Hour, false, []Action{TakeFlows{Term: 7}, AddAddresses{Seq: 1}}, takeLimit, []string{"take 7: context deadline exceeded", "add"}},
+		{"flows, then addresses", 900 * time.Millisecond, []Action{TakeFlows{Term: 7}, AddAddresses{Seq: 1}}, time.Second, []string{"take 7: <nil>", "add"}},
+		{"not yet", 900 * time.Millisecond, []Action{TakeFlows{Term: 7}, AddAddresses{Seq: 1}}, 800 * time.Millisecond, nil},
+		{"they take too long", time.Hour, []Action{TakeFlows{Term: 7}, AddAddresses{Seq: 1}}, takeLimit, []string{"take 7: context deadline exceeded", "add"}},
 		{
-			"another is master meanwhile", time.Hour, false,
+			"another is master meanwhile", time.Hour,
 			[]Action{TakeFlows{Term: 7}, AddAddresses{Seq: 1}, RemoveAddresses{Seq: 2}, YieldFlows{Term: 8}}, 0,
 			[]string{"take 7: context canceled", "remove", "yield 8"},
 		},
 		{
-			"and not for long", 10 * time.Millisecond, false,
+			"and not for long", 10 * time.Millisecond,
 			[]Action{TakeFlows{Term: 7}, AddAddresses{Seq: 1}, RemoveAddresses{Seq: 2}, YieldFlows{Term: 8}, TakeFlows{Term: 9}, AddAddresses{Seq: 3}}, time.Second,
 			[]string{"take 7: context canceled", "remove", "yield 8", "take 9: <nil>", "add"},
 		},
-		{"no replication", 0, true, []Action{TakeFlows{Term: 7}, AddAddresses{Seq: 1}, RemoveAddresses{Seq: 2}, YieldFlows{Term: 8}}, 0, []string{"add", "remove"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := &edges{take: c.take}
-				var flows Flows = e
-				if c.without {
-					flows = nil
-				}
-				did, events := work(t, e, flows, c.within, c.actions...)
+				did, events := work(t, e, c.within, c.actions...)
 				if diff := cmp.Diff(c.want, did); diff != "" {
 					t.Error(diff)
 				}
@@ -124,28 +118,38 @@ func TestWorkersTakeFlowsFirst(t *testing.T) {
 
 func TestWorkersFlush(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		hang    time.Duration
-		without bool
-		within  time.Duration
-		want    []Event
+		name   string
+		hang   time.Duration
+		within time.Duration
+		want   []Event
 	}{
-		{"done", time.Millisecond, false, time.Millisecond, []Event{Flushed{ID: 5}}},
-		{"hangs", time.Hour, false, flushLimit, []Event{Flushed{ID: 5, Err: context.DeadlineExceeded}}},
-		{"no replication", 0, true, 0, []Event{Flushed{ID: 5}}},
+		{"done", time.Millisecond, time.Millisecond, []Event{Flushed{ID: 5}}},
+		{"hangs", time.Hour, flushLimit, []Event{Flushed{ID: 5, Err: context.DeadlineExceeded}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := &edges{hang: c.hang}
-				var flows Flows = e
-				if c.without {
-					flows = nil
-				}
-				_, got := work(t, e, flows, c.within, FlushFlows{ID: 5, To: "r2"})
+				_, got := work(t, e, c.within, FlushFlows{ID: 5, To: "r2"})
 				if diff := cmp.Diff(c.want, got, cmp.Comparer(errors.Is)); diff != "" {
 					t.Error(diff)
 				}
 			})
+		})
+	}
+}
+
+// TestNoReplication: without a port for flows nothing waits for them.
+func TestNoReplication(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		ports Ports
+		want  bool
+	}{{"with a port", Ports{Flows: &edges{}}, true}, {"without", Ports{}, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			l := NewLoop(Config{Sync: true}, c.ports, slog.New(slog.DiscardHandler))
+			if got := l.replicates(l.cfg).Sync; got != c.want {
+				t.Errorf("replicates flows: %v", got)
+			}
 		})
 	}
 }

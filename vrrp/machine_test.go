@@ -173,8 +173,8 @@ func (p *player) line(f []string) {
 		p.handle(Configure{Interval: dur(1, ""), Rank: p.m.cfg.Rank, Preempt: arg(2, "") == "preempt", PreemptDelay: dur(3, "0s")})
 	case "hold":
 		p.handle(Hold{On: f[1] == "on"})
-	case "promote":
-		p.handle(Promote{From: f[1], Quiet: arg(2, "") == "quiet", Reason: "word of " + f[1]})
+	case "promote": // promote r1 quiet 2s
+		p.handle(Promote{From: f[1], Quiet: arg(2, "") == "quiet", For: dur(3, "0s"), Reason: "word of " + f[1]})
 	case "confirm":
 		p.handle(Confirm{})
 	case "demote":

@@ -134,13 +134,13 @@ func (d *daemon) gossiped(ev gossip.Event) {
 func (d *daemon) linksChanged(l ha.Links) {
 	d.loop.Post(l)
 	d.prepareNew(l)
-	d.own.Store(ownAddresses(l))
-	d.configureReplica(d.settings())
 	for device := range l.Devices {
 		d.wire.LinkChanged(device)
 		d.vip.LinkChanged(device)
 	}
 	d.guard.refresh()
+	d.own.Store(ownAddresses(l))
+	d.configureReplica(d.settings())
 }
 
 func (d *daemon) probe(s ha.Source) {

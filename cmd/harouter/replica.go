@@ -38,7 +38,7 @@ func (d *daemon) buildReplica(s *settings) (err error) {
 // sessionConfig is also that of the port which new routers use to join.
 func (d *daemon) sessionConfig(s *settings) peer.Config {
 	c := peer.Config{
-		Node: s.node, Peers: map[string][]netip.AddrPort{}, Seeds: d.key.DeriveAll("sync v1"),
+		Node: s.node, Addresses: s.sync(), Peers: map[string][]netip.AddrPort{}, Seeds: d.key.DeriveAll("sync v1"),
 		Handler: syncHandler{d.replica}, Log: d.log.part("conntracksync"),
 		Other: func(alpn string) (*tls.Config, func(context.Context, net.Conn)) {
 			if cfg, ours := d.join.TLS(); alpn == ours && d.join.Open() {
@@ -50,16 +50,12 @@ func (d *daemon) sessionConfig(s *settings) peer.Config {
 			d.loop.Post(ha.Dropped{Part: "sync", Reason: string(reason), Source: source})
 		},
 	}
-	port := s.file.Ports.Sync
-	for _, a := range s.self().Addresses {
-		c.Addresses = append(c.Addresses, netip.AddrPortFrom(a, port))
-	}
 	if !s.file.ConntrackSync.Enabled {
 		return c
 	}
 	for name, as := range s.peers() {
 		for _, a := range as {
-			c.Peers[name] = append(c.Peers[name], netip.AddrPortFrom(a, port))
+			c.Peers[name] = append(c.Peers[name], netip.AddrPortFrom(a, s.file.Ports.Sync))
 		}
 	}
 	return c
@@ -117,20 +113,11 @@ func (d *daemon) configureReplica(s *settings) {
 	r := d.replicated(s)
 	d.configuring.Lock()
 	defer d.configuring.Unlock()
-	if d.told != nil && equalSettings(*d.told, r) {
-		return
-	}
-	d.told = &r
-	ctx, cancel := context.WithTimeout(context.Background(), configureLimit)
-	defer cancel()
-	if err := d.replica.Configure(ctx, r); err != nil {
-		d.told = nil
-		d.log.part("conntracksync").Error("which flows are replicated", "error", err)
+	if d.told == nil || !equalSettings(*d.told, r) {
+		d.told = &r
+		d.replica.Configure(r)
 	}
 }
-
-// configureLimit bounds the wait for a table that is being written.
-const configureLimit = 2 * time.Second
 
 func equalSettings(a, b replica.Settings) bool {
 	return a.Enabled == b.Enabled && slices.Equal(a.Protocols, b.Protocols) && slices.Equal(a.Ignore, b.Ignore) && slices.Equal(a.Local, b.Local)

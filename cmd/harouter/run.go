@@ -167,6 +167,18 @@ func checkPorts(s, running *settings) error {
 			return fmt.Errorf("the gossip port %v is taken by another program: end it, or set ports.gossip to another one on all nodes", at)
 		}
 	}
+	for _, at := range s.sync() {
+		if running != nil && slices.Contains(running.sync(), at) {
+			continue
+		}
+		l, err := net.Listen("tcp", at.String())
+		if err == nil {
+			err = l.Close()
+		}
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("the sync port %v is taken by another program: end it, or set ports.sync to another one on all nodes", at)
+		}
+	}
 	return nil // an address that is not there yet may come
 }
 

@@ -135,8 +135,12 @@ func (s *settings) gossip() []netip.AddrPort {
 }
 
 // sync is where this node listens for state sync and for new routers.
-func (s *settings) sync() netip.AddrPort {
-	return netip.AddrPortFrom(s.self().Addresses[0], s.file.Ports.Sync)
+func (s *settings) sync() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range s.self().Addresses {
+		out = append(out, netip.AddrPortFrom(a, s.file.Ports.Sync))
+	}
+	return out
 }
 
 // peers are the other nodes' addresses, by name.

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -363,4 +364,33 @@ func TestBarrierEndsWithContext(t *testing.T) {
 		defer cancel()
 		wantError(t, r1.Barrier(ctx, "r2"), "deadline exceeded")
 	})
+}
+
+// TestRestart: a session that one side gives up for what was said in it is
+// followed by another, whoever dials.
+func TestRestart(t *testing.T) {
+	for _, by := range []string{"r1", "r2"} {
+		t.Run(by, func(t *testing.T) {
+			virtually(t, func(t *testing.T, l *lab) {
+				r1, r2 := l.pair()
+				bothUp(t, r1, r2)
+				one, other, peer := r1, r2, "r2"
+				if by == "r2" {
+					one, other, peer = r2, r1, "r1"
+				}
+				one.Restart(peer, ReasonGarbage, errors.New("nonsense"))
+				within(t, 2*time.Second, "a new session", func() bool { return r1.count("up r2") == 2 && r2.count("up r1") == 2 })
+				if got := one.count("down " + peer + " garbage"); got != 1 {
+					t.Errorf("this side was told %q", one.told())
+				}
+				if got := other.count("down " + by + " left"); got != 1 {
+					t.Errorf("the other side was told %q", other.told())
+				}
+				if n := one.Counters()[ReasonGarbage]; n != 1 {
+					t.Errorf("counted %d times", n)
+				}
+				one.Restart("nobody", ReasonGarbage, nil)
+			})
+		})
+	}
 }

@@ -132,12 +132,7 @@ func (r *Replica) Take(ctx context.Context, term uint64) error {
 
 // Yield says that this node is no master any more; term is that of the node that
 // is. It returns at once.
-func (r *Replica) Yield(term uint64) {
-	select { // in the order of the calls, while the owner may be busy with the kernel
-	case r.ask <- func(o *owner) { o.yield(term) }:
-	case <-r.ended:
-	}
-}
+func (r *Replica) Yield(term uint64) { r.say(func(o *owner) { o.yield(term) }) }
 
 // Flush returns when another node has all flows that this one knows.
 func (r *Replica) Flush(ctx context.Context, node string) error {
@@ -161,7 +156,13 @@ func (r *Replica) Flush(ctx context.Context, node string) error {
 	return nil
 }
 
-// Configure takes other settings. What is told already stays told.
-func (r *Replica) Configure(ctx context.Context, s Settings) error {
-	return r.tell(ctx, r.ask, func(o *owner) { o.configure(s) })
+// Configure takes other settings, soon. What is told already stays told.
+func (r *Replica) Configure(s Settings) { r.say(func(o *owner) { o.configure(s) }) }
+
+// say has the owner do something in the order of the calls, and does not wait.
+func (r *Replica) say(do func(*owner)) {
+	select {
+	case r.ask <- do:
+	case <-r.ended:
+	}
 }

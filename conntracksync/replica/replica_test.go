@@ -221,17 +221,18 @@ func TestConfigure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, _, part := started(t)
 		defer part()
-		must(t, a.Configure(t.Context(), Settings{Enabled: true, Protocols: []conntracksync.Protocol{conntracksync.UDP}}))
+		a.Configure(Settings{Enabled: true, Protocols: []conntracksync.Protocol{conntracksync.UDP}})
+		synctest.Wait()
 		a.kernel.begin(flow(1))
 		settle()
 		wantFlows(t, b)
-		must(t, a.Configure(t.Context(), Settings{}))
+		a.Configure(Settings{})
 		s, err := a.Status(t.Context())
 		must(t, err)
 		if len(s.Peers) > 0 {
 			t.Errorf("it is off and shows %v", s.Peers)
 		}
-		must(t, a.Configure(t.Context(), Settings{Enabled: true}))
+		a.Configure(Settings{Enabled: true})
 		settle()
 		wantFlows(t, b, 1)
 	})

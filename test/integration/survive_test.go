@@ -225,8 +225,16 @@ func TestFlowsSurvivePartition(t *testing.T) {
 	for _, router := range []string{"r1", "r2"} {
 		must(t, c.Settled(router, "r1", 5*time.Second))
 	}
-	time.Sleep(1500 * time.Millisecond) // what r2 ended itself as a backup is there again after a second
 	holdsAll(t, c, "healed", "r1", all)
+	// What r2 ended itself, as its uplinks were dead, is there again after a
+	// second; what the sync missed all the same when the tables are compared.
+	began := netlab.Now()
+	must(t, netlab.WaitFor("r2 has all connections again", 12*time.Second, func() bool {
+		got := established(t, c, "r2")
+		return !slices.ContainsFunc(all, func(p uint16) bool { return !slices.Contains(got, p) })
+	}))
+	t.Logf("r2 has all connections again after %v (ideal 1 s)", netlab.Now().Sub(began))
+	time.Sleep(1500 * time.Millisecond) // and goes on to have them
 	holdsAll(t, c, "healed", "r2", all)
 	c.Mark("crash")
 	must(t, c.PowerOff("r1"))
