@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"time"
 
@@ -172,8 +173,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("vrrp", d.wire.Configure(w))
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
 	d.links.Configure(s.devices(), s.auto())
-	try("state sync", d.sessions.Configure(d.sessionConfig(s)))
-	d.configureReplica(s)
+	d.join.Configure([]netip.AddrPort{s.sync()})
 }
 
 func (d *daemon) gossipConfig(s *settings) gossip.Config {
