@@ -117,7 +117,9 @@ func explainHandshake(ctx context.Context, address string, err error) error {
 	switch {
 	case errors.Is(err, errPin):
 		return fmt.Errorf("%s is not the cluster that made the ticket (its certificate is another one): check the address; if it is right, somebody may be in between", address)
-	case alerted(err, noALPN), alerted(err, noVersion):
+	case alerted(err, noALPN): // the port is the state sync's too, and open without a ticket
+		return fmt.Errorf("%s takes no new router at this moment: its last ticket was used or is too old (or it does not speak %s, being of another version): %s", address, alpn, again)
+	case alerted(err, noVersion):
 		return fmt.Errorf("%s does not speak this version of join (%s): install the same harouter on both routers", address, alpn)
 	case noTLS:
 		return fmt.Errorf("what listens at %s is no harouter: check the address and the port", address)

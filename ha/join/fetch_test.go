@@ -42,7 +42,7 @@ func TestOddServers(t *testing.T) {
 		"good":           {nil, frame(answer{Protocol: 1, Bundle: &good}), ""},
 		"another hash":   {nil, frame(answer{Protocol: 1, Bundle: &changed}), "does not have the hash that came with it: nothing of it is used"},
 		"newer":          {nil, frame(answer{Protocol: 2}), "different versions of join, 1 and 2"},
-		"another ALPN":   {[]string{"harouter-join/2"}, nil, "does not speak this version of join (harouter-join/1)"},
+		"another ALPN":   {[]string{"harouter-join/2"}, nil, "takes no new router at this moment: its last ticket was used or is too old (or it does not speak harouter-join/1"},
 		"says nothing":   {nil, text(""), "hung up"},
 		"no JSON":        {nil, text("\x00\x00\x00\x03abc"), "read the answer of 192.0.2.1:7947: invalid character"},
 		"huge":           {nil, text("\xff\xff\xff\xff"), "at most 2097152 are taken"},
