@@ -20,9 +20,9 @@ func (m *Machine) fitness(p *peer) int {
 	}
 	d := 0
 	for _, u := range m.cfg.Balancer.Uplinks {
-		mine, theirs := m.view(u.Name), p.view(u.Name)
-		if tells(mine.Verdict) && tells(theirs.Verdict) {
-			d += theirs.weight(u.Weight) - mine.weight(u.Weight)
+		mine, theirs := m.health[u.Name], p.view(u.Name)
+		if tells(mine.Verdict()) && tells(theirs.Verdict) {
+			d += counted(theirs.Verdict, theirs.Held, u.Weight) - counted(mine.Verdict(), !mine.HeldUntil().IsZero(), u.Weight)
 		}
 	}
 	return d
@@ -64,10 +64,10 @@ func (m *Machine) settlePeers(now time.Time) {
 // attracts no role.
 func tells(v balancer.Verdict) bool { return v.Usable() || v == balancer.Down }
 
-// weight is what an uplink adds to a node's fitness. Degraded is not less: a
+// counted is what an uplink adds to a node's fitness. Degraded is not less: a
 // line that is slow today is no reason to move everybody's connections.
-func (v UplinkView) weight(weight int) int {
-	if v.Verdict.Usable() || v.Held {
+func counted(v balancer.Verdict, held bool, weight int) int {
+	if v.Usable() || held {
 		return weight
 	}
 	return 0
@@ -141,7 +141,6 @@ func (m *Machine) successor(now time.Time) *peer {
 type move struct {
 	to      string
 	uplinks []string // because these work there and not here; none: maintenance
-	since   time.Time
 	due     time.Time
 	// rounds are those after which an uplink would be back here as well, if it
 	// came back for all: the nodes do not probe at the same instants.
@@ -200,7 +199,7 @@ func (m *Machine) wanted(now time.Time) *move {
 			if !best.worded.After(m.since) || !m.synced(best) && !m.overdue(best, now) {
 				return nil
 			}
-			return &move{to: best.Name, since: now, due: now.Add(sureAfter)}
+			return &move{to: best.Name, due: now.Add(sureAfter)}
 		}
 	}
 	var best *move
@@ -244,7 +243,7 @@ func (m *Machine) hold() {
 // moveFor names the uplinks that are dead here and work on a peer, and when the
 // peer's word on them is good enough.
 func (m *Machine) moveFor(p *peer, now time.Time) *move {
-	mv := &move{to: p.Name, since: now, due: now.Add(sureAfter), rounds: map[string]int{}}
+	mv := &move{to: p.Name, due: now.Add(sureAfter), rounds: map[string]int{}}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		h, view := m.health[u.Name], p.view(u.Name)
 		if u.Weight == 0 || h.Verdict() != balancer.Down || !view.Verdict.Usable() || view.Failing {

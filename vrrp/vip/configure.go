@@ -103,12 +103,8 @@ func (k *Keeper) addNew(ctx context.Context, old []Address) error {
 			failed = errors.Join(failed, fmt.Errorf("add %v: %w", a, err))
 			break
 		}
-		link, err := k.link(links, a.Device)
-		if err == nil {
-			err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
-		}
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("add %v: %w", a, err))
+		if err := k.putOn(links, a); err != nil {
+			failed = errors.Join(failed, err)
 			continue
 		}
 		on = append(on, a)

@@ -128,12 +128,8 @@ func (k *Keeper) Add(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(failed, fmt.Errorf("add %v: %w", a, err))
 		}
-		link, err := k.link(links, a.Device)
-		if err == nil {
-			err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
-		}
-		if err != nil {
-			failed = errors.Join(failed, fmt.Errorf("add %v: %w", a, err))
+		if err := k.putOn(links, a); err != nil {
+			failed = errors.Join(failed, err)
 			continue
 		}
 		on = append(on, a)
@@ -158,6 +154,18 @@ func (k *Keeper) link(known map[string]netlink.Link, name string) (netlink.Link,
 	known[name] = l
 	k.prepare(name, l)
 	return l, nil
+}
+
+// putOn puts one address on, if it is not there; links are those found so far.
+func (k *Keeper) putOn(links map[string]netlink.Link, a Address) error {
+	link, err := k.link(links, a.Device)
+	if err == nil {
+		err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
+	}
+	if err != nil {
+		return fmt.Errorf("add %v: %w", a, err)
+	}
+	return nil
 }
 
 // Remove takes every address away and ends the announcing. It also takes away
