@@ -231,6 +231,12 @@ func walk(err error, yield func(error) bool) bool {
 	return yield(err)
 }
 
+// inFlight is how long a packet may be between its mark, by the former table, and
+// its route: without the former rules the main table would lead it to another
+// uplink, with the wrong source. It takes microseconds, and longer where the
+// processor that has it stands still.
+const inFlight = 20 * time.Millisecond
+
 // pass looks at some kinds, and if write makes them agree with the plan. Routes
 // come before rules before marks, and go after them: a packet that carries a
 // mark must find its way.
@@ -250,6 +256,9 @@ func (k *Kernel) pass(p *balancer.Plan, which kindSet, write bool) (found [kinds
 		found[kindTable] = k.passTable(p, write)
 	}
 	if write && found[kindTable].err == nil { // else the former table's marks still lead there
+		if len(rules)+len(routes) > 0 {
+			time.Sleep(inFlight)
+		}
 		found[kindRule].err = errors.Join(found[kindRule].err, k.removeRules(rules))
 		found[kindRoute].err = errors.Join(found[kindRoute].err, k.removeRoutes(routes))
 	}
