@@ -116,6 +116,7 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 	// The edges count all, the machine only what reached it in a flood.
 	maps.Copy(s.Drops.VRRP, d.wire.Counters())
 	maps.Copy(s.Drops.Gossip, d.gossip.Counters())
+	d.syncStatus(ctx, &s)
 	s.Repairs.Address = d.vip.Repairs()
 	r := d.plane.Repairs()
 	s.Repairs.Rule, s.Repairs.Route, s.Repairs.Table, s.Repairs.Sysctl = r.Rule, r.Route, r.Table, r.Sysctl

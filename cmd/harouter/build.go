@@ -47,9 +47,12 @@ func (d *daemon) build() error {
 		return err
 	}
 	d.gossip = gossip.New(d.gossipConfig(s))
+	if err = d.buildReplica(s); err != nil {
+		return err
+	}
 	d.buildEvents()
 	if d.join, err = join.New(join.Config{
-		Seed: d.key.Derive("join v1"), Addresses: []netip.AddrPort{s.sync()}, Log: d.log.part("join"), Give: d.give,
+		Seed: d.key.Derive("join v1"), Log: d.log.part("join"), Give: d.give,
 		Event: func(kind, subject, reason string) {
 			d.record(ha.Record{Kind: kind, Subject: subject, Reason: reason})
 		},
@@ -81,7 +84,8 @@ func (d *daemon) build() error {
 	}
 	cfg.Known, cfg.Maintenance, cfg.Refused = known, resting, readTrial(d.c.stateDir)
 	d.loop = ha.NewLoop(cfg, ha.Ports{
-		Adverts: d.wire, Addresses: d.vip, Plane: d.plane, Gossip: d.gossip, Files: d,
+		Adverts: d.wire, Addresses: d.vip, Plane: &firstPlan{Kernel: d.plane, done: d.planned}, Gossip: d.gossip, Files: d,
+		Flows:       d.replica,
 		DeleteFlows: d.deleteFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
 		Record: d.record,
 	}, d.log.part("ha"))
@@ -135,6 +139,8 @@ func (d *daemon) linksChanged(l ha.Links) {
 		d.vip.LinkChanged(device)
 	}
 	d.guard.refresh()
+	d.own.Store(ownAddresses(l))
+	d.configureReplica(d.settings())
 }
 
 func (d *daemon) probe(s ha.Source) {

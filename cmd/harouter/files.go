@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"time"
 
@@ -173,7 +172,8 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("vrrp", d.wire.Configure(w))
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
 	d.links.Configure(s.devices(), s.auto())
-	d.join.Configure([]netip.AddrPort{s.sync()})
+	try("state sync", d.sessions.Configure(d.sessionConfig(s)))
+	d.configureReplica(s)
 }
 
 func (d *daemon) gossipConfig(s *settings) gossip.Config {

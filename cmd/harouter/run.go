@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -21,6 +22,8 @@ import (
 	"harouter/balancer"
 	"harouter/balancer/dataplane"
 	"harouter/balancer/probe"
+	"harouter/conntracksync/peer"
+	"harouter/conntracksync/replica"
 	"harouter/ha"
 	"harouter/ha/config"
 	"harouter/ha/control"
@@ -78,6 +81,13 @@ type daemon struct {
 	exchange *events.Exchange
 	join     *join.Server
 	key      config.Key
+	replica  *replica.Replica
+	sessions *peer.Sessions
+	planned  chan struct{}                // closed when the rules are in the kernel
+	own      atomic.Pointer[[]netip.Addr] // all addresses of the devices of the file
+
+	configuring sync.Mutex // links and a reload both do
+	told        *replica.Settings
 }
 
 func (d *daemon) settings() *settings { return d.current.Load() }
@@ -157,6 +167,18 @@ func checkPorts(s, running *settings) error {
 			return fmt.Errorf("the gossip port %v is taken by another program: end it, or set ports.gossip to another one on all nodes", at)
 		}
 	}
+	for _, at := range s.sync() {
+		if running != nil && slices.Contains(running.sync(), at) {
+			continue
+		}
+		l, err := net.Listen("tcp", at.String())
+		if err == nil {
+			err = l.Close()
+		}
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("the sync port %v is taken by another program: end it, or set ports.sync to another one on all nodes", at)
+		}
+	}
 	return nil // an address that is not there yet may come
 }
 
@@ -171,7 +193,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.prober, d.links, d.control, d.guard, d.events, d.exchange, d.join, d.plane, fileWatch{d}, limits{d}, paths{d}} {
+	for _, t := range []task{d.wire, d.vip, d.gossip, d.prober, d.links, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)

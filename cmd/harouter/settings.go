@@ -135,8 +135,12 @@ func (s *settings) gossip() []netip.AddrPort {
 }
 
 // sync is where this node listens for state sync and for new routers.
-func (s *settings) sync() netip.AddrPort {
-	return netip.AddrPortFrom(s.self().Addresses[0], s.file.Ports.Sync)
+func (s *settings) sync() []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range s.self().Addresses {
+		out = append(out, netip.AddrPortFrom(a, s.file.Ports.Sync))
+	}
+	return out
 }
 
 // peers are the other nodes' addresses, by name.
@@ -212,6 +216,7 @@ func (s *settings) ha() (ha.Config, error) {
 		VRID: v.ID, VRRPVersion: v.Version, Advertise: v.Advertise, Preempt: v.Preempt, PreemptDelay: v.PreemptDelay,
 		Foreign: v.Foreign, Balancer: b, Probes: map[string]balancer.ProbeConfig{},
 		Text: s.text, Generation: s.generation,
+		Sync: s.file.ConntrackSync.Enabled, SyncTimeout: s.file.ConntrackSync.Timeout, PreemptUnsynced: s.file.ConntrackSync.PreemptUnsynced,
 	}
 	for _, n := range s.file.Nodes {
 		c.Nodes = append(c.Nodes, ha.Node{Name: n.Name, Address: n.Addresses[0], Priority: n.Priority})

@@ -78,5 +78,5 @@ func (d *daemon) token(ctx context.Context, args tokenArgs) (tokenAnswer, error)
 	if err != nil {
 		return tokenAnswer{}, err
 	}
-	return tokenAnswer{Token: t.Word(), Address: d.settings().sync(), Until: t.Until()}, nil
+	return tokenAnswer{Token: t.Word(), Address: d.settings().sync()[0], Until: t.Until()}, nil
 }

@@ -59,14 +59,12 @@ func anyAddress(v *value) (netip.Addr, error) {
 
 func (d *decoder) conntrackSync(t *table, c *ConntrackSync) {
 	defer t.close()
-	if f := take(t, "enabled", &c.Enabled, boolean); f.ok && c.Enabled {
-		d.warn(f.v, "%s: true is the default, but this version copies no flows yet", f.path())
-	}
-	take(t, "timeout", &c.Timeout, duration(time.Second, time.Hour, 1)).later()
-	take(t, "preempt_unsynced", &c.PreemptUnsynced, boolean).later()
-	take(t, "ignore", &c.Ignore, listOf(network)).later()
-	take(t, "protocols", &c.Protocols, listOf(oneOf("tcp", "udp", "icmp", "sctp", "gre"))).later()
-	take(t, "table_size", &c.TableSize, number(1, 1<<30)).later()
+	take(t, "enabled", &c.Enabled, boolean)
+	take(t, "timeout", &c.Timeout, duration(time.Second, time.Hour, 1))
+	take(t, "preempt_unsynced", &c.PreemptUnsynced, boolean)
+	take(t, "ignore", &c.Ignore, listOf(network))
+	take(t, "protocols", &c.Protocols, listOf(oneOf("tcp", "udp", "icmp", "sctp", "gre")))
+	take(t, "table_size", &c.TableSize, number(1, 1<<24-1)) // the replication numbers them with 24 bits
 }
 
 func (d *decoder) hooks(t *table, c *Hooks) {

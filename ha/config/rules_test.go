@@ -246,7 +246,6 @@ func TestRules(t *testing.T) {
 		{"log", "{level: verbose}", []string{`log.level: "verbose" is not known here; allowed: debug, info, warn, error`}},
 		{"log", "{parts: {vrrpp: debug}}", []string{`log.parts: unknown key "vrrpp" (did you mean vrrp?); allowed: ` + strings.Join(LogParts, ", ")}},
 		{"firewall", "{enabled: true}", []string{"warning: firewall.enabled: true is the default, but this version builds no firewall yet"}},
-		{"conntrack_sync", "{enabled: true}", []string{"warning: conntrack_sync.enabled: true is the default, but this version copies no flows yet"}},
 	} {
 		text := site(map[string]string{test.key: test.text})
 		c, ps := Parse("test.yaml", []byte(text))

@@ -74,7 +74,8 @@ func (s *story) felt(r *netlab.Report, mark string, held netlab.Instant) move {
 			}
 		}
 	}
-	s.broke += m.tcp - m.alive
+	s.promise(m.alive == m.tcp, "%d of %d open TCP connections did not go on", m.tcp-m.alive, m.tcp)
+	s.promise(len(r.Renatted(mark)) == 0, "%d UDP flows left by another line or port", len(r.Renatted(mark)))
 	return m
 }
 

@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"harouter/balancer"
+	"harouter/balancer/dataplane"
+	"harouter/conntracksync"
+	"harouter/conntracksync/kernel"
+	"harouter/conntracksync/peer"
+	"harouter/conntracksync/replica"
+	"harouter/ha"
+)
+
+// buildReplica makes the replication of flows and the sessions that it needs.
+func (d *daemon) buildReplica(s *settings) (err error) {
+	d.planned = make(chan struct{})
+	d.replica = replica.New(replica.Config{
+		Node: s.node, Boot: uint64(time.Now().UnixNano()), Ready: d.planned, Open: d.openTable,
+		Sessions: &syncSessions{d: d}, Settings: d.replicated(s), Log: d.log.part("conntracksync"),
+		Report: func(node string, state conntracksync.PeerState) {
+			d.loop.Post(ha.Synced{Node: node, State: syncState(state)})
+		},
+	})
+	d.sessions, err = peer.New(d.sessionConfig(s))
+	return err
+}
+
+// sessionConfig is also that of the port which new routers use to join.
+func (d *daemon) sessionConfig(s *settings) peer.Config {
+	c := peer.Config{
+		Node: s.node, Addresses: s.sync(), Peers: map[string][]netip.AddrPort{}, Seeds: d.key.DeriveAll("sync v1"),
+		Handler: syncHandler{d.replica}, Log: d.log.part("conntracksync"),
+		Other: func(alpn string) (*tls.Config, func(context.Context, net.Conn)) {
+			if cfg, ours := d.join.TLS(); alpn == ours && d.join.Open() {
+				return cfg, d.join.Serve
+			}
+			return nil, nil
+		},
+		Drop: func(reason peer.Reason, source netip.Addr) {
+			d.loop.Post(ha.Dropped{Part: "sync", Reason: string(reason), Source: source})
+		},
+	}
+	if !s.file.ConntrackSync.Enabled {
+		return c
+	}
+	for name, as := range s.peers() {
+		for _, a := range as {
+			c.Peers[name] = append(c.Peers[name], netip.AddrPortFrom(a, s.file.Ports.Sync))
+		}
+	}
+	return c
+}
+
+// protocols are those of the file, as numbers.
+var protocols = map[string]conntracksync.Protocol{
+	"tcp": conntracksync.TCP, "udp": conntracksync.UDP, "icmp": conntracksync.ICMP,
+	"sctp": conntracksync.SCTP, "gre": conntracksync.GRE,
+}
+
+// replicated are the flows that are told: not those of this node itself.
+func (d *daemon) replicated(s *settings) replica.Settings {
+	c := s.file.ConntrackSync
+	out := replica.Settings{Enabled: c.Enabled, Ignore: slices.Clone(c.Ignore)}
+	for _, p := range c.Protocols {
+		out.Protocols = append(out.Protocols, protocols[p])
+	}
+	v := s.vip()
+	for _, a := range v.Addresses {
+		out.Local = append(out.Local, a.Prefix.Addr())
+	}
+	ignore := func(a netip.Addr) {
+		if p := netip.PrefixFrom(a, a.BitLen()); !slices.Contains(out.Local, a) && !slices.Contains(out.Ignore, p) {
+			out.Ignore = append(out.Ignore, p)
+		}
+	}
+	for _, n := range s.file.Nodes {
+		for _, a := range n.Addresses {
+			ignore(a)
+		}
+	}
+	if own := d.own.Load(); own != nil {
+		for _, a := range *own {
+			ignore(a)
+		}
+	}
+	return out
+}
+
+// ownAddresses are all that the devices have.
+func ownAddresses(l ha.Links) *[]netip.Addr {
+	var out []netip.Addr
+	for _, link := range l.Devices {
+		for _, p := range link.Addresses {
+			out = append(out, p.Addr())
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return &out
+}
+
+// configureReplica tells which flows are replicated now.
+func (d *daemon) configureReplica(s *settings) {
+	r := d.replicated(s)
+	d.configuring.Lock()
+	defer d.configuring.Unlock()
+	if d.told == nil || !equalSettings(*d.told, r) {
+		d.told = &r
+		d.replica.Configure(r)
+	}
+}
+
+func equalSettings(a, b replica.Settings) bool {
+	return a.Enabled == b.Enabled && slices.Equal(a.Protocols, b.Protocols) && slices.Equal(a.Ignore, b.Ignore) && slices.Equal(a.Local, b.Local)
+}
+
+// firstPlan tells when the rules are in the kernel: without its NAT chains the
+// kernel would not translate the flows that are installed.
+type firstPlan struct {
+	*dataplane.Kernel
+	once sync.Once
+	done chan struct{}
+}
+
+func (p *firstPlan) Apply(ctx context.Context, plan balancer.Plan) error {
+	err := p.Kernel.Apply(ctx, plan)
+	if err == nil {
+		p.once.Do(func() { close(p.done) })
+	}
+	return err
+}
+
+// flowTable is the kernel's table as replica.Kernel.
+type flowTable struct {
+	injector *kernel.Injector
+	listener *kernel.Listener
+	listened bool
+}
+
+// eventBuffer is the memory for events that wait: 80,000 of them. The kernel
+// takes it only while they do.
+const eventBuffer = 32 << 20
+
+func (d *daemon) openTable(h replica.Hear) (replica.Kernel, int, conntracksync.Timeouts, error) {
+	var none conntracksync.Timeouts
+	_, size, err := kernel.TableUse()
+	if err != nil {
+		return nil, 0, none, err
+	}
+	if n := d.settings().file.ConntrackSync.TableSize; n > 0 {
+		if err := kernel.Resize(n); err != nil {
+			d.log.part("conntracksync").Warn("conntrack_sync.table_size", "error", err)
+		}
+		size = n
+	}
+	timeouts, err := kernel.ReadTimeouts()
+	if err != nil {
+		return nil, 0, none, err
+	}
+	if err := kernel.AlwaysTell(); err != nil {
+		return nil, 0, none, err
+	}
+	i, err := kernel.NewInjector()
+	if err != nil {
+		return nil, 0, none, err
+	}
+	l, err := kernel.NewListener(eventBuffer, i.Port(), kernel.Handler{
+		Event: h.Event, Idle: h.Idle, Overrun: h.Overrun,
+		Broken: func(err error) { d.log.part("conntracksync").Debug("an event of the connection table", "error", err) },
+	})
+	if err != nil {
+		return nil, 0, none, errors.Join(err, i.Close())
+	}
+	return &flowTable{injector: i, listener: l}, size, timeouts, nil
+}
+
+func (t *flowTable) Do(ctx context.Context, a conntracksync.Action) (int, error) {
+	var refused []kernel.Refused
+	var err error
+	switch a := a.(type) {
+	case *conntracksync.Install:
+		refused, err = t.injector.Install(ctx, a.Flows)
+	case *conntracksync.Update:
+		refused, err = t.injector.Update(ctx, a.Flows)
+	case *conntracksync.SetTimeouts:
+		refused, err = t.injector.SetTimeouts(ctx, a.Flows)
+	case *conntracksync.Remove:
+		refused, err = t.injector.Delete(ctx, a.Flows)
+	default:
+		err = fmt.Errorf("an action that is none of the kernel's: %T", a)
+	}
+	return len(refused), err
+}
+
+func (t *flowTable) Dump(ctx context.Context, restart func(), each func(*conntracksync.Flow)) error {
+	return kernel.Dump(ctx, kernel.Filter{}, restart, each)
+}
+
+func (t *flowTable) Listen(ctx context.Context) error {
+	t.listened = true
+	return t.listener.Run(ctx)
+}
+
+func (t *flowTable) Close() error {
+	if t.listened { // which has closed it
+		return t.injector.Close()
+	}
+	return errors.Join(t.listener.Close(), t.injector.Close())
+}
+
+// syncSessions are the sessions as replica.Sessions.
+type syncSessions struct{ d *daemon }
+
+func (s *syncSessions) Send(node string, frame []byte) bool { return s.d.sessions.Send(node, frame) }
+
+func (s *syncSessions) Restart(node string, err error) {
+	reason := peer.ReasonGarbage
+	switch {
+	case errors.Is(err, conntracksync.ErrVersion):
+		reason = peer.ReasonVersion
+	case errors.Is(err, replica.ErrOverflow):
+		reason = peer.ReasonOverflow
+	}
+	s.d.sessions.Restart(node, reason, err)
+}
+
+func (s *syncSessions) Barrier(ctx context.Context, node string) error {
+	return s.d.sessions.Barrier(ctx, node)
+}
+
+func (s *syncSessions) Behind(node string) (time.Duration, bool) {
+	lag, ok := s.d.sessions.Lag(node)
+	return lag.RoundTrip/2 + lag.Behind, ok
+}
+
+// syncHandler hands what the sessions bring to the replica.
+type syncHandler struct{ r *replica.Replica }
+
+func (h syncHandler) Up(node string, _ netip.AddrPort)         { h.r.Up(node) }
+func (h syncHandler) Down(node string, _ peer.Reason, _ error) { h.r.Down(node) }
+func (h syncHandler) Frame(node string, frame []byte, more bool) {
+	h.r.Frame(node, frame, more)
+}
+func (h syncHandler) Overflow(node string) { h.r.Overflow(node) }
+
+func syncState(s conntracksync.PeerState) ha.SyncState {
+	switch s {
+	case conntracksync.Connecting:
+		return ha.SyncConnecting
+	case conntracksync.Syncing:
+		return ha.SyncSyncing
+	case conntracksync.Synced:
+		return ha.SyncSynced
+	case conntracksync.Stale:
+		return ha.SyncStale
+	}
+	return ha.SyncOff
+}
+
+// statusLimit bounds how long a status waits for a table that is being written.
+const statusLimit = 500 * time.Millisecond
+
+// syncStatus adds what the replication knows.
+func (d *daemon) syncStatus(ctx context.Context, s *ha.Status) {
+	for reason, n := range d.sessions.Counters() {
+		if s.Drops.Sync == nil {
+			s.Drops.Sync = map[string]uint64{}
+		}
+		s.Drops.Sync[string(reason)] = n
+	}
+	if !d.settings().file.ConntrackSync.Enabled {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	defer cancel()
+	r, err := d.replica.Status(ctx)
+	if err != nil {
+		return
+	}
+	for i := range s.ConntrackSync.Peers {
+		p := &s.ConntrackSync.Peers[i]
+		p.State, p.Dropped = ha.SyncConnecting, maps.Clone(r.Dropped)
+		for _, one := range r.Peers {
+			if one.Node != p.Name {
+				continue
+			}
+			here, there := uint64(one.Here), uint64(one.There)
+			p.State, p.FlowsHere, p.FlowsThere, p.Resyncs = syncState(one.State), &here, &there, uint64(one.Resyncs)
+			if one.Lag != nil {
+				ms := float64(*one.Lag) / float64(time.Millisecond)
+				p.LagMS = &ms
+			}
+			maps.Copy(p.Dropped, one.Dropped)
+		}
+	}
+}
