@@ -71,7 +71,8 @@ type Machine struct {
 	verdicts map[string]balancer.Verdict // what this node routes by: the master's word
 	changed  map[string]time.Time        // since when
 	pool     map[string]bool
-	dying    []line // left the pool; their flows end once the plan is in the kernel
+	dying    []line // left the pool; the plan without them is not in the kernel yet
+	doomed   []line // it is; their flows end as soon as this node may say so
 	sweeps   []sweep
 	sources  map[string]Source
 
@@ -98,11 +99,6 @@ type Machine struct {
 }
 
 type stranger struct{ first, last time.Time }
-
-type sweep struct {
-	at time.Time
-	line
-}
 
 // NewMachine returns the machine of a node that starts at now.
 func NewMachine(cfg Config, now time.Time) *Machine {
@@ -309,6 +305,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settleFlows(now)
 	m.settleMove(now)
 	m.settlePool(now)
+	m.settleDoomed(now)
 	m.settleAgreement(now)
 	m.settlePlan()
 	m.settleSources()

@@ -130,14 +130,6 @@ func natAddress(u balancer.Uplink) netip.Addr {
 	return u.Virtual[0].Addr()
 }
 
-// line names an uplink, which may be gone from the file.
-type line struct {
-	name  string
-	id    int
-	mask  uint32
-	moved bool // it has another address or device now, which its flows cannot follow
-}
-
 // knownAddresses are the other nodes' addresses as they told them.
 func (m *Machine) knownAddresses() map[string][]netip.Addr {
 	known := map[string][]netip.Addr{}
