@@ -62,7 +62,9 @@ const (
 	publishEvery  = time.Second             // measured values are told this often, changes at once
 	handoffLimit  = time.Second             // a hand-over that takes longer is off
 	forwardLimit  = 8 * time.Second         // a command given on another node
-	lingerFor     = time.Second             // after a hand-over the old master goes on taking new flows
+	lingerFor     = time.Second             // after a hand-over the old master goes on taking new flows until so long no packet came
+	lingerMost    = 5 * time.Second         // and so long at most
+	leaveWithin   = 7 * time.Second         // from the wish to leave to the end of that
 	retryAfter    = 5 * time.Second         // a plan that could not be applied whole
 	sweepAfter    = time.Second             // second deletion of a dead uplink's flows
 	claimPatience = 3                       // unanswered claims before a node insists

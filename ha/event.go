@@ -80,6 +80,8 @@ type (
 		ID  uint64
 		Err error
 	}
+	// Forwarded: packets went through this node since it was looked at last.
+	Forwarded struct{}
 	// Fenced: the guard took the addresses away while this process hung.
 	Fenced struct{}
 	// Checked is a file that was read, or made, and checked for this node.
@@ -162,6 +164,7 @@ func (Switched) haEvent()     {}
 func (Applied) haEvent()      {}
 func (Synced) haEvent()       {}
 func (Flushed) haEvent()      {}
+func (Forwarded) haEvent()    {}
 func (Fenced) haEvent()       {}
 func (Checked) haEvent()      {}
 func (FileSeen) haEvent()     {}

@@ -22,6 +22,7 @@ type Machine struct {
 	held        bool            // an operator put the role here: lesser masters too are not preempted
 	despite     map[string]bool // held: uplinks that were dead here already
 	stopping    Verb            // VerbStop or VerbClean once asked, else 0
+	leaveBy     time.Time       // stopping: lingering ends
 	maintenance bool            // an operator keeps this node out: master only if alone
 	exited      bool
 
@@ -30,11 +31,12 @@ type Machine struct {
 	peers    map[string]*peer
 	speakers map[netip.Addr]string // source address -> node
 
-	holding    bool // virtual addresses are, or are about to be, on the devices
-	found      bool // they were there at start and nothing is decided yet
-	fenced     bool // the guard took them away while this process hung
-	active     bool // takeover switch
-	deactivate time.Time
+	holding    bool      // virtual addresses are, or are about to be, on the devices
+	found      bool      // they were there at start and nothing is decided yet
+	fenced     bool      // the guard took them away while this process hung
+	active     bool      // takeover switch
+	deactivate time.Time // when the switch is turned off: lingering
+	lingerEnd  time.Time // and when that is at the latest
 	seq        uint64
 	adding     uint64 // AddAddresses that is under way, 0 none
 	removing   uint64 // RemoveAddresses that is under way
@@ -190,6 +192,8 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 			}
 			m.flushed(why, now)
 		}
+	case Forwarded:
+		m.linger(now)
 	case Fenced:
 		m.fenced = m.holding // else they are gone as they should be
 		m.guardTold = false

@@ -94,10 +94,32 @@ func (m *Machine) dropAddresses(now time.Time) {
 	m.holding, m.found, m.fenced, m.adding, m.removing = false, false, false, 0, m.seq
 	m.do(RemoveAddresses{Seq: m.seq})
 	if m.handoff != nil {
-		m.deactivate = now.Add(lingerFor)
+		m.lingerEnd = now.Add(lingerMost)
+		m.deactivate = now
+		m.linger(now)
+		m.do(WatchForwarding{For: lingerMost})
 		return
 	}
 	m.setActive(false, false)
+}
+
+// linger has a former master go on for a while with what still comes this way
+// (DESIGN.md §5 row 3).
+func (m *Machine) linger(now time.Time) {
+	if m.deactivate.IsZero() {
+		return
+	}
+	m.deactivate = earlier(now.Add(lingerFor), m.lingerEnd)
+	if m.stopping != 0 {
+		m.deactivate = earlier(m.deactivate, m.leaveBy)
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (m *Machine) setActive(on, grace bool) {

@@ -73,6 +73,7 @@ type simNode struct {
 	strain   strain          // what chaos does to this node
 	looks    time.Duration   // after a change of the file, until it sees lan2; 0: never
 	lab      bool            // lan2 is unplugged
+	passes   time.Time       // until when packets go through it
 	flows    simFlows
 }
 
@@ -414,6 +415,14 @@ func (n *simNode) perform(a Action) {
 		n.flows.void = a.Seq
 		n.flows.until = s.now // ends a Take
 		n.flows.behind(func() { n.flows.note("remove"); n.hold(false); n.handle(Switched{Seq: a.Seq}) })
+	case WatchForwarding:
+		for d := 100 * time.Millisecond; d <= a.For; d += 100 * time.Millisecond {
+			later(d, func() {
+				if s.now.Before(n.passes) {
+					n.handle(Forwarded{})
+				}
+			})
+		}
 	case Activate:
 		n.active, n.turned = a.Active, true
 	case ApplyPlan:
