@@ -123,6 +123,7 @@ func TestOrder(t *testing.T) {
 func TestFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, _, part := started(t)
+		time.Sleep(hurryFor) // since r1 became master
 		young := flow(1)
 		young.Status, young.TCP.State = conntracksync.Confirmed, conntracksync.SYNSent
 		a.kernel.begin(young)
@@ -136,6 +137,46 @@ func TestFlush(t *testing.T) {
 		if err := a.Flush(within(t, time.Second), "r2"); !errors.Is(err, errNoSession) {
 			t.Errorf("without a session: %v", err)
 		}
+	})
+}
+
+// TestHurry: while the role moves nothing waits for a window, on either side: a
+// packet of the same connection may come to the other node next.
+func TestHurry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _, part := started(t)
+		defer part()
+		young := func(n uint16) conntracksync.Flow {
+			f := flow(n)
+			f.Status, f.TCP.State = conntracksync.Confirmed, conntracksync.SYNSent
+			return f
+		}
+		soon := func(n *node, want ...uint16) {
+			t.Helper()
+			time.Sleep(5 * time.Millisecond) // for the way
+			synctest.Wait()
+			wantFlows(t, n, want...)
+		}
+		must(t, a.Flush(within(t, time.Second), "r2"))
+		a.kernel.begin(young(1))
+		soon(b, 1)
+		must(t, b.Take(within(t, time.Second), 2))
+		a.kernel.begin(young(2)) // before it knows
+		soon(b, 1, 2)
+		b.kernel.begin(young(3))
+		soon(a, 1, 2, 3)
+		a.Yield(2)
+		a.kernel.begin(young(4)) // it still forwards what comes
+		soon(b, 1, 2, 3, 4)
+		b.kernel.begin(young(5))
+		soon(a, 1, 2, 3, 4, 5)
+		time.Sleep(hurryFor)
+		a.kernel.begin(young(6))
+		b.kernel.begin(young(7))
+		soon(a, 1, 2, 3, 4, 5, 6)
+		settle()
+		wantFlows(t, a, 1, 2, 3, 4, 5, 6, 7)
+		wantFlows(t, b, 1, 2, 3, 4, 5, 6, 7)
 	})
 }
 

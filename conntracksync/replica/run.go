@@ -30,6 +30,8 @@ type owner struct {
 	states  map[string]conntracksync.PeerState
 	waiting []flush
 
+	hurried time.Time // until when nothing waits for its window to be over
+
 	gathered int // bytes of frames whose work is not done yet
 	dropped  map[string]uint64
 	lost     map[string]map[string]uint64 // by node
@@ -191,6 +193,9 @@ func (o *owner) do() {
 }
 
 func (o *owner) act() {
+	if now := time.Now(); now.Before(o.hurried) {
+		o.table.Hurry(now)
+	}
 	for _, a := range o.table.Work(time.Now()) {
 		if s, ok := a.(*conntracksync.Send); ok {
 			if o.up[s.Node] {
@@ -231,6 +236,7 @@ func (o *owner) report() {
 // take makes this node the master: first all that peers told is taken.
 func (o *owner) take(ctx context.Context, term uint64) {
 	o.role = conntracksync.Role{Master: true, Term: term}
+	o.hurried = time.Now().Add(hurryFor)
 	if o.kernel == nil {
 		if o.table != nil {
 			o.table.SetRole(time.Now(), o.role)
@@ -283,8 +289,14 @@ func (o *owner) yield(term uint64) {
 	}
 }
 
+// hurryFor is how long nothing waits for its window to be over, from when the
+// role begins to move: until the former master lingers no more. While packets of
+// one connection pass two nodes each has to know of it at once.
+const hurryFor = 8 * time.Second
+
 // flush begins to bring all flows to a node.
 func (o *owner) flush(node string) chan error {
+	o.hurried = time.Now().Add(hurryFor)
 	f := flush{node: node, synced: make(chan error, 1)}
 	if o.kernel == nil || !o.up[node] {
 		f.synced <- errNoSession
@@ -323,7 +335,6 @@ func (o *owner) hurry() {
 	if o.kernel == nil { // an overrun, and it cannot be read again
 		return
 	}
-	o.table.Hurry(time.Now())
 	o.act()
 }
 
