@@ -51,6 +51,7 @@ type Machine struct {
 	owned    uint64               // term in which this node owns the flows, 0 it does not
 	last     uint64               // term in which it owned them last
 	sessions map[string]SyncState // with the other nodes, by name
+	news     map[string]*syncNews // and what was recorded of that
 
 	offer    *offer
 	pledge   *pledge
@@ -118,7 +119,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
-		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
+		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, news: map[string]*syncNews{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
 	for _, n := range cfg.Nodes {
@@ -183,7 +184,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Applied:
 		m.onApplied(ev, now)
 	case Synced:
-		m.onSynced(ev)
+		m.sessions[ev.Node] = ev.State
 	case Flushed:
 		if h := m.handoff; h != nil && h.flushing && h.id == ev.ID {
 			why := ""
@@ -272,6 +273,9 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	for _, s := range m.sweeps {
 		earlier(s.at)
 	}
+	for _, n := range m.news {
+		earlier(n.due)
+	}
 	for _, p := range m.peers {
 		if p.alive(now) {
 			earlier(p.heard.Add(aliveFor))
@@ -307,6 +311,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settleElection(now)
 	m.settleRole(now)
 	m.settleFlows(now)
+	m.settleNews(now)
 	m.settleMove(now)
 	m.settlePool(now)
 	m.settleDoomed(now)
