@@ -34,6 +34,7 @@ type alarm struct {
 	since time.Time
 	text  string
 	until time.Time // zero: as long as the cause stands
+	edge  bool      // an edge sees the cause
 }
 
 // maxSubjects bounds the alarms of one code that packets raise: their sources
@@ -95,6 +96,8 @@ func (m *Machine) onDropped(d Dropped, now time.Time) {
 	switch {
 	case d.Part == "gossip" && d.Reason == "key":
 		m.raise(AlarmBadKey, "gossip", "a node with another cluster key talks to this one: compare /etc/harouter/cluster.key on all nodes", until, now)
+	case d.Part == "sync" && d.Reason == "key" && now.Sub(m.changedFile) > settleFor: // else a node that was in the file a moment ago
+		m.raise(AlarmBadKey, "sync", "a node with another cluster key, or that is not in the file of both, wants the connections ("+from+"): compare /etc/harouter/cluster.key and the nodes in the file", until, now)
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropSender):
 		m.noteStranger(d.Source, now)
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropVersion):

@@ -118,8 +118,8 @@ func (m *Machine) refuseUnsynced(p *peer) string {
 
 // settleUnsynced raises the alarm: if the master fails now, connections do.
 func (m *Machine) settleUnsynced(now time.Time) {
-	for k := range m.alarms {
-		if p := m.peers[k.subject]; k.code == AlarmUnsynced && (p == nil || !m.unsyncedWith(p, now)) {
+	for k, a := range m.alarms {
+		if p := m.peers[k.subject]; k.code == AlarmUnsynced && !a.edge && (p == nil || !m.unsyncedWith(p, now)) {
 			m.clear(k.code, k.subject)
 		}
 	}

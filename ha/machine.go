@@ -61,10 +61,11 @@ type Machine struct {
 	file     FileSeen
 	fileSeen bool
 
-	cold      string    // hash of the file that was there at the start
-	looked    bool      // at it, for a cold start
-	witness   string    // lan whose alarm one_witness stands
-	differing time.Time // since when the nodes' files differ
+	cold        string    // hash of the file that was there at the start
+	looked      bool      // at it, for a cold start
+	changedFile time.Time // when another one came into use
+	witness     string    // lan whose alarm one_witness stands
+	differing   time.Time // since when the nodes' files differ
 
 	forwarded map[uint64]forwarded
 	nextID    uint64
@@ -213,6 +214,9 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.onRepaired(ev, now)
 	case Condition:
 		m.holdAlarm(ev.On, ev.Code, ev.Subject, ev.Text, now)
+		if a := m.alarms[alarmKey{ev.Code, ev.Subject}]; a != nil {
+			a.edge = true
+		}
 	case Command:
 		m.onCommand(ev, now)
 	}

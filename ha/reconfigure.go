@@ -52,6 +52,7 @@ func later(a, b time.Time) time.Time {
 func generation(c Config) string { return fmt.Sprintf("%d (%s)", c.Generation, short(c.Hash)) }
 
 func (m *Machine) reconfigure(old Config, now time.Time) {
+	m.changedFile = now
 	own, _ := m.cfg.node(m.cfg.Node)
 	m.elect(vrrp.Configure{
 		Interval: m.cfg.Advertise, Rank: own.Address, Preempt: m.cfg.Preempt, PreemptDelay: m.cfg.PreemptDelay,

@@ -49,6 +49,9 @@ func (d *daemon) sessionConfig(s *settings) peer.Config {
 		Drop: func(reason peer.Reason, source netip.Addr) {
 			d.loop.Post(ha.Dropped{Part: "sync", Reason: string(reason), Source: source})
 		},
+		Taken: func(at netip.AddrPort, text string) {
+			d.loop.Post(ha.Condition{Code: ha.AlarmUnsynced, Subject: "port " + at.String(), On: text != "", Text: text + "; until then no connections come from other nodes"})
+		},
 	}
 	if !s.file.ConntrackSync.Enabled {
 		return c
