@@ -96,14 +96,16 @@ type PeerStatus struct {
 	Here, Waiting int
 	// Resyncs counts the syncs that a difference of the digests made necessary.
 	Resyncs int
-	Role    Role
+	// Limit is how many flows it can hold; 0 before it said so.
+	Limit int
+	Role  Role
 }
 
 // Peers returns the state of each peer, in the order in which they came.
 func (t *Table) Peers() []PeerStatus {
 	var all []PeerStatus
 	for _, p := range t.peers {
-		s := PeerStatus{Node: p.name, State: Connecting, Here: p.count, Waiting: int(p.sent - p.acked), Resyncs: p.resyncs, Role: p.hello.role}
+		s := PeerStatus{Node: p.name, State: Connecting, Here: p.count, Waiting: int(p.sent - p.acked), Resyncs: p.resyncs, Limit: int(p.hello.limit), Role: p.hello.role}
 		switch {
 		case p.met && !p.syncs && p.complete && !p.syncing:
 			s.State = Synced
@@ -142,6 +144,29 @@ func (t *Table) Connected(now time.Time, node string) {
 func (t *Table) Disconnected(now time.Time, node string) {
 	p := t.peer(node)
 	p.up, p.met, p.since, p.syncs, p.syncing, p.frame = false, false, now, false, false, p.frame[:0]
+}
+
+// Forgets are the peers whose flows Work would let go now. Whoever knows by
+// other means that one of them lives says Alive before.
+func (t *Table) Forgets(now time.Time) (nodes []string) {
+	for _, p := range t.peers {
+		if p.forgotten(now, t.config.Forget) {
+			nodes = append(nodes, p.name)
+		}
+	}
+	return nodes
+}
+
+// Alive says that a peer without a session was heard at a time: its flows are
+// kept for Config.Forget from then on.
+func (t *Table) Alive(node string, heard time.Time) {
+	if p := t.peer(node); !p.since.IsZero() && heard.After(p.since) {
+		p.since = heard
+	}
+}
+
+func (p *peer) forgotten(now time.Time, after time.Duration) bool {
+	return !p.up && !p.since.IsZero() && !now.Before(p.since.Add(after))
 }
 
 // forget lets a peer's flows go.
@@ -381,7 +406,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 	if short {
 		return t.changed(p, id, f, r)
 	}
-	if most := min(max(uint32(1024), 2*p.hello.limit), maxID); id >= most {
+	if most := min(max(1024, 2*p.hello.limit, 2*uint32(t.config.Limit)), maxID); id >= most {
 		return fmt.Errorf("flow number %d of %d", id, most)
 	}
 	for int(id) >= len(p.refs) {

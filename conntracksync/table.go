@@ -20,8 +20,8 @@ type Config struct {
 	// Hold is the time that flows of others get in the kernel's table; they are
 	// renewed in time while their owner does not say that they ended. 1 h if 0.
 	Hold time.Duration
-	// Forget is after how long the flows of a peer go that is not connected. 10
-	// minutes if 0.
+	// Forget is after how long the flows of a peer go that is not connected and
+	// not heard otherwise (Alive). 10 minutes if 0.
 	Forget time.Duration
 	// Timeouts are the kernel's own, for flows that this node takes over.
 	Timeouts Timeouts
@@ -131,6 +131,9 @@ func NewTable(c Config) *Table {
 func (t *Table) Configure(protocols []Protocol, ignore []netip.Prefix, local []netip.Addr) {
 	t.config.Protocols, t.config.Ignore, t.config.Local = protocols, ignore, local
 }
+
+// Resize changes Config.Limit. What is known already stays.
+func (t *Table) Resize(limit int) { t.config.Limit = min(limit, maxID) }
 
 // Told is how many of this node's own flows the peers were told. It walks over
 // all.

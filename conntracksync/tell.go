@@ -38,7 +38,7 @@ func (t *Table) Work(now time.Time) []Action {
 				p.digestAt = now.Add(digestEvery)
 				t.sendDigest(p)
 			}
-		} else if !p.up && !p.since.IsZero() && !now.Before(p.since.Add(t.config.Forget)) {
+		} else if p.forgotten(now, t.config.Forget) {
 			t.forget(p)
 		}
 	}

@@ -159,7 +159,9 @@ type node struct {
 
 	mu     sync.Mutex
 	states []string
-	starts int // sessions that it restarted
+	starts int       // sessions that it restarted
+	heard  time.Time // when the other node was heard last, by gossip
+	limit  int       // of the other node, as it was told
 }
 
 // Sessions of a node.
@@ -220,6 +222,19 @@ func pairOf(t *testing.T) (a, b *node, meet func() (part func())) {
 				n.mu.Lock()
 				defer n.mu.Unlock()
 				n.states = append(n.states, s.String())
+			},
+			Heard: func(context.Context, string) time.Time {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				if n.heard.IsZero() {
+					return time.Now()
+				}
+				return n.heard
+			},
+			Limit: func(_ string, flows int) {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				n.limit = flows
 			},
 		})
 		return n

@@ -180,6 +180,80 @@ func TestHurry(t *testing.T) {
 	})
 }
 
+// TestSessionLineDies: the flows of a master that is heard otherwise stay for as
+// long as it is, and 10 minutes more (DESIGN.md §5 row 13).
+func TestSessionLineDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, meet, part := started(t)
+		a.kernel.begin(flow(1), flow(2))
+		settle()
+		part()
+		time.Sleep(47 * time.Minute)
+		synctest.Wait()
+		wantFlows(t, b, 1, 2)
+		a.kernel.end(flow(1)) // while nobody hears it
+		part = meet()
+		settle()
+		wantFlows(t, b, 2)
+		part()
+		time.Sleep(25 * time.Minute)
+		b.mu.Lock()
+		b.heard = time.Now()
+		b.mu.Unlock()
+		time.Sleep(9*time.Minute + 59*time.Second)
+		synctest.Wait()
+		wantFlows(t, b, 2)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		wantFlows(t, b)
+	})
+}
+
+// TestResize: flows for which there was no room come when there is.
+func TestResize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, meet, part := started(t)
+		a.mu.Lock()
+		if a.limit != 1000 {
+			t.Errorf("r2 can hold %d flows as far as r1 knows", a.limit)
+		}
+		a.mu.Unlock()
+		b.Resize(3)
+		var ports []uint16
+		for p := range uint16(5) {
+			a.kernel.begin(flow(p + 1))
+			ports = append(ports, p+1)
+			settle()
+		}
+		if n := len(b.kernel.has()); n != 3 {
+			t.Errorf("r2 has %d flows, it can hold 3", n)
+		}
+		b.Resize(2) // nobody is thrown out
+		settle()
+		if n := len(b.kernel.has()); n != 3 {
+			t.Errorf("r2 has %d flows, 3 were there", n)
+		}
+		b.Resize(100)
+		b.Resize(200) // not once more
+		settle()
+		b.mu.Lock()
+		if b.starts != 1 {
+			t.Errorf("the session began anew %d times", b.starts)
+		}
+		b.mu.Unlock()
+		part()
+		part = meet()
+		defer part()
+		settle()
+		wantFlows(t, b, ports...)
+		a.mu.Lock()
+		if a.limit != 200 {
+			t.Errorf("r2 can hold %d flows as far as r1 knows", a.limit)
+		}
+		a.mu.Unlock()
+	})
+}
+
 // TestStartsOver: after an overflow or garbage the session begins anew, and all
 // is there.
 func TestStartsOver(t *testing.T) {

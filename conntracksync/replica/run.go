@@ -28,6 +28,9 @@ type owner struct {
 	up      map[string]bool // sessions
 	more    map[string]bool // of which another frame is here already
 	states  map[string]conntracksync.PeerState
+	limits  map[string]int
+	size    int // flows that the kernel's table holds; 0: as it was found
+	full    int // flows that were not taken for that, by the last time it changed
 	waiting []flush
 
 	hurried time.Time // until when nothing waits for its window to be over
@@ -55,7 +58,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	o := &owner{
 		Replica: r, ctx: ctx, settings: r.cfg.Settings, ready: r.cfg.Ready, failed: make(chan error, 1),
 		retry: time.NewTimer(0), work: time.NewTimer(0),
-		up: map[string]bool{}, more: map[string]bool{}, states: map[string]conntracksync.PeerState{},
+		up: map[string]bool{}, more: map[string]bool{}, states: map[string]conntracksync.PeerState{}, limits: map[string]int{},
 		dropped: map[string]uint64{}, lost: map[string]map[string]uint64{},
 	}
 	defer o.close()
@@ -107,6 +110,9 @@ func (o *owner) open() {
 		return
 	}
 	first := o.table == nil
+	if o.size > 0 {
+		size = o.size
+	}
 	if first {
 		o.table = conntracksync.NewTable(conntracksync.Config{
 			Node: o.cfg.Node, Boot: o.cfg.Boot, Limit: size, Timeouts: timeouts,
@@ -196,6 +202,9 @@ func (o *owner) act() {
 	if now := time.Now(); now.Before(o.hurried) {
 		o.table.Hurry(now)
 	}
+	for _, node := range o.table.Forgets(time.Now()) {
+		o.table.Alive(node, o.cfg.Heard(o.ctx, node))
+	}
 	for _, a := range o.table.Work(time.Now()) {
 		if s, ok := a.(*conntracksync.Send); ok {
 			if o.up[s.Node] {
@@ -222,6 +231,10 @@ func (o *owner) report() {
 			o.states[p.Node] = p.State
 			o.cfg.Log.Info("flows", "node", p.Node, "state", p.State)
 			o.cfg.Report(p.Node, p.State)
+		}
+		if p.Limit != o.limits[p.Node] {
+			o.limits[p.Node] = p.Limit
+			o.cfg.Limit(p.Node, p.Limit)
 		}
 	}
 	var still []flush
@@ -336,6 +349,32 @@ func (o *owner) hurry() {
 		return
 	}
 	o.act()
+}
+
+// errFull is why a session starts over after there was no room for flows.
+var errFull = errors.New("there was no room for some of its flows, and now there is")
+
+// resize takes another size. What there was no room for is asked for again.
+func (o *owner) resize(flows int) {
+	grows := flows > o.size
+	o.size = flows
+	if o.table == nil {
+		return
+	}
+	o.table.Resize(flows)
+	full := o.table.Drops()["table_size"]
+	if !grows || full == o.full || o.kernel == nil {
+		return
+	}
+	o.full = full
+	for node, up := range o.up {
+		if up {
+			o.restart(node, "table_size", errFull)
+		}
+	}
+	if o.dump(false) {
+		o.do()
+	}
 }
 
 func (o *owner) configure(s Settings) {
