@@ -85,6 +85,7 @@ type daemon struct {
 	sessions *peer.Sessions
 	planned  chan struct{}                // closed when the rules are in the kernel
 	own      atomic.Pointer[[]netip.Addr] // all addresses of the devices of the file
+	others   atomic.Pointer[[]netip.Addr] // those of the other nodes, as they told them
 
 	configuring sync.Mutex // links and a reload both do
 	told        *replica.Settings
