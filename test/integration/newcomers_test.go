@@ -158,6 +158,7 @@ func mistaken(t *testing.T, word string) string {
 // TestClusterOutOfNothing is the life of a cluster as a person types it: init,
 // run, token, join, leave; with what people get wrong, and with full disks.
 func TestClusterOutOfNothing(t *testing.T) {
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{Routers: 3}, site.Config)
 	f := founding{c, t}
 	for _, r := range []string{"r1", "r2", "r3"} {
