@@ -22,7 +22,7 @@ demo: root tools build   ## two routers, two ISPs, and what happens when they fa
 
 test: root tools build   ## all tests, with real packets in network namespaces
 	$(GO) test -timeout 5m $$($(GO) list ./... | grep -v /test/integration)
-	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 9m -count 1 ./test/integration/...
+	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 9m -parallel 3 -count 1 ./test/integration/...
 
 check:          ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not in gofmt's form:"; gofmt -l .; exit 1; }

@@ -50,6 +50,7 @@ type Machine struct {
 	term     uint64               // the highest of a master that was heard of, or of this node
 	owned    uint64               // term in which this node owns the flows, 0 it does not
 	last     uint64               // term in which it owned them last
+	lately   mastership           // what this node was while it was master last
 	sessions map[string]SyncState // with the other nodes, by name
 	news     map[string]*syncNews // and what was recorded of that
 

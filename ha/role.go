@@ -74,6 +74,9 @@ func (m *Machine) setRole(reason string, now time.Time) {
 	if role != RoleMaster {
 		m.held = false
 	}
+	if m.role == RoleMaster {
+		m.lately = mastership{m.vrrp.Priority(), now}
+	}
 	m.role, m.since = role, now
 }
 

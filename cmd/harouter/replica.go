@@ -119,12 +119,25 @@ func (d *daemon) replicated(s *settings) replica.Settings {
 			ignore(a)
 		}
 	}
-	if own := d.own.Load(); own != nil {
-		for _, a := range *own {
-			ignore(a)
+	for _, addresses := range []*[]netip.Addr{d.own.Load(), d.others.Load()} {
+		if addresses != nil {
+			for _, a := range *addresses {
+				ignore(a)
+			}
 		}
 	}
 	return out
+}
+
+// knowOthers takes the other nodes' own addresses: what they begin through the
+// master is theirs alone.
+func (d *daemon) knowOthers(known map[string][]netip.Addr) {
+	var out []netip.Addr
+	for _, addresses := range known {
+		out = append(out, addresses...)
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	d.others.Store(&out)
 }
 
 // ownAddresses are all that the devices have.
@@ -141,9 +154,9 @@ func ownAddresses(l ha.Links) *[]netip.Addr {
 
 // configureReplica tells which flows are replicated now.
 func (d *daemon) configureReplica(s *settings) {
-	r := d.replicated(s)
 	d.configuring.Lock()
 	defer d.configuring.Unlock()
+	r := d.replicated(s)
 	if d.told == nil || !equalSettings(*d.told, r) {
 		d.told = &r
 		d.replica.Configure(r)

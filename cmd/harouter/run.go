@@ -86,6 +86,7 @@ type daemon struct {
 	capacity sync.Map                     // node: how many connections it can hold
 	planned  chan struct{}                // closed when the rules are in the kernel
 	own      atomic.Pointer[[]netip.Addr] // all addresses of the devices of the file
+	others   atomic.Pointer[[]netip.Addr] // those of the other nodes, as they told them
 
 	configuring sync.Mutex // links and a reload both do
 	told        *replica.Settings
