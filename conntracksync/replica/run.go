@@ -229,7 +229,7 @@ func (o *owner) report() {
 	for _, p := range o.table.Peers() {
 		if o.states[p.Node] != p.State {
 			o.states[p.Node] = p.State
-			o.cfg.Log.Info("flows", "node", p.Node, "state", p.State)
+			o.cfg.Log.Debug("flows", "node", p.Node, "state", p.State)
 			o.cfg.Report(p.Node, p.State)
 		}
 		if p.Limit != o.limits[p.Node] {
