@@ -201,11 +201,15 @@ func (t *Table) SetRole(now time.Time, r Role) {
 	}
 }
 
-// Hurry has all told at the next Work that waits for its window to be over: at a
+// Hurry has all told at the next Work that waits for its window to be over, and
+// read what the kernel does not tell, which the Work after WasRead tells: at a
 // hand-over the successor is to know everything.
 func (t *Table) Hurry(now time.Time) {
 	for i := range t.laterQ {
 		t.laterQ[i].at = now
+	}
+	if len(t.helped) > 0 {
+		t.readAt = now
 	}
 }
 
