@@ -173,7 +173,7 @@ func (t *Table) SetRole(now time.Time, r Role) {
 	if r != t.role {
 		t.role = r
 		for _, p := range t.peers {
-			if p.met {
+			if p.up { // also before its hello: ours is on its way with the former role
 				t.send(p, t.role.append([]byte{byte(roleFrame)}))
 			}
 		}
