@@ -291,6 +291,20 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 		if p.syncs && p.finish != 0 && n >= p.finish {
 			p.syncs = false
 		}
+	case expectFrame:
+		for len(r.b) > 0 {
+			e := r.expectation()
+			if r.err != nil {
+				return fmt.Errorf("read an expectation: %w", r.err)
+			}
+			t.toldExpectation(now, p, &e)
+		}
+	case unexpectFrame:
+		n := r.name()
+		if err := r.done(k); err != nil {
+			return err
+		}
+		t.endedExpectation(p, n)
 	default:
 		return fmt.Errorf("kind %d: %w", k, errMeaning)
 	}
@@ -317,7 +331,7 @@ func (t *Table) sync(p *peer, s set) {
 }
 
 // bulk goes on with a sync as far as the peer has acknowledged it.
-func (t *Table) bulk(p *peer) {
+func (t *Table) bulk(now time.Time, p *peer) {
 	for p.syncs && p.finish == 0 && p.sent-p.acked < window {
 		t.closeFrame(p)
 		frame, c := append(make([]byte, 0, MaxFrame), byte(bulkFrame)), newCoder()
@@ -339,6 +353,9 @@ func (t *Table) bulk(p *peer) {
 		p.sent++
 		t.send(p, frame)
 		if int(p.cursor) >= len(t.slots) {
+			if p.whole {
+				t.tellAllExpectations(now, p)
+			}
 			p.sent++
 			p.finish = p.sent
 			t.send(p, []byte{byte(finishFrame)})
@@ -388,6 +405,7 @@ func (t *Table) finished(p *peer) {
 	if p.from != allBuckets {
 		return
 	}
+	t.finishedExpectations(p)
 	p.complete = true
 	if !p.hello.role.Master || t.role.Master {
 		return

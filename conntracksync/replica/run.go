@@ -149,7 +149,9 @@ func (o *owner) open() {
 func (o *owner) dump(first bool) bool {
 	o.table.Dump()
 	now := time.Now()
-	if err := o.kernel.Dump(o.ctx, o.table.Dump, func(f *conntracksync.Flow) { o.table.Dumped(now, f, first) }); err != nil {
+	err := o.kernel.Dump(o.ctx, o.table.Dump, func(f *conntracksync.Flow) { o.table.Dumped(now, f, first) },
+		func(e *conntracksync.Expectation) { o.table.ExpectationDumped(now, e, first) })
+	if err != nil {
 		o.fail("read the connection table", err)
 		return false
 	}
@@ -220,6 +222,9 @@ func (o *owner) act() {
 		if err != nil && o.ctx.Err() == nil {
 			o.dropped["write"]++
 			o.cfg.Log.Error("write to the connection table", "error", err)
+		}
+		if r, ok := a.(*conntracksync.Read); ok && err == nil {
+			o.table.WasRead(time.Now(), r)
 		}
 	}
 }
@@ -349,6 +354,7 @@ func (o *owner) hurry() {
 		return
 	}
 	o.act()
+	o.act() // what was read
 }
 
 // errFull is why a session starts over after there was no room for flows.
