@@ -98,6 +98,11 @@ func TestManyFlows(t *testing.T) {
 		t.Errorf("%d UDP flows got another source: %v", len(f), f[0].Seen)
 	}
 	quietly(t, "silence of the UDP flows", r, r.GapSince("crash"), 3*advertise+skew+20*time.Millisecond+noise, "under 361 ms")
+	must(t, c.Router("r2").FlushConnections())
+	must(t, c.Wait("what ended is forgotten", "r2", 10*time.Second, func(s ha.Status) bool {
+		p := s.ConntrackSync.Peers[0]
+		return p.FlowsHere != nil && *p.FlowsHere < 100
+	}))
 	took := regexp.MustCompile(`flows are this node's" part=conntracksync flows=(\d+) .*took=(\S+)`).FindAllStringSubmatch(c.Log("r2"), -1)
 	if len(took) == 0 {
 		t.Fatal("r2 does not say that it took the flows")
