@@ -79,8 +79,13 @@ func (l *Listener) String() string { return "connection events" }
 // Close ends the subscription of a Listener whose Run was never called.
 func (l *Listener) Close() error { return l.file.Close() }
 
+// gather is how long events gather at least before they are read, while there
+// are many: to wake up for each would cost more than all that is done with it.
+const gather = time.Millisecond
+
 // Run tells the handler what happens until ctx ends, and then ends the
-// subscription.
+// subscription. Events that follow each other closely are told a millisecond
+// late at most.
 func (l *Listener) Run(ctx context.Context) error {
 	defer l.file.Close()
 	raw, err := l.file.SyscallConn()
@@ -88,23 +93,31 @@ func (l *Listener) Run(ctx context.Context) error {
 		return fmt.Errorf("listen to the connection table: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { _ = l.file.SetReadDeadline(time.Unix(1, 0)) })()
-	buf := make([]byte, 64<<10)
+	in := newDatagrams()
 	var event conntracksync.Event
 	told := false
+	var idle time.Time // when all had been told
 	for ctx.Err() == nil {
 		var n int
-		var from unix.Sockaddr
 		var readErr error
+		waited := false
 		err := raw.Read(func(fd uintptr) bool {
+			if waited {
+				time.Sleep(gather - time.Since(idle))
+			}
 			readErr = ignoringEINTR(func() (err error) {
-				n, _, _, from, err = unix.Recvmsg(int(fd), buf, nil, 0)
+				n, err = in.read(int(fd))
 				return err
 			})
-			if readErr == unix.EAGAIN && told {
-				told = false
+			if readErr != unix.EAGAIN {
+				return true
+			}
+			if told {
+				told, idle = false, time.Now()
 				l.handler.Idle()
 			}
-			return readErr != unix.EAGAIN
+			waited = true
+			return false
 		})
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
@@ -118,17 +131,20 @@ func (l *Listener) Run(ctx context.Context) error {
 		case readErr != nil:
 			return fmt.Errorf("listen to the connection table: %w", readErr)
 		}
-		if sender, ok := from.(*unix.SockaddrNetlink); !ok || sender.Pid != 0 {
-			continue
-		}
 		told = true
-		err = events(buf[:n], &event, func() {
-			if l.ignore == 0 || event.Port != l.ignore {
-				l.handler.Event(&event)
+		for i := range n {
+			b, ok := in.datagram(i)
+			if !ok {
+				continue // another process wrote to our port
 			}
-		})
-		if err != nil {
-			l.handler.Broken(err)
+			err = events(b, &event, func() {
+				if l.ignore == 0 || event.Port != l.ignore {
+					l.handler.Event(&event)
+				}
+			})
+			if err != nil {
+				l.handler.Broken(err)
+			}
 		}
 	}
 	return nil
