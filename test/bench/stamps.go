@@ -29,31 +29,48 @@ func stampsRole(ctx context.Context, args []string) error {
 	runtime.LockOSThread()
 	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 10}
 	_ = unix.SchedSetAttr(0, &attr, 0) // without the right: go on without
-	first := make(map[netip.AddrPort]int64, 1<<17)
-	var lost error
-	l, err := kernel.NewListener(64<<20, 0, kernel.Handler{
-		Event: func(e *conntracksync.Event) {
-			o := e.Flow.Original
-			if e.Kind == conntracksync.Ended || e.Flow.TCP.State != conntracksync.Established ||
-				o.DestinationPort < netlab.FloodPort || o.DestinationPort >= netlab.FloodPort+netlab.FloodPorts {
-				return
-			}
-			// The server's port tells flows of one client's port apart.
-			k := netip.AddrPortFrom(netip.AddrFrom4([4]byte{0, 0, 0, byte(o.DestinationPort - netlab.FloodPort)}), o.SourcePort)
-			if _, there := first[k]; !there {
-				first[k] = int64(netlab.Now())
-			}
-		},
-		Idle: func() {}, Overrun: func() { lost = errors.New("events were lost") }, Broken: func(error) {},
-	})
+	// Not kernel.Listener, which lets events gather.
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(args[0]+".ready", nil, 0o644); err != nil {
+	defer unix.Close(fd)
+	const began, changed = 1, 2 // NFNLGRP_CONNTRACK_NEW, …_UPDATE, as bits
+	if err := errors.Join(
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 50000}),
+		unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: began | changed}),
+		os.WriteFile(args[0]+".ready", nil, 0o644),
+	); err != nil {
 		return err
 	}
-	if e := errors.Join(l.Run(ctx), lost); e != nil {
-		return e
+	first := make(map[netip.AddrPort]int64, 1<<17)
+	var flow conntracksync.Flow
+	b := make([]byte, 4096)
+	for ctx.Err() == nil {
+		n, _, err := unix.Recvfrom(fd, b, 0)
+		at := netlab.Now()
+		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read events: %w", err)
+		}
+		if n < unix.NLMSG_HDRLEN {
+			continue
+		}
+		if err := kernel.Parse(b[unix.NLMSG_HDRLEN:n], &flow); err != nil {
+			return err
+		}
+		o := flow.Original
+		if flow.TCP.State != conntracksync.Established || o.DestinationPort < netlab.FloodPort || o.DestinationPort >= netlab.FloodPort+netlab.FloodPorts {
+			continue
+		}
+		// The server's port tells flows of one client's port apart.
+		k := netip.AddrPortFrom(netip.AddrFrom4([4]byte{0, 0, 0, byte(o.DestinationPort - netlab.FloodPort)}), o.SourcePort)
+		if _, there := first[k]; !there {
+			first[k] = int64(at)
+		}
 	}
 	file, err := os.Create(args[0])
 	if err != nil {
