@@ -14,7 +14,7 @@ import (
 )
 
 // bulkMemory is what a flow may cost a daemon, in bytes of resident memory.
-const bulkMemory = 2000
+const bulkMemory = 1000
 
 // TestManyFlows: a backup comes up beside a master with 100,000 connections and
 // gets them all; then 20,000 new ones a second; then the master loses power.
