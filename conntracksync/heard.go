@@ -9,9 +9,10 @@ func (t *Table) Heard(now time.Time, e *Event) {
 	case e.Expectation != nil:
 		t.heardExpectation(now, e.Expectation, e.Kind)
 		return
-	case e.Kind == Ended:
-		// Whether it is told depends on its status, which the end has not.
-		t.ended(now, KeyOf(e.Flow.Original, e.Flow.Zone), e.Flow.ID)
+	case e.Kind == Ended: // whatever is known may end, also when it would not be told any more
+		if oneFamily(&e.Flow.Original) {
+			t.ended(now, KeyOf(e.Flow.Original, e.Flow.Zone), e.Flow.ID)
+		}
 		return
 	case !t.concerns(&e.Flow):
 		return

@@ -253,6 +253,7 @@ func (o *owner) report() {
 
 // take makes this node the master: first all that peers told is taken.
 func (o *owner) take(ctx context.Context, term uint64) {
+	begin := time.Now()
 	o.role = conntracksync.Role{Master: true, Term: term}
 	o.hurried = time.Now().Add(hurryFor)
 	if o.kernel == nil {
@@ -264,6 +265,8 @@ func (o *owner) take(ctx context.Context, term uint64) {
 	o.drain(ctx)
 	o.table.SetRole(time.Now(), o.role)
 	o.do()
+	own, _ := o.table.Len()
+	o.cfg.Log.Info("flows are this node's", "flows", own, "term", term, "took", time.Since(begin))
 }
 
 // drain handles the frames that are here.
