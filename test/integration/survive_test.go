@@ -397,3 +397,98 @@ func TestFlowsSurvivePartition(t *testing.T) {
 	r := report(t, client)
 	survived(t, c, r, "cut", "partition", "crash")
 }
+
+// TestFlowsSurviveSplit: the LAN's switch breaks between the routers, the cable
+// too, and each half has a master and a host; both ISPs have both routers, and
+// the traffic of each host is on the ISP that believes in the router of its half.
+// So all connections can go on apart, and must when it is healed: those of before,
+// and those begun on either side (row 12). In a moment that the session outlives
+// what each side says of the other's flows comes all the same; after a longer one
+// they meet anew.
+func TestFlowsSurviveSplit(t *testing.T) {
+	c := pair(t, netlab.PairOptions{WANOwn: true, Hosts: 2}, site.Config)
+	for _, r := range []string{"r1", "r2"} { // after harouter's own choice
+		must(t, c.Router(r).NFT(`table ip test-pin {
+  chain pre {
+    type filter hook prerouting priority -149;
+    iifname "lan0" ip saddr 192.168.77.100 ct state new ct mark set 0x100 meta mark set 0x100
+    iifname "lan0" ip saddr 192.168.77.101 ct state new ct mark set 0x200 meta mark set 0x200
+  }
+}
+`))
+	}
+	hosts := []string{"h1", "h2"}
+	begin := func(flows int) map[string]*netlab.Client {
+		clients := map[string]*netlab.Client{}
+		for _, h := range hosts {
+			client, err := c.Load(h, netlab.Load{
+				UDP: []netlab.UDPFlows{{Server: echo(site.Server), Flows: flows, Interval: 20 * time.Millisecond}},
+				TCP: []netlab.TCPFlows{{Server: echo(site.Server2), Flows: flows, Interval: 50 * time.Millisecond}, {Server: echo(site.Server), Flows: flows}},
+			})
+			must(t, err)
+			clients[h] = client
+		}
+		return clients
+	}
+	before := begin(8)
+	split := func(name string, lasts time.Duration) map[string]*netlab.Client {
+		inSync(t, c, "r1", "r2")
+		// The ISPs do not learn who has the addresses, as many do not for minutes.
+		must(t, c.ISP("isp1").IP(fmt.Sprintf("neigh replace %s lladdr %s dev wan0 nud permanent", site.WAN1, c.Port("r1", "wan1").MAC)))
+		must(t, c.ISP("isp2").IP(fmt.Sprintf("neigh replace %s lladdr %s dev wan0 nud permanent", site.WAN2, c.Port("r2", "wan2").MAC)))
+		at := c.Mark(name)
+		must(t, c.Part([]string{"r1", "h1"}, []string{"r2", "h2"}))
+		must(t, netlab.WaitFor("both are master", 3*time.Second, func() bool { return len(c.Holders(site.LANAddress)) == 2 }))
+		var apart map[string]*netlab.Client
+		if lasts > time.Second {
+			apart = begin(4)
+		}
+		time.Sleep(at.Add(lasts).Sub(netlab.Now()))
+		healed := c.Mark(name + " healed")
+		must(t, c.Rejoin("r1", "h1", "r2", "h2"))
+		must(t, c.ISP("isp2").IP(fmt.Sprintf("neigh del %s dev wan0", site.WAN2)))
+		must(t, c.WaitHolder(site.LANAddress, "r1", 2*time.Second))
+		atMost(t, name+": two masters after healing", lost(c.Watch(), site.LANAddress, "r2", healed), 2*advertise+noise/2, "100 ms")
+		for _, r := range []string{"r1", "r2"} {
+			must(t, c.Settled(r, "r1", 5*time.Second))
+		}
+		inSync(t, c, "r1", "r2")
+		time.Sleep(time.Second)
+		return apart
+	}
+	split("short", 550*time.Millisecond)
+	whole := split("long", 3*time.Second)
+	// What the node that stayed has of the other's half is worth as much there.
+	c.Mark("crash")
+	must(t, c.PowerOff("r1"))
+	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
+	must(t, c.ISP("isp1").IP(fmt.Sprintf("neigh del %s dev wan0", site.WAN1)))
+	time.Sleep(time.Second)
+	for _, h := range hosts {
+		for which, client := range map[string]*netlab.Client{"of before": before[h], "begun apart": whole[h]} {
+			if err := client.Poke(5 * time.Second); err != nil {
+				t.Error(err)
+			}
+			lived(t, c, report(t, client), which+" on "+h)
+		}
+	}
+	noLeaks(t, c)
+}
+
+// lived checks that all flows went on to the end, on the same uplink and port.
+func lived(t *testing.T, c *site.Cluster, r *netlab.Report, which string) {
+	t.Helper()
+	for _, s := range r.TCP {
+		if !s.Clean {
+			t.Errorf("%s: TCP from %v over %s died: %q, %d bytes of %d came back", which, s.Local, carriedBy(c, s.Flow), s.Err, s.BytesBack, s.BytesSent)
+		}
+	}
+	for _, f := range r.UDP {
+		if len(f.Seen) > 1 {
+			t.Errorf("%s: UDP got another source: %v", which, f.Seen)
+		}
+		if l := f.Lost(r.End.Add(-500*time.Millisecond), r.End.Add(-100*time.Millisecond)); l > 0 {
+			t.Errorf("%s: UDP over %s is silent in the end: lost %d", which, carriedBy(c, f), l)
+		}
+	}
+}
