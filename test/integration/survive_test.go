@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -490,5 +491,49 @@ func lived(t *testing.T, c *site.Cluster, r *netlab.Report, which string) {
 		if l := f.Lost(r.End.Add(-500*time.Millisecond), r.End.Add(-100*time.Millisecond)); l > 0 {
 			t.Errorf("%s: UDP over %s is silent in the end: lost %d", which, carriedBy(c, f), l)
 		}
+	}
+}
+
+// TestFlowsSurviveIsolation: a backup is cut off for a moment that its session
+// outlives, becomes master, and ends the flows of an uplink that is dead on its
+// side. What it has to say of that comes to the one that stayed master, which
+// keeps its flows.
+func TestFlowsSurviveIsolation(t *testing.T) {
+	config := site.Replace(site.Config, "interval: 200ms, timeout: 200ms", "interval: 100ms, timeout: 100ms")
+	c := pair(t, netlab.PairOptions{WANOwn: true}, config)
+	client, err := c.Load("h1", manyFlows())
+	must(t, err)
+	inSync(t, c, "r1", "r2")
+	all := established(t, c, "r1")
+	if len(all) < 32 {
+		t.Fatalf("%d connections", len(all))
+	}
+	before, err := c.Status("r1")
+	must(t, err)
+	time.Sleep(200 * time.Millisecond)
+	at := c.Mark("isolated")
+	ports := []*netlab.Port{c.Port("r2", "lan0"), c.Port("r2", "wan1"), c.Port("r2", "sync0")}
+	must(t, c.Cut(ports...))
+	must(t, netlab.WaitFor("both are master", 3*time.Second, func() bool { return len(c.Holders(site.LANAddress)) == 2 }))
+	time.Sleep(at.Add(550 * time.Millisecond).Sub(netlab.Now()))
+	t.Logf("%d of %d connections on r2", len(established(t, c, "r2")), len(all))
+	must(t, c.Pass(ports...))
+	must(t, c.WaitHolder(site.LANAddress, "r1", 2*time.Second))
+	time.Sleep(300 * time.Millisecond) // all that was on its way is here
+	t.Logf("the session was lost %d times", strings.Count(c.Log("r1"), `msg="state sync down"`))
+	holdsAll(t, c, "healed", "r1", all)
+	inSync(t, c, "r1", "r2")
+	holdsAll(t, c, "in sync again", "r1", all)
+	must(t, netlab.WaitFor("r2 has all connections again", 12*time.Second, func() bool {
+		got := established(t, c, "r2")
+		return !slices.ContainsFunc(all, func(p uint16) bool { return !slices.Contains(got, p) })
+	}))
+	must(t, client.Poke(5*time.Second))
+	r := report(t, client)
+	survived(t, c, r, "isolated")
+	after, err := c.Status("r1")
+	must(t, err)
+	if n := after.VRRP.Transitions - before.VRRP.Transitions; n != 0 {
+		t.Errorf("the role of r1 changed %d times", n)
 	}
 }
