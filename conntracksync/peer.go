@@ -373,8 +373,15 @@ func (t *Table) release(p *peer, id uint32) {
 	p.sums[ref.bucket] -= ref.digest
 	p.count--
 	if s := t.slotOf(p, id); s != nil {
-		t.want(remove, t.full(ref.slot, 0))
-		t.drop(ref.slot)
+		if t.role.Master && p.hello.role.Master {
+			// Two masters: what the other one ends, for its uplink may be dead, may
+			// go on here. If it does not it has its own time.
+			t.assume(ref.slot)
+			t.want(setTime, t.full(ref.slot, t.lifetime(ref.slot)))
+		} else {
+			t.want(remove, t.full(ref.slot, 0))
+			t.drop(ref.slot)
+		}
 	}
 	ref.used = false
 }
@@ -535,11 +542,16 @@ func (t *Table) take(p *peer, i uint32, w wish) {
 		t.want(w, t.full(i, t.holdFor()))
 		return
 	}
+	t.assume(i)
+	t.want(w, t.full(i, t.lifetime(i)))
+}
+
+// assume makes a peer's flow this node's, and says so at once: the peer must know
+// before the flow can end here, or it would keep its own.
+func (t *Table) assume(i uint32) {
 	t.claim(i)
-	// The peer must know before the flow can end here, or it would keep its own.
 	t.slots[i].queued = ready
 	t.tell(i, ready)
-	t.want(w, t.full(i, t.lifetime(i)))
 }
 
 // wins reports whether a peer is right where both claim a flow.

@@ -139,6 +139,8 @@ func (m *Machine) reannounce(reason string) {
 		return
 	}
 	m.record("address", "all", "", "", "announced again: "+reason)
+	// Packets of what went through the other one come here before its flows do.
+	m.setActive(true, true)
 	if m.fenced {
 		m.addAddresses()
 		return

@@ -48,7 +48,8 @@ type simNode struct {
 	holds    bool
 	held     []span // when it held the addresses
 	active   bool
-	turned   bool // since this life began
+	turned   bool      // since this life began
+	graced   time.Time // when TCP in mid-stream was last given grace
 	links    map[string]Link
 	exit     *Exit
 	answers  map[uint64]string
@@ -425,6 +426,9 @@ func (n *simNode) perform(a Action) {
 		}
 	case Activate:
 		n.active, n.turned = a.Active, true
+		if a.Grace {
+			n.graced = s.now
+		}
 	case ApplyPlan:
 		if !n.turned { // the plan's word counts until the switch was turned
 			n.active = a.Plan.Active
