@@ -110,7 +110,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 	m := &Machine{
 		cfg: cfg, started: now, since: now, role: RoleUnknown,
 		vrrp: vrrp.NewMachine(vrrp.MachineConfig{
-			Priority: own.Priority, Interval: cfg.Advertise, Rank: own.Address,
+			Version: vrrp.Version(cfg.VRRPVersion), Priority: own.Priority, Interval: cfg.Advertise, Rank: own.Address,
 			Preempt: cfg.Preempt, PreemptDelay: cfg.PreemptDelay,
 		}),
 		links: map[string]Link{}, gateways: map[string]netip.Addr{},

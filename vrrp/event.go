@@ -29,6 +29,7 @@ type (
 	// Configure replaces the settings, the effective priority aside. The state
 	// stays; a master tells a changed interval at once.
 	Configure struct {
+		Version      Version // zero: 3
 		Interval     time.Duration
 		Rank         netip.Addr
 		Preempt      bool

@@ -30,6 +30,7 @@ func (s State) String() string {
 
 // MachineConfig holds what the election of one node needs to know of itself.
 type MachineConfig struct {
+	Version      Version       // zero: 3
 	Priority     uint8         // effective priority, 1…254
 	Interval     time.Duration // own Advertisement_Interval, A
 	Rank         netip.Addr    // breaks ties: the greater wins (RFC 9568 §6.4.3)
@@ -96,10 +97,14 @@ func (m *Machine) Master() string {
 func (m *Machine) Suspect() bool { return !m.suspect.IsZero() }
 
 // Skew is Skew_Time for the learned interval.
-func (m *Machine) Skew() time.Duration { return Skew(m.cfg.Priority, m.masterInterval) }
+func (m *Machine) Skew() time.Duration { return Skew(m.cfg.Version, m.cfg.Priority, m.masterInterval) }
 
-// Skew is ((256 - priority) * A) / 256 (RFC 9568 §6.1).
-func Skew(priority uint8, a time.Duration) time.Duration {
+// Skew is ((256 - priority) * A) / 256 (RFC 9568 §6.1); in version 2 A is a
+// second there, whatever it is elsewhere (RFC 3768 §6.1).
+func Skew(v Version, priority uint8, a time.Duration) time.Duration {
+	if v == Version2 {
+		a = time.Second
+	}
 	return time.Duration(256-int(priority)) * a / 256
 }
 
@@ -240,9 +245,10 @@ func (m *Machine) setPriority(p uint8, now time.Time) []Action {
 }
 
 func (m *Machine) configure(c Configure, now time.Time) []Action {
-	interval := m.cfg.Interval
+	interval, version := m.cfg.Interval, m.cfg.Version
+	m.cfg.Version = c.Version
 	m.cfg.Interval, m.cfg.Rank, m.cfg.Preempt, m.cfg.PreemptDelay = c.Interval, c.Rank, c.Preempt, c.PreemptDelay
-	if c.Interval == interval {
+	if c.Interval == interval && c.Version == version {
 		return nil
 	}
 	switch m.state {
@@ -253,9 +259,10 @@ func (m *Machine) configure(c Configure, now time.Time) []Action {
 		}
 	case Backup:
 		// The master tells its interval in each advert; a slower one is given
-		// the time until then.
-		if c.Interval > m.masterInterval {
-			m.masterInterval = c.Interval
+		// the time until then. In another version nobody is heard before all
+		// speak it.
+		if c.Interval > m.masterInterval || c.Version != version {
+			m.masterInterval = max(c.Interval, m.masterInterval)
 			m.down = now.Add(m.MasterDown())
 		}
 	case Initialize:
