@@ -97,7 +97,10 @@ type Machine struct {
 	linksKnown bool
 }
 
-type stranger struct{ first, last time.Time }
+type stranger struct {
+	vrid        uint8
+	first, last time.Time
+}
 
 type sweep struct {
 	at time.Time
