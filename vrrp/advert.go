@@ -30,6 +30,9 @@ const (
 	MaxInterval = 0xfff * tick
 	// MaxAddresses is how many addresses one advert can list (8 bits).
 	MaxAddresses = 255
+	// Owner is the priority of the router whose own addresses the virtual ones
+	// are (RFC 9568 §5.2.4).
+	Owner uint8 = 255
 	// MaxPassword is how many bytes a password of version 2 can have.
 	MaxPassword = authLen
 )

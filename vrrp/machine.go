@@ -31,7 +31,7 @@ func (s State) String() string {
 // MachineConfig holds what the election of one node needs to know of itself.
 type MachineConfig struct {
 	Version      Version       // zero: 3
-	Priority     uint8         // effective priority, 1…254
+	Priority     uint8         // effective priority, 1…254, or Owner
 	Interval     time.Duration // own Advertisement_Interval, A
 	Rank         netip.Addr    // breaks ties: the greater wins (RFC 9568 §6.4.3)
 	Preempt      bool
@@ -131,6 +131,9 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 			return nil
 		}
 		m.masterInterval = m.cfg.Interval
+		if m.cfg.Priority == Owner { // RFC 9568 §6.4.1
+			return m.becomeMaster("started as the owner of the addresses", false)
+		}
 		return m.becomeBackup("started", now)
 	case Stop:
 		return m.stop(ev.Reason)
@@ -221,8 +224,10 @@ func (m *Machine) stop(reason string) []Action {
 	return nil
 }
 
+// setPriority never makes or unmakes an owner, nor says farewell: 0 and 255
+// mean something else than a priority (RFC 9568 §5.2.4).
 func (m *Machine) setPriority(p uint8, now time.Time) []Action {
-	if p == m.cfg.Priority {
+	if p = min(max(p, 1), Owner-1); m.cfg.Priority == Owner || p == m.cfg.Priority {
 		return nil
 	}
 	old := m.Skew()
