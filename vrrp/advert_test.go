@@ -149,6 +149,7 @@ func TestParseRefuses(t *testing.T) {
 		{"interval 0, v2", "2133c801 0000 0000 c0a84d01 0000000000000000", src, dst, ChecksumPlain, DropInterval},
 		{"checksum 0", good, src, dst, 0xff, DropChecksum},
 		{"pseudo for another source", "3133c801 000a 0ade c0a84d01", src, dst, 0xff, DropChecksum},
+		{"unicast, with the pseudo-header of the group", "3133c801 000a 0add c0a84d01", src, ip("192.168.77.3"), 0xff, DropChecksum},
 		{"v2 with pseudo-header", "2133c801 0001 0000 c0a84d01 0000000000000000", src, dst, ChecksumPseudo, DropChecksum},
 		{"IPv6 without pseudo-header", "3133c801 000a 0000 fe800000000000000000000000000001", src6, Group6, ChecksumPlain, DropChecksum},
 		{"IPv6, first address is global", "3133c801 000a 0000 20010db8000000000000000000000001", src6, Group6, ChecksumPseudo, DropFamily},
