@@ -91,7 +91,7 @@ var ledger = []item{
 	{"T4", "gratuitous ARP for each address, in both forms (errata 7947, 7949)", []string{"vip.TestGoldenFrame", "vip.TestFirstBurst", "vip.TestLaterBursts"}, []string{"vip.TestFencedIsNotAnnounced", "vip.TestNoARPDevice"}, ""},
 	{"T5", "unsolicited neighbour advertisement: R=1 S=0 O=1, target link-layer address, to all nodes; no DAD on the address", []string{"vip.TestIPv6"}, nil, "the advertisement itself comes with the IPv6 data path; that the address needs no DAD is tested"},
 	{"T6", "a backup answers for nothing", []string{"vip.TestAddAndRemove"}, []string{"vip.TestAddAndRemove", "vip.TestSweep", "/test/integration.TestWarmBackup"}, ""},
-	{"T7", "accept mode", []string{"vip.TestRoutes"}, nil, "vrrp.accept: false is not built and refused by check"},
+	{"T7", "accept mode: on by default, else what is sent to a virtual address is dropped and ARP still answered", []string{"/balancer/dataplane.TestNotAccepted", "/balancer/dataplane.TestVirtualAddressIsSilent"}, []string{"/balancer/dataplane.TestNotAccepted"}, ""},
 	{"T8", "a virtual address brings no second connected route", []string{"vip.TestRoutes"}, []string{"vip.TestAddAndRemove"}, ""},
 	{"T9", "IPv4 and IPv6 under one VRID speak each for itself and move together", []string{"wire.TestIPv6"}, []string{"TestParseRefuses/mixed families"}, ""},
 	{"T10", "the virtual MAC makes no IPv6 address", nil, nil, "virtual_mac is not built"},

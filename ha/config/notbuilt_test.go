@@ -11,7 +11,6 @@ import (
 func TestNotBuilt(t *testing.T) {
 	policy := func(text string) string { return "[{name: default, " + text + "}]" }
 	for _, test := range []struct{ key, text, what, mend string }{
-		{"vrrp", "{accept: false}", "vrrp.accept: false", " or set it to true"},
 		{"vrrp", "{check: {command: [/bin/true]}}", "vrrp.check.command", ""},
 		{"vrrp", "{check: {interval: 5s}}", "vrrp.check.interval: 5s", " or set it to 2s"},
 		{"vrrp", "{check: {timeout: 5s}}", "vrrp.check.timeout: 5s", " or set it to 1s"},

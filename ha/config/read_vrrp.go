@@ -22,7 +22,7 @@ func (d *decoder) vrrp(t *table, c *VRRP) {
 		d.fail(password.v, "%s: only version 2 has a password; allowed: none, or vrrp.version: 2", password.path())
 	}
 	take(t, "unicast_only", &c.UnicastOnly, boolean)
-	take(t, "accept", &c.Accept, boolean).later()
+	take(t, "accept", &c.Accept, boolean)
 	each(t, "foreign", host, func(v *value, a netip.Addr) {
 		c.Foreign = append(c.Foreign, a)
 		d.facts.own(a, foreignRouter, v)
