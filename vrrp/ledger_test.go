@@ -34,7 +34,7 @@ var ledger = []item{
 		[]string{"TestTerms/version 2 for version 3", "TestTerms/version 3 for version 2", "wire.TestJudge/other version", "/ha.TestProtocolAlarms"}, ""},
 	{"R3", "type 1 (§5.2.2)", []string{"TestGolden/v3 pseudo"}, []string{"TestParseRefuses/type 0", "TestParseRefuses/type 2"}, ""},
 	{"R4", "length: 8+4n, 8+16n, version 2 8+4n+8; padding is no part of it, the IP length counts",
-		[]string{"TestGolden/v3 pseudo", "TestGolden/v3 over IPv6", "TestGolden/v2", "TestParseTakes/bytes behind the message", "wire.TestJudge/bytes behind the packet"},
+		[]string{"TestGolden/v3 pseudo", "TestGolden/v3 over IPv6", "TestGolden/v2", "TestLongestList", "TestParseTakes/bytes behind the message", "wire.TestJudge/bytes behind the packet"},
 		[]string{"TestParseRefuses/one byte short of its list", "TestParseRefuses/v2 with half of it", "TestParseRefuses/second address is missing", "wire.TestJudge/the IP length cuts it"}, ""},
 	{"R5", "checksum: version 2 plain with its 8 bytes, IPv6 with pseudo-header, IPv4 either, and which is told (§5.2.8)",
 		[]string{"TestGolden/v3 pseudo", "TestGolden/v3 plain", "TestGolden/v3 over IPv6", "TestGolden/v2 with a password", "wire.TestJudge/plain checksum"},
