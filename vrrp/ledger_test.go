@@ -85,7 +85,7 @@ var ledger = []item{
 	{"S16", "a full queue or a path that fails ends nothing", []string{"wire.TestFlood", "wire.TestFailingPath"}, []string{"wire.TestGate", "vip.TestDeviceThatTakesNothing"}, ""},
 
 	// Transmit and data plane.
-	{"T1", "TTL 255, no loop, to the group, from the device's own address, which may change", []string{"wire.TestEachPacketOnce", "wire.TestIPv6", "wire.TestSourceFollows"}, []string{"wire.TestSource", "wire.TestIPv6"}, ""},
+	{"T1", "TTL 255, no loop, to the group, from the device's own address, which may change", []string{"wire.TestEachPacketOnce", "wire.TestIPv6", "wire.TestSourceFollows"}, []string{"wire.TestSource", "wire.TestNoLoop"}, ""},
 	{"T2", "from the virtual MAC where there is one", nil, nil, "virtual_mac is not built; without it the device's own MAC is right"},
 	{"T3", "version 2: 8 bytes of authentication within the checksum, whole seconds; version 3: 12 bits of centiseconds", []string{"TestGolden/v2", "TestGolden/v3 farewell, unicast, longest interval"}, []string{"TestAppendRefuses/v2 below a second", "TestAppendRefuses/v2 too long", "TestAppendRefuses/interval too long", "TestAppendRefuses/interval between two steps"}, ""},
 	{"T4", "gratuitous ARP for each address, in both forms (errata 7947, 7949)", []string{"vip.TestGoldenFrame", "vip.TestFirstBurst", "vip.TestLaterBursts"}, []string{"vip.TestFencedIsNotAnnounced", "vip.TestNoARPDevice"}, ""},

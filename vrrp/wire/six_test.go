@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"harouter/test/netlab"
 	"harouter/vrrp"
@@ -96,18 +97,44 @@ func TestIPv6(t *testing.T) {
 	}
 
 	// A socket without a path serves one of its family only.
-	b.heard.reset()
+	configure(t, b, func(c *Config) { set(c); c.Local = ip("192.168.77.3") })
 	configure(t, a, func(c *Config) { c.Links = []Link{office} })
 	configure(t, a, func(c *Config) {
-		c.Links, c.Local, c.Peers = []Link{office}, ip("192.168.77.2"), []netip.Addr{ip("192.168.77.9")}
+		c.Links, c.Local, c.Peers = []Link{office}, ip("192.168.77.2"), []netip.Addr{ip("192.168.77.3")}
 	})
+	eventually(t, "unicast", func() bool { a.Once(1); return b.heard.links()[""] })
 	configure(t, a, set)
+	time.Sleep(50 * ms) // for what is still on its way
+	b.heard.reset()
 	a.Once(8)
 	eventually(t, "both again", func() bool { return len(b.heard.all()) >= 2 })
 	for _, l := range b.heard.lines() {
 		if l != "[office] 192.168.77.2 > 224.0.0.18 ttl 255 priority 8" && l != "[office] fe80::4 > ff02::12 ttl 255 priority 8" {
 			t.Error(l)
 		}
+	}
+}
+
+// TestNoLoop: the kernel gives nobody here what we send to the group.
+func TestNoLoop(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	for _, c := range []struct {
+		open        func() (int, error)
+		level, name int
+	}{
+		{openRaw4, unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP},
+		{openRaw6, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP},
+	} {
+		fd, err := c.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if loop, err := unix.GetsockoptInt(fd, c.level, c.name); err != nil || loop != 0 {
+			t.Errorf("level %d: %d %v", c.level, loop, err)
+		}
+		_ = unix.Close(fd)
 	}
 }
 
