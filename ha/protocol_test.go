@@ -71,3 +71,67 @@ func TestVRIDOfLan(t *testing.T) {
 		})
 	}
 }
+
+// TestVersion2Cluster: the times of version 2, in which A is a second and Skew
+// (256-150)/256 of one; a planned move costs nothing there either.
+func TestVersion2Cluster(t *testing.T) {
+	boot := func(t *testing.T) *sim {
+		s := newSim(t, "r1", "r2")
+		for _, n := range s.nodes {
+			n.disk = "version=2 " + n.disk
+			var err error
+			if n.cfg, err = simFile(n.name, n.disk); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.boot("r1", "r2")
+		s.run(10 * time.Second)
+		s.master("r1")
+		return s
+	}
+	t.Run("crash", func(t *testing.T) {
+		s := boot(t)
+		at := s.now
+		s.power("r1")
+		s.run(5 * time.Second)
+		s.master("r2")
+		none, double := s.coverage(at)
+		within(t, "nobody holds the addresses", none, 3*time.Second+415*time.Millisecond)
+		within(t, "two hold them", double, 0)
+		if none < 2*time.Second {
+			t.Errorf("nobody holds the addresses: %v, the peer may not be that quick", none)
+		}
+	})
+	t.Run("failover", func(t *testing.T) {
+		s := boot(t)
+		at := s.now
+		s.command("r1", VerbFailover, "r2")
+		s.run(3 * time.Second)
+		s.master("r2")
+		none, _ := s.coverage(at)
+		within(t, "nobody holds the addresses", none, 0)
+	})
+}
+
+// TestReloadOfVersion: the nodes change over a moment apart, and hear each
+// other's adverts no more in between; nobody else becomes master, and no alarm
+// stays.
+func TestReloadOfVersion(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	at := s.now
+	for _, version := range []string{"version=2 ", "version=3 ", "version=2 "} {
+		for _, n := range s.all() {
+			n.disk = version + "cable=2 nodes=r1,r2"
+			n.seen()
+		}
+		s.reload("r2", "")
+		s.run(15 * time.Second)
+		s.master("r1")
+		for k, a := range s.nodes["r2"].m.alarms {
+			t.Errorf("%s: alarm %v: %s", version, k, a.text)
+		}
+	}
+	none, double := s.coverage(at)
+	within(t, "nobody holds the addresses", none, 0)
+	within(t, "two hold them", double, 0)
+}
