@@ -36,6 +36,7 @@ const (
 )
 
 type simNode struct {
+	adverts  int // sent
 	s        *sim
 	name     string
 	m        *Machine
@@ -153,7 +154,7 @@ func simFile(node, text string) (Config, error) {
 		case "version": // of VRRP; 2 counts seconds
 			fmt.Sscan(value, &c.VRRPVersion)
 			if c.VRRPVersion == 2 {
-				c.Advertise = time.Second
+				c.Advertise = 2 * time.Second
 			}
 		case "rise":
 			var n int
@@ -538,6 +539,7 @@ func (n *simNode) advertise(turn int) {
 // send carries an advert over each lan that both ends reach, and over the
 // direct cable.
 func (n *simNode) send(priority uint8) {
+	n.adverts++
 	own, _ := n.cfg.node(n.name)
 	ad := vrrp.Advert{Version: vrrp.Version(n.cfg.VRRPVersion), VRID: 51, Priority: priority, Interval: n.cfg.Advertise}
 	for _, o := range n.s.all() {
