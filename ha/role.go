@@ -169,7 +169,7 @@ func (m *Machine) onSwitched(ev Switched, now time.Time) {
 
 // onAdvert judges the sender of an advert and hands it to the election.
 func (m *Machine) onAdvert(ev Advert, now time.Time) {
-	if ev.Advert.VRID != m.cfg.VRID {
+	if ev.Advert.VRID != m.cfg.vrid(ev.Link) {
 		return // another group on the same wire (RFC 9568 §7.1)
 	}
 	heard := vrrp.Heard{Rank: ev.Source, Priority: ev.Advert.Priority, Interval: ev.Advert.Interval}
@@ -187,7 +187,7 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 	case slices.Contains(m.cfg.Foreign, ev.Source):
 		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link)
 	default:
-		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source}, now)
+		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source, VRID: ev.Advert.VRID}, now)
 		return
 	}
 	m.obey(heard, now)
