@@ -230,6 +230,11 @@ func (m *Machine) ownOn(lan string) netip.Addr {
 			if own := m.own(l.Device); len(own) > 0 {
 				return own[0].Addr()
 			}
+			for _, p := range m.links[l.Device].Addresses { // the one that we set where the admin set none
+				if a := p.Addr(); a.Is4() && a.IsLinkLocalUnicast() {
+					return a
+				}
+			}
 		}
 	}
 	return netip.Addr{}
