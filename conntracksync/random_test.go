@@ -375,6 +375,12 @@ func (w *world) restart(i int) {
 			w.disconnect(i, j)
 		}
 	}
+	// What only this one has, and has not told since, is nobody's now.
+	for _, c := range w.conns {
+		if h, ok := w.machines[c.home].kernel[c.flow.Original]; !ok || h.Reply != c.flow.Reply {
+			c.doubtful = true
+		}
+	}
 	w.boot(i)
 	m := w.machines[i]
 	m.table.SetRole(w.now, Role{false, 0})
