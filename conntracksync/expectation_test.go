@@ -337,3 +337,44 @@ func TestRivalEnds(t *testing.T) {
 		t.Errorf("r2 owns %d", own)
 	}
 }
+
+// TestEndBeforeBegin: the end of a flow is told before what is told by its
+// number next, also where that cannot wait.
+func TestEndBeforeBegin(t *testing.T) {
+	s := pair(t)
+	s.fill("r1", 2000, 1)
+	other := natted(2000)
+	other.Reply.DestinationPort = 7777
+	s.packet("r1", Changed, other) // an end was missed
+	p, r := pack(&other)
+	c := newCoder()
+	frame := c.append([]byte{byte(flowsFrame)}, 0, &p, &r, false)
+	if err := s.node("r1").table.Received(s.now, "r2", frame); err != nil { // packets of it came there too
+		t.Fatal(err)
+	}
+	s.work()
+	s.holds("r2", 1)
+	s.same("r1", "r2")
+}
+
+// TestHiddenFlow: what two others claim is there as long as one of them has it.
+func TestHiddenFlow(t *testing.T) {
+	for _, first := range []string{"r1", "r2"} {
+		s := newSite(t, "r1", "r2", "r3")
+		second := map[string]string{"r1": "r2", "r2": "r1"}[first]
+		s.node("r1").table.SetRole(s.now, Role{true, 1})
+		s.node("r2").table.SetRole(s.now, Role{true, 2})
+		s.fill("r1", 2000, 1)
+		s.fill("r2", 2000, 1)
+		s.connect(first, "r3")
+		s.connect(second, "r3")
+		s.packet("r2", Ended, natted(2000))
+		s.pass(digestEvery + time.Second)
+		if got := len(s.node("r3").kernel); got != 1 {
+			t.Errorf("%s first: r3 has %d flows", first, got)
+		}
+		s.packet("r1", Ended, natted(2000))
+		s.pass(time.Second)
+		s.holds("r3", 0)
+	}
+}
