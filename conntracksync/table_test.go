@@ -724,6 +724,9 @@ func FuzzReceived(f *testing.F) {
 	s.fill("r1", 2000, 5)
 	s.packet("r1", Ended, natted(2001))
 	s.pass(10 * time.Second)
+	e := data(5000)
+	end := e.name()
+	seen = append(seen, e.append([]byte{byte(expectFrame)}), end.append([]byte{byte(unexpectFrame)}))
 	for i, b := range seen {
 		f.Add(b, seen[(i+1)%len(seen)])
 	}
