@@ -285,6 +285,7 @@ func (t *Table) disown(i uint32) {
 // claim makes a flow mine that was not.
 func (t *Table) claim(i uint32) {
 	s := &t.slots[i]
+	t.overrule(s)
 	s.owner, s.told, s.id, s.kernel = mine, false, 0, 0
 	t.own++
 }
