@@ -291,6 +291,20 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 		if p.syncs && p.finish != 0 && n >= p.finish {
 			p.syncs = false
 		}
+	case expectFrame:
+		for len(r.b) > 0 {
+			e := r.expectation()
+			if r.err != nil {
+				return fmt.Errorf("read an expectation: %w", r.err)
+			}
+			t.toldExpectation(now, p, &e)
+		}
+	case unexpectFrame:
+		n := r.name()
+		if err := r.done(k); err != nil {
+			return err
+		}
+		t.endedExpectation(p, n)
 	default:
 		return fmt.Errorf("kind %d: %w", k, errMeaning)
 	}
@@ -317,7 +331,7 @@ func (t *Table) sync(p *peer, s set) {
 }
 
 // bulk goes on with a sync as far as the peer has acknowledged it.
-func (t *Table) bulk(p *peer) {
+func (t *Table) bulk(now time.Time, p *peer) {
 	for p.syncs && p.finish == 0 && p.sent-p.acked < window {
 		t.closeFrame(p)
 		frame, c := append(make([]byte, 0, MaxFrame), byte(bulkFrame)), newCoder()
@@ -339,6 +353,9 @@ func (t *Table) bulk(p *peer) {
 		p.sent++
 		t.send(p, frame)
 		if int(p.cursor) >= len(t.slots) {
+			if p.whole {
+				t.tellAllExpectations(now, p)
+			}
 			p.sent++
 			p.finish = p.sent
 			t.send(p, []byte{byte(finishFrame)})
@@ -356,8 +373,15 @@ func (t *Table) release(p *peer, id uint32) {
 	p.sums[ref.bucket] -= ref.digest
 	p.count--
 	if s := t.slotOf(p, id); s != nil {
-		t.want(remove, t.full(ref.slot, 0))
-		t.drop(ref.slot)
+		if t.role.Master && p.hello.role.Master {
+			// Two masters: what the other one ends, for its uplink may be dead, may
+			// go on here. If it does not it has its own time.
+			t.assume(ref.slot)
+			t.want(setTime, t.full(ref.slot, t.lifetime(ref.slot)))
+		} else {
+			t.want(remove, t.full(ref.slot, 0))
+			t.drop(ref.slot)
+		}
 	}
 	ref.used = false
 }
@@ -388,6 +412,7 @@ func (t *Table) finished(p *peer) {
 	if p.from != allBuckets {
 		return
 	}
+	t.finishedExpectations(p)
 	p.complete = true
 	if !p.hello.role.Master || t.role.Master {
 		return
@@ -517,11 +542,16 @@ func (t *Table) take(p *peer, i uint32, w wish) {
 		t.want(w, t.full(i, t.holdFor()))
 		return
 	}
+	t.assume(i)
+	t.want(w, t.full(i, t.lifetime(i)))
+}
+
+// assume makes a peer's flow this node's, and says so at once: the peer must know
+// before the flow can end here, or it would keep its own.
+func (t *Table) assume(i uint32) {
 	t.claim(i)
-	// The peer must know before the flow can end here, or it would keep its own.
 	t.slots[i].queued = ready
 	t.tell(i, ready)
-	t.want(w, t.full(i, t.lifetime(i)))
 }
 
 // wins reports whether a peer is right where both claim a flow.

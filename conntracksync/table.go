@@ -110,6 +110,12 @@ type Table struct {
 	renewed          time.Time // when the walk over others' flows was last here
 	renewAt          int
 	drops            map[string]int
+
+	expected  map[name]*expected
+	expectQ   []name              // to be told
+	unexpectQ []endOf             // to be told that they ended
+	helped    map[uint32]struct{} // flows whose sequence numbers a helper may move
+	readAt    time.Time           // when they are read again; zero if none is
 }
 
 // NewTable makes an empty one.
@@ -124,7 +130,8 @@ func NewTable(c Config) *Table {
 		c.Forget = defaultForget
 	}
 	c.Limit = min(c.Limit, maxID)
-	return &Table{config: c, index: map[Key]uint32{}, rare: map[uint32]rarity{}, drops: map[string]int{}}
+	return &Table{config: c, index: map[Key]uint32{}, rare: map[uint32]rarity{}, drops: map[string]int{},
+		expected: map[name]*expected{}, helped: map[uint32]struct{}{}}
 }
 
 // Configure takes other settings for flows that are not known yet.
@@ -148,7 +155,7 @@ func (t *Table) Told() int {
 }
 
 // Drops is how many flows or frames were not taken, by reason: table_size,
-// protocol, sender, unknown.
+// expectations.
 func (t *Table) Drops() map[string]int { return t.drops }
 
 // Len is how many flows are this node's own, and how many there are in all.
@@ -222,6 +229,11 @@ func (t *Table) setRarity(i uint32, r *rarity) {
 	} else if len(t.rare) > 0 {
 		delete(t.rare, i)
 	}
+	if r.helper != "" && t.slots[i].key.protocol == TCP {
+		t.helped[i] = struct{}{}
+	} else if len(t.helped) > 0 {
+		delete(t.helped, i)
+	}
 }
 
 func (t *Table) rarity(i uint32) *rarity {
@@ -235,6 +247,9 @@ func (t *Table) rarity(i uint32) *rarity {
 // drop takes a flow out of the table. Its slot is free when nothing waits for it.
 func (t *Table) drop(i uint32) {
 	s := &t.slots[i]
+	if len(t.expected) > 0 && s.rare && t.rare[i].helper != "" {
+		t.dropExpectations(s.key)
+	}
 	t.disown(i)
 	delete(t.index, s.key)
 	t.setRarity(i, &rarity{})

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -27,7 +28,8 @@ type Config struct {
 	Maintenance bool   // at start: an operator keeps this node out
 	Refused     string // at start: hash of a file that was on trial and that nobody kept
 
-	VRID         uint8
+	VRID         uint8            // of unicast adverts
+	VRIDs        map[string]uint8 // of those on lans, by name; none: VRID
 	VRRPVersion  uint8
 	Advertise    time.Duration // A
 	Preempt      bool
@@ -74,6 +76,9 @@ const (
 	sureAfter   = time.Second           // a node that is fitter for this long is fitter
 	moveAgain   = 5 * time.Minute       // an uplink that moved the role does not move it again before
 )
+
+// vrid is the number of our virtual router on a lan, "" unicast.
+func (c *Config) vrid(lan string) uint8 { return cmp.Or(c.VRIDs[lan], c.VRID) }
 
 func (c *Config) node(name string) (Node, bool) {
 	for _, n := range c.Nodes {

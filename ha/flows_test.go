@@ -364,8 +364,12 @@ func TestTwoMastersMeet(t *testing.T) {
 		clear(n.lost)
 		n.deaf = false
 	}
+	healed := s.now
 	s.run(3 * time.Second)
 	s.master("r1")
+	if s.nodes["r1"].graced.Before(healed) {
+		t.Error("no grace for TCP that went through the other one until now")
+	}
 	s.did("r2", "take", "add", "remove", "yield")
 	s.did("r1", "take")
 	for _, n := range s.all() {

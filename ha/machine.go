@@ -103,7 +103,10 @@ type Machine struct {
 	linksKnown bool
 }
 
-type stranger struct{ first, last time.Time }
+type stranger struct {
+	vrid        uint8
+	first, last time.Time
+}
 
 // NewMachine returns the machine of a node that starts at now.
 func NewMachine(cfg Config, now time.Time) *Machine {
@@ -111,7 +114,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 	m := &Machine{
 		cfg: cfg, started: now, since: now, role: RoleUnknown,
 		vrrp: vrrp.NewMachine(vrrp.MachineConfig{
-			Priority: own.Priority, Interval: cfg.Advertise, Rank: own.Address,
+			Version: vrrp.Version(cfg.VRRPVersion), Priority: own.Priority, Interval: cfg.Advertise, Rank: own.Address,
 			Preempt: cfg.Preempt, PreemptDelay: cfg.PreemptDelay,
 		}),
 		links: map[string]Link{}, gateways: map[string]netip.Addr{},

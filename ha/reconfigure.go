@@ -55,7 +55,7 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 	m.changedFile = now
 	own, _ := m.cfg.node(m.cfg.Node)
 	m.elect(vrrp.Configure{
-		Interval: m.cfg.Advertise, Rank: own.Address, Preempt: m.cfg.Preempt, PreemptDelay: m.cfg.PreemptDelay,
+		Version: vrrp.Version(m.cfg.VRRPVersion), Interval: m.cfg.Advertise, Rank: own.Address, Preempt: m.cfg.Preempt, PreemptDelay: m.cfg.PreemptDelay,
 	}, now)
 	for name := range m.peers {
 		if _, ok := m.cfg.node(name); !ok {

@@ -247,14 +247,24 @@ func (t *flowTable) Do(ctx context.Context, a conntracksync.Action) (int, error)
 		refused, err = t.injector.SetTimeouts(ctx, a.Flows)
 	case *conntracksync.Remove:
 		refused, err = t.injector.Delete(ctx, a.Flows)
+	case *conntracksync.Expect:
+		refused, err = t.injector.Expect(ctx, a.Expectations)
+	case *conntracksync.Unexpect:
+		refused, err = t.injector.Unexpect(ctx, a.Expectations)
+	case *conntracksync.Read:
+		err = t.injector.Read(ctx, a.Flows)
 	default:
 		err = fmt.Errorf("an action that is none of the kernel's: %T", a)
 	}
 	return len(refused), err
 }
 
-func (t *flowTable) Dump(ctx context.Context, restart func(), each func(*conntracksync.Flow)) error {
-	return kernel.Dump(ctx, kernel.Filter{}, restart, each)
+func (t *flowTable) Dump(ctx context.Context, restart func(), each func(*conntracksync.Flow), expected func(*conntracksync.Expectation)) error {
+	if err := kernel.Dump(ctx, kernel.Filter{}, restart, each); err != nil {
+		return err
+	}
+	// Told twice is as good as once.
+	return kernel.DumpExpectations(ctx, func() {}, expected)
 }
 
 func (t *flowTable) Listen(ctx context.Context) error {

@@ -13,12 +13,12 @@ import (
 
 // Kernel is the open connection table of this machine.
 type Kernel interface {
-	// Do carries out Install, Update, SetTimeouts and Remove, and tells how many
-	// flows were refused.
+	// Do carries out Install, Update, SetTimeouts, Remove, Expect, Unexpect and
+	// Read, and tells how many flows or expectations were refused.
 	Do(ctx context.Context, a conntracksync.Action) (refused int, err error)
-	// Dump calls each for every flow, which is only lent; after restart from
-	// the beginning.
-	Dump(ctx context.Context, restart func(), each func(*conntracksync.Flow)) error
+	// Dump calls each for every flow, which is only lent, and then expected for
+	// every expectation; after restart from the beginning.
+	Dump(ctx context.Context, restart func(), each func(*conntracksync.Flow), expected func(*conntracksync.Expectation)) error
 	// Listen calls the functions of Hear until ctx ends.
 	Listen(ctx context.Context) error
 	// Close ends it, after Listen if that was called.

@@ -150,7 +150,9 @@ func (o *owner) open() {
 func (o *owner) dump(first bool) bool {
 	o.table.Dump()
 	now := time.Now()
-	if err := o.kernel.Dump(o.ctx, o.table.Dump, func(f *conntracksync.Flow) { o.table.Dumped(now, f, first) }); err != nil {
+	err := o.kernel.Dump(o.ctx, o.table.Dump, func(f *conntracksync.Flow) { o.table.Dumped(now, f, first) },
+		func(e *conntracksync.Expectation) { o.table.ExpectationDumped(now, e, first) })
+	if err != nil {
 		o.fail("read the connection table", err)
 		return false
 	}
@@ -211,8 +213,10 @@ func (o *owner) do() {
 // once: at a hand-over a peer says of each flow that it is its own now, and the
 // flows that begin here meanwhile must not wait until all that is written.
 func (o *owner) act() {
-	for todo := o.send(); len(todo) > 0; todo = todo[1:] {
-		a := todo[0]
+	todo := o.send()
+	first := len(todo)
+	for i := 0; i < len(todo); i++ {
+		a := todo[i]
 		refused, err := o.kernel.Do(o.ctx, a)
 		if refused > 0 {
 			o.dropped["refused"] += uint64(refused)
@@ -222,7 +226,10 @@ func (o *owner) act() {
 			o.dropped["write"]++
 			o.cfg.Log.Error("write to the connection table", "error", err)
 		}
-		if o.hear() {
+		if r, ok := a.(*conntracksync.Read); ok && err == nil {
+			o.table.WasRead(time.Now(), r)
+		}
+		if i < first && o.hear() { // not for ever: others ask for something
 			todo = append(todo, o.send()...)
 		}
 	}
@@ -285,6 +292,7 @@ func (o *owner) report() {
 
 // take makes this node the master: first all that peers told is taken.
 func (o *owner) take(ctx context.Context, term uint64) {
+	begin := time.Now()
 	o.role = conntracksync.Role{Master: true, Term: term}
 	o.hurried = time.Now().Add(hurryFor)
 	if o.kernel == nil {
@@ -296,6 +304,8 @@ func (o *owner) take(ctx context.Context, term uint64) {
 	o.drain(ctx)
 	o.table.SetRole(time.Now(), o.role)
 	o.do()
+	own, _ := o.table.Len()
+	o.cfg.Log.Info("flows are this node's", "flows", own, "term", term, "took", time.Since(begin))
 }
 
 // drain handles the frames that are here.
@@ -379,6 +389,7 @@ func (o *owner) hurry() {
 	}
 	if o.kernel != nil { // else it could not be read
 		o.act()
+		o.act() // what was read
 	}
 }
 
