@@ -47,7 +47,7 @@ const (
 	// table has to say that it ended, before it is installed again.
 	missingFor = time.Second
 	// settleAtOnce is how many flows get their own time at once after a takeover.
-	settleAtOnce = 4 * Batch
+	settleAtOnce = Batch
 )
 
 // Whose a flow is, where it is no peer's.
