@@ -334,8 +334,12 @@ func (t *Table) release(p *peer, id uint32) {
 		if t.role.Master && p.hello.role.Master {
 			// Two masters: what the other one ends, for its uplink may be dead, may
 			// go on here. If it does not it has its own time.
+			w := setTime
+			if s.gone {
+				s.gone, w = false, install
+			}
 			t.assume(ref.slot)
-			t.want(setTime, t.full(ref.slot, t.lifetime(ref.slot)))
+			t.want(w, t.full(ref.slot, t.lifetime(ref.slot)))
 		} else {
 			t.want(remove, t.full(ref.slot, 0))
 			t.drop(ref.slot)

@@ -248,20 +248,24 @@ func holdsAll(t *testing.T, c *site.Cluster, when, router string, want []uint16)
 // have been compared.
 func hasAgain(t *testing.T, c *site.Cluster, router string, want []uint16) {
 	t.Helper()
-	lacks := func(p uint16) bool { return !slices.Contains(established(t, c, router), p) }
-	if netlab.WaitFor("all connections again", 12*time.Second, func() bool { return !slices.ContainsFunc(want, lacks) }) == nil {
+	var lacks []uint16
+	if netlab.WaitFor("all connections again", 12*time.Second, func() bool {
+		got := established(t, c, router)
+		lacks = slices.DeleteFunc(slices.Clone(want), func(p uint16) bool { return slices.Contains(got, p) })
+		return len(lacks) == 0
+	}) == nil {
 		return
 	}
 	all, err := c.Router(router).Connections(0, 0)
 	must(t, err)
 	for _, f := range all {
-		if lacks(f.Src.Port()) && slices.Contains(want, f.Src.Port()) {
+		if slices.Contains(lacks, f.Src.Port()) {
 			t.Logf("%s has %+v", router, f)
 		}
 	}
 	s, err := c.Status(router)
 	must(t, err)
-	t.Fatalf("%s lacks connections of ports %v, and says %+v", router, slices.DeleteFunc(slices.Clone(want), func(p uint16) bool { return !lacks(p) }), s.ConntrackSync.Peers)
+	t.Fatalf("%s lacks connections of ports %v, and says %+v", router, lacks, s.ConntrackSync.Peers)
 }
 
 // impatient are routers whose kernels forget connections soon, so that a test
