@@ -67,6 +67,7 @@ func (t *Table) Deadline() (at time.Time, ok bool) {
 	}
 	for _, p := range t.peers {
 		switch {
+		case p.met && p.syncs: // the acknowledgement calls
 		case p.met:
 			sooner(p.digestAt)
 		case !p.up && !p.since.IsZero():
