@@ -77,13 +77,17 @@ func (f *ourFlows) replicate(string) error {
 }
 
 func (f *ourFlows) forget() error {
-	if err := f.Router("r1").FlushConnections(); err != nil {
+	if err := errors.Join(f.Router("r1").FlushConnections(), f.Router("r2").FlushConnections()); err != nil {
 		return err
 	}
-	return netlab.WaitFor("the backup's table is empty", 20*time.Second, func() bool {
+	err := netlab.WaitFor("the backup's table is empty", 20*time.Second, func() bool {
 		left, err := f.Router("r2").FloodFlows()
 		return err == nil && len(left) == 0
 	})
+	if err != nil {
+		return fmt.Errorf("%w; the addresses are with %s", err, holders(f.Site))
+	}
+	return nil
 }
 
 var took = regexp.MustCompile(`flows are this node's.*took=(\S+)`)
