@@ -19,6 +19,9 @@ const (
 	groupNew     = 1
 	groupUpdate  = 2
 	groupDestroy = 3
+
+	groupExpected   = 4
+	groupUnexpected = 6
 )
 
 // Handler is told what happens in the connection table. All its functions are
@@ -67,7 +70,7 @@ func NewListener(buffer int, ignore uint32, h Handler) (*Listener, error) {
 		// its maker, which is 0 for a packet.
 		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	}
-	for _, group := range []int{groupNew, groupUpdate, groupDestroy} {
+	for _, group := range []int{groupNew, groupUpdate, groupDestroy, groupExpected, groupUnexpected} {
 		set(unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
 	}
 	if err == nil && ignore != 0 {
@@ -218,10 +221,22 @@ func events(b []byte, e *conntracksync.Event, each func()) error {
 		e.Port = native.Uint32(b[12:])
 		payload := b[sizeHeader:n]
 		b = b[min((n+3)&^3, len(b)):]
+		e.Expectation = nil
 		switch {
-		case kind == unix.NFNL_SUBSYS_CTNETLINK<<8|msgDelete:
+		case kind == ofExpectation|msgNew, kind == ofExpectation|msgDelete:
+			e.Kind, e.Expectation = conntracksync.Began, new(conntracksync.Expectation)
+			if kind == ofExpectation|msgDelete {
+				e.Kind = conntracksync.Ended
+			}
+			e.Flow, e.Told = conntracksync.Flow{}, 0
+			if err := parseExpectation(payload, e.Expectation); err != nil {
+				return err
+			}
+			each()
+			continue
+		case kind == ofFlow|msgDelete:
 			e.Kind = conntracksync.Ended
-		case kind != unix.NFNL_SUBSYS_CTNETLINK<<8|msgNew:
+		case kind != ofFlow|msgNew:
 			continue
 		case flags&unix.NLM_F_CREATE != 0:
 			e.Kind = conntracksync.Began
