@@ -38,6 +38,8 @@ type peer struct {
 	// From it.
 	refs     []ref
 	count    int
+	lost     [buckets]uint32 // refs whose flow is another node's here, or found no room
+	doubt    set             // buckets to ask for again, since one of those may be its now
 	sums     [buckets]uint64
 	gen      uint32
 	syncing  bool // a sync from it is under way
@@ -51,7 +53,7 @@ type peer struct {
 type ref struct {
 	identity, digest uint64
 	slot, gen        uint32
-	used             bool
+	used, lost       bool
 	bucket           uint8
 }
 
@@ -173,11 +175,11 @@ func (p *peer) forgotten(now time.Time, after time.Duration) bool {
 func (t *Table) forget(p *peer) {
 	for i := range t.slots {
 		if t.slots[i].owner == p.index {
-			t.want(remove, t.full(uint32(i), 0))
-			t.drop(uint32(i))
+			t.leave(uint32(i))
 		}
 	}
 	p.since, p.refs, p.count, p.sums, p.complete = time.Time{}, nil, 0, [buckets]uint64{}, false
+	p.lost, p.doubt = [buckets]uint32{}, set{}
 }
 
 // Received takes a frame of a peer. An error says why it means nothing; what
@@ -212,6 +214,7 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 			return fmt.Errorf("it says that it is %q", h.node)
 		}
 		p.hello, p.met, p.complete, p.digestAt = h, true, false, now.Add(digestEvery)
+		t.adopt(p)
 		t.sync(p, allBuckets)
 	case roleFrame:
 		role := r.role()
@@ -372,18 +375,72 @@ func (t *Table) release(p *peer, id uint32) {
 	}
 	p.sums[ref.bucket] -= ref.digest
 	p.count--
+	p.unlose(ref)
 	if s := t.slotOf(p, id); s != nil {
-		if t.role.Master && p.hello.role.Master {
-			// Two masters: what the other one ends, for its uplink may be dead, may
-			// go on here. If it does not it has its own time.
-			t.assume(ref.slot)
-			t.want(setTime, t.full(ref.slot, t.lifetime(ref.slot)))
-		} else {
-			t.want(remove, t.full(ref.slot, 0))
-			t.drop(ref.slot)
-		}
+		t.leave(ref.slot)
 	}
 	ref.used = false
+}
+
+// leave lets a flow go that was a peer's. A master holds only flows of another
+// one that calls itself master too, with the better right: whether they ended
+// the kernel here knows, through which the packets may go.
+func (t *Table) leave(i uint32) {
+	if t.role.Master && !t.slots[i].gone {
+		t.assume(i)
+		t.want(setTime, t.full(i, t.lifetime(i)))
+		return
+	}
+	t.want(remove, t.full(i, 0))
+	t.missed(&t.slots[i].key)
+	t.drop(i)
+}
+
+// missed has peers asked again for what they may have told by a name that is
+// free now.
+func (t *Table) missed(k *Key) {
+	b := k.bucket()
+	for _, p := range t.peers {
+		if p.lost[b] > 0 {
+			p.doubt.add(b)
+		}
+	}
+}
+
+// unlose counts a ref that is told anew or ends.
+func (p *peer) unlose(r *ref) {
+	if r.lost {
+		r.lost = false
+		p.lost[r.bucket]--
+	}
+}
+
+// lose notes that the flow behind a ref is not the peer's here.
+func (p *peer) lose(r *ref) {
+	if !r.lost {
+		r.lost = true
+		p.lost[r.bucket]++
+	}
+}
+
+// overrule notes that the flow of a slot becomes another's than the peer's whose
+// it is, if it is one's.
+func (t *Table) overrule(s *slot) {
+	if s.owner < 0 {
+		return
+	}
+	if p := t.peers[s.owner]; int(s.id) < len(p.refs) && p.refs[s.id].used {
+		p.lose(&p.refs[s.id])
+	}
+}
+
+// ask asks for what is in doubt.
+func (t *Table) ask(p *peer) {
+	if p.syncing || p.doubt == (set{}) {
+		return
+	}
+	t.send(p, p.doubt.append([]byte{byte(askFrame)}))
+	p.doubt = set{}
 }
 
 // slotOf is the slot of a flow of a peer, nil if it is not the peer's here.
@@ -445,6 +502,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 	if ref.used {
 		p.sums[ref.bucket] -= ref.digest
 		p.count--
+		p.unlose(ref)
 	}
 	keep := ref.slot
 	*ref = refOf(f, r, identity, p.gen)
@@ -455,6 +513,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 	i, there := t.index[f.key]
 	if !there {
 		if i, there = t.add(f, r, p.index); !there {
+			p.lose(&p.refs[id])
 			return nil // the digest is right all the same
 		}
 		t.slots[i].id, ref.slot = id, i
@@ -470,14 +529,19 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 		}
 	case s.owner == mine:
 		if !t.wins(p) {
+			p.lose(ref)
 			t.merge(i, f, r)
 			return nil
 		}
 		t.disown(i)
 	case s.owner >= 0:
 		if other := t.peers[s.owner]; !beats(p.hello.role, p.name, other.hello.role, other.name) {
+			p.lose(ref)
 			return nil
 		}
+	}
+	if s.owner != p.index {
+		t.overrule(s)
 	}
 	s.owner, s.id, s.assert = p.index, id, false
 	s.flow = *f
