@@ -895,3 +895,18 @@ func TestEndedApart(t *testing.T) {
 	s.holds("r1", 10)
 	s.holds("r2", 10)
 }
+
+// TestWaitsForAcknowledgement: while a peer does not acknowledge a sync there is
+// nothing to do by oneself, least of all at once.
+func TestWaitsForAcknowledgement(t *testing.T) {
+	s := newSite(t, "r1", "r2")
+	s.lost = func(_, _ string, frame []byte) bool { return kind(frame[0]) == ackFrame }
+	s.connect("r1", "r2")
+	s.now = s.now.Add(2 * digestEvery)
+	s.work()
+	for _, n := range s.nodes {
+		if at, ok := n.table.Deadline(); ok && !at.After(s.now) {
+			t.Errorf("%s wants to work at %v, and it is %v", n.name, at, s.now)
+		}
+	}
+}
