@@ -57,6 +57,12 @@ func sleepLimit(advertise time.Duration) time.Duration {
 	return max(advertise*5/2, 50*time.Millisecond)
 }
 
+// restLimit is how long the loop rests at most. It must be well below both
+// limits, or a loop with nothing to do would think that it overslept.
+func restLimit(advertise time.Duration) time.Duration {
+	return min(Lease(advertise)/3, sleepLimit(advertise)/2)
+}
+
 const (
 	aliveFor      = 1500 * time.Millisecond // a node not heard on any path for this long is not alive
 	publishEvery  = time.Second             // measured values are told this often, changes at once

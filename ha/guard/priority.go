@@ -42,9 +42,7 @@ func harden() (lacking []string) {
 
 // hurry gives every thread SCHED_RR, or else nice -20.
 func hurry() error {
-	err := eachThread(func(tid int) error {
-		return unix.SchedSetAttr(tid, rtAttr(), 0)
-	})
+	err := Hurry(rtPriority)
 	if err == nil {
 		return nil
 	}
@@ -56,6 +54,25 @@ func hurry() error {
 
 func rtAttr() *unix.SchedAttr {
 	return &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: rtPriority}
+}
+
+// Hurry gives every thread of this process, those to come too, that real-time
+// priority (SCHED_RR, 1…99). One that has any keeps it. The daemon wants it at
+// short intervals: nice -20 is not enough where others have that too. Processes
+// that it starts inherit it, as with Nice.
+func Hurry(priority uint32) error {
+	err := eachThread(func(tid int) error {
+		if has, err := unix.SchedGetAttr(tid, 0); err == nil && (has.Policy == unix.SCHED_RR || has.Policy == unix.SCHED_FIFO) {
+			return nil
+		}
+		attr := rtAttr()
+		attr.Priority = priority
+		return unix.SchedSetAttr(tid, attr, 0)
+	})
+	if err != nil {
+		return fmt.Errorf("set real-time priority %d: %w", priority, err)
+	}
+	return nil
 }
 
 // Nice gives every thread of this process that nice level, those to come too.
