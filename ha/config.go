@@ -22,10 +22,11 @@ type Config struct {
 	Hash    string // of the file's bytes
 	Nodes   []Node // in the file's order
 
-	Text        []byte // the file
-	Generation  uint64 // how often the cluster agreed on a new file
-	Maintenance bool   // at start: an operator keeps this node out
-	Refused     string // at start: hash of a file that was on trial and that nobody kept
+	Text        []byte   // the file
+	Generation  uint64   // how often the cluster agreed on a new file
+	Maintenance bool     // at start: an operator keeps this node out
+	Refused     string   // at start: hash of a file that was on trial and that nobody kept
+	Will        [32]byte // random, another one at each start; zero: the guard says no word
 
 	VRID         uint8
 	VRRPVersion  uint8

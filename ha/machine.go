@@ -94,6 +94,8 @@ type Machine struct {
 	alarms     map[alarmKey]*alarm
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
 	repaired   []time.Time             // addresses that were put back within a minute
+	seed       [32]byte                // of the wills
+	wills      uint64                  // masterships so far
 	out        []Action
 	linksKnown bool
 }
@@ -121,7 +123,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
-		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
+		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, seed: cfg.Will, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
 	for _, n := range cfg.Nodes {
@@ -198,6 +200,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Fenced:
 		m.fenced = m.holding // else they are gone as they should be
 		m.guardTold = false
+		m.wills++ // that one has been read out
 		m.record("address", m.cfg.Node, "", "", "the guard took the virtual addresses away while this process hung")
 		m.elect(vrrp.Overslept{}, now)
 	case Checked:

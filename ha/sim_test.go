@@ -251,6 +251,7 @@ func (s *sim) boot(names ...string) {
 		known := n.cfg.Known
 		n.cfg, _ = simFile(n.name, n.accepted)
 		n.cfg.Generation, n.cfg.Maintenance, n.cfg.Refused, n.cfg.Known = n.gen, n.rests, n.refused, known
+		n.cfg.Will = [32]byte{name[1], byte(n.life), 1} // random
 		n.m = NewMachine(n.cfg, s.now)
 		last := name[1:]
 		n.links = map[string]Link{}
@@ -554,6 +555,15 @@ func (n *simNode) send(priority uint8) {
 			deliver("", own.Address)
 		}
 	}
+}
+
+// word is what a node's guard tells the successor.
+func (n *simNode) word() {
+	o, will := n.s.nodes[n.guard.Heir], n.guard.Will
+	if o == nil || o.lost[n.name] {
+		return
+	}
+	n.s.after(simDelay, func() { o.handle(Told{From: n.name, Message: Message{Kind: KindFenced, Will: will}}) })
 }
 
 // hearAsGuard does what the guard of a node that left alone does.

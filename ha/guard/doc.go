@@ -4,7 +4,8 @@
 // executable, a hidden verb) and tells it at each change what to do if the
 // daemon is gone (State). The guard waits for the end of their socket and looks
 // at the daemon's heartbeat on a shared page. When either says that the daemon
-// is gone and a peer lives, it sends the farewell (priority 0) and takes the
+// is gone and a peer lives, it tells the successor, by datagrams that the daemon
+// sealed beforehand, sends the farewell (priority 0) to all and takes the
 // virtual addresses away in one step. When no peer lives the addresses stay and
 // the guard listens: the first advert of another node takes them away. A new
 // daemon ends a guard that still listens with TakeOver.
@@ -19,5 +20,5 @@
 //	run.go       the guard process: one poll loop on a locked thread, and workers.go
 //	client.go    the daemon's side, start.go; takeover.go the next daemon's
 //	page.go      the heartbeat, witness.go the thread that dies first
-//	state.go and message.go what is told
+//	state.go and message.go what is told; word.go the datagrams
 package guard

@@ -23,7 +23,7 @@ const (
 // fence is a fence on its way.
 type fence struct {
 	addresses []Address
-	frames    []Frame
+	farewell  farewell
 	removing  bool
 	sending   bool
 	tries     int
@@ -47,15 +47,15 @@ func (f *fence) deadline() (time.Duration, bool) {
 	return d, d != 0
 }
 
-// take starts a fence.
-func (m *machine) take(now time.Duration, frames []Frame) []action {
+// take starts a fence, in silence or with a farewell.
+func (m *machine) take(now time.Duration, f farewell) []action {
 	m.phase, m.returned = fencing, false
-	m.fence = fence{addresses: m.state.Addresses, frames: frames, removing: true, tries: 1, patience: now + sendPatience}
+	m.fence = fence{addresses: m.state.Addresses, farewell: f, removing: true, tries: 1, patience: now + sendPatience}
 	as := []action{remove{Addresses: m.fence.addresses}}
-	if len(frames) > 0 {
+	if len(f.Frames) > 0 || len(f.Words) > 0 {
 		m.fence.sending = true
 		m.fence.againAt = now + secondFarewell
-		as = append(as, send{Frames: frames})
+		as = append(as, send{f})
 	}
 	return as
 }
@@ -84,7 +84,7 @@ func (m *machine) onFenceTime(now time.Duration) []action {
 		f.againAt = 0
 		if !f.sending {
 			f.sending = true
-			as = append(as, send{Frames: f.frames})
+			as = append(as, send{f.farewell})
 		}
 	}
 	return append(as, m.fenceDone(now)...)
@@ -108,7 +108,7 @@ func (m *machine) fenceDone(now time.Duration) []action {
 	}
 	if m.gone && m.again {
 		m.again = false
-		return m.take(now, nil)
+		return m.take(now, farewell{})
 	}
 	if m.gone {
 		return m.end(f.problem)

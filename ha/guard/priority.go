@@ -25,10 +25,8 @@ func harden() (lacking []string) {
 	debug.SetMemoryLimit(24 << 20)
 	debug.FreeOSMemory() // what the program's start left behind
 
-	// What has been touched stays in memory. Without ONFAULT the kernel would
-	// fill in the Go runtime's whole reservations.
-	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
-		lacking = append(lacking, fmt.Sprintf("lock memory: %v", err))
+	if err := LockMemory(); err != nil {
+		lacking = append(lacking, err.Error())
 	}
 	// The kernel must not end the guard to save memory: when it ends the
 	// daemon for that, the guard is what is needed. It wants CAP_SYS_RESOURCE,
@@ -38,6 +36,28 @@ func harden() (lacking []string) {
 		lacking = append(lacking, fmt.Sprintf("real-time priority: %v", err))
 	}
 	return lacking
+}
+
+// LockMemory keeps in memory what this process has touched and will touch.
+// Without MCL_ONFAULT the kernel would fill in the Go runtime's whole
+// reservations. It takes CAP_IPC_LOCK, or a limit that is none: under a limit
+// the reservations count, and the runtime would die of the next one.
+func LockMemory() error {
+	var limit unix.Rlimit
+	if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, nil, &limit); err != nil {
+		return fmt.Errorf("lock memory: %w", err)
+	}
+	if limit.Cur != unix.RLIM_INFINITY {
+		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var caps [2]unix.CapUserData
+		if err := unix.Capget(&hdr, &caps[0]); err != nil || caps[0].Effective&(1<<unix.CAP_IPC_LOCK) == 0 {
+			return fmt.Errorf("lock memory: neither CAP_IPC_LOCK nor an unlimited RLIMIT_MEMLOCK")
+		}
+	}
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+		return fmt.Errorf("lock memory: %w", err)
+	}
+	return nil
 }
 
 // hurry gives every thread SCHED_RR, or else nice -20.

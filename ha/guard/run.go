@@ -83,7 +83,7 @@ func newProcess(fd int, runDir string, ports Ports) (*process, error) {
 		}
 	}()
 	// A rehearsal: what a fence needs has been touched once.
-	if err := errors.Join(ports.Remove(nil), ports.Send(nil)); err != nil {
+	if err := errors.Join(ports.Remove(nil), ports.Send(nil), ports.tell(nil)); err != nil {
 		p.journal.warn("rehearse the fence", "err", err)
 	}
 	p.tell(message{Kind: kindReady})
@@ -241,7 +241,7 @@ func (p *process) step(ev event) error {
 			p.workers.removal <- a.Addresses // the remover is idle, the machine waits for its answer
 		case send:
 			select {
-			case p.workers.sending <- a.Frames:
+			case p.workers.sending <- a.farewell:
 			default: // one of an earlier fence is stuck, and another waits behind it
 				p.journal.warn("the farewell cannot be sent, an earlier one blocks")
 			}
