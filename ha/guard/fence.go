@@ -25,7 +25,8 @@ type fence struct {
 	addresses []Address
 	farewell  farewell
 	removing  bool
-	sending   bool
+	removed   bool // all of them
+	sending   int
 	tries     int
 	retryAt   time.Duration // zero: no removal is to be tried again
 	againAt   time.Duration // zero: the second farewell is out, or none is due
@@ -41,7 +42,7 @@ func (f *fence) deadline() (time.Duration, bool) {
 			d = at
 		}
 	}
-	if d == 0 && !f.removing && f.sending {
+	if d == 0 && !f.removing && f.sending > 0 {
 		d = f.patience
 	}
 	return d, d != 0
@@ -53,22 +54,32 @@ func (m *machine) take(now time.Duration, f farewell) []action {
 	m.fence = fence{addresses: m.state.Addresses, farewell: f, removing: true, tries: 1, patience: now + sendPatience}
 	as := []action{remove{Addresses: m.fence.addresses}}
 	if len(f.Frames) > 0 || len(f.Words) > 0 {
-		m.fence.sending = true
 		m.fence.againAt = now + secondFarewell
-		as = append(as, send{f})
+	}
+	if len(f.Frames) > 0 { // Skew is time enough for the removal
+		m.fence.sending++
+		as = append(as, send{farewell{Frames: f.Frames}})
 	}
 	return as
 }
 
-func (m *machine) onRemoved(now time.Duration, err error) {
+// onRemoved sends the words: who gets one puts the addresses on at once.
+func (m *machine) onRemoved(now time.Duration, err error) []action {
 	f := &m.fence
 	switch {
+	case err == nil && !f.removed:
+		f.removed = true
+		if len(f.farewell.Words) > 0 {
+			f.sending++
+			return []action{send{farewell{Words: f.farewell.Words}}}
+		}
 	case err == nil:
 	case f.tries >= removeTries:
 		f.problem = fmt.Errorf("remove the addresses, %d times: %w", f.tries, err)
 	default:
 		f.retryAt = now + min(retryFirst<<min(f.tries-1, 10), retryLast)
 	}
+	return nil
 }
 
 // onFenceTime does what of the fence is due.
@@ -82,9 +93,13 @@ func (m *machine) onFenceTime(now time.Duration) []action {
 	}
 	if f.againAt != 0 && now >= f.againAt {
 		f.againAt = 0
-		if !f.sending {
-			f.sending = true
-			as = append(as, send{f.farewell})
+		again := f.farewell
+		if !f.removed {
+			again.Words = nil
+		}
+		if f.sending == 0 && len(again.Frames)+len(again.Words) > 0 {
+			f.sending++
+			as = append(as, send{again})
 		}
 	}
 	return append(as, m.fenceDone(now)...)
@@ -93,7 +108,7 @@ func (m *machine) onFenceTime(now time.Duration) []action {
 // fenceDone ends the fence when nothing of it is left to do.
 func (m *machine) fenceDone(now time.Duration) []action {
 	f := &m.fence
-	if m.phase != fencing || f.removing || f.retryAt != 0 || f.againAt != 0 || f.sending && now < f.patience {
+	if m.phase != fencing || f.removing || f.retryAt != 0 || f.againAt != 0 || f.sending > 0 && now < f.patience {
 		return nil
 	}
 	switch {

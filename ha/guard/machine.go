@@ -106,10 +106,10 @@ func (m *machine) step(now time.Duration, ev event) []action {
 		return nil
 	case removed:
 		m.fence.removing = false
-		m.onRemoved(now, ev.Err)
-		return m.fenceDone(now)
+		as := m.onRemoved(now, ev.Err)
+		return append(as, m.fenceDone(now)...)
 	case sent:
-		m.fence.sending = false
+		m.fence.sending = max(m.fence.sending-1, 0)
 		return m.fenceDone(now)
 	case tick:
 		return m.onTick(now)

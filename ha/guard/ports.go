@@ -16,7 +16,7 @@ type Ports struct {
 	// Send sends the frames. It is called from one goroutine, another one than
 	// Remove's; at start once with nothing.
 	Send func([]Frame) error
-	// Tell, if set, sends the words, before Send and as that does; never waiting.
+	// Tell, if set, sends the words, in Send's goroutine. It never waits.
 	Tell func([]Word) error
 	// Open, if set, makes ready for a later Send of these frames. It is called
 	// after each State, in Send's goroutine, so it must be idempotent and quick.

@@ -19,7 +19,7 @@ type State struct {
 	// Farewell are the ready-made priority-0 adverts, one per path.
 	Farewell []Frame `json:"farewell"`
 	// Words are sealed datagrams for the successor, which says with them that it
-	// may take over at once. They go out before the farewell.
+	// may take over at once. They go out when the addresses are gone.
 	Words []Word `json:"words,omitempty"`
 	// Devices and Local are where adverts are listened for when no peer is
 	// alive: multicast on each device, unicast at the node's own address.
