@@ -62,6 +62,7 @@ func (w *watchdog) Run(ctx context.Context) error {
 	log := w.d.log.part("guard")
 	look := time.NewTicker(lookAfterGuard)
 	defer look.Stop()
+	looked, silent := time.Now(), 0
 	for {
 		w.mu.Lock()
 		client := w.client
@@ -69,9 +70,23 @@ func (w *watchdog) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-look.C:
+		case at := <-look.C:
 			if w.stale() {
 				w.refresh()
+			}
+			switch {
+			case client.Ping() || at.Sub(looked) > 2*lookAfterGuard: // or it was this process that slept
+				silent = 0
+			default:
+				silent++
+			}
+			looked = at
+			if silent == 2 {
+				log.Error("the guard hangs; ending it to start another", "pid", client.PID())
+				if err := client.Kill(); err != nil {
+					log.Error("end the guard", "error", err)
+				}
+				silent = 0
 			}
 		case <-client.Fenced():
 			w.d.loop.Post(ha.Fenced{})

@@ -29,8 +29,9 @@ func harden() (lacking []string) {
 		lacking = append(lacking, err.Error())
 	}
 	// The kernel must not end the guard to save memory: when it ends the
-	// daemon for that, the guard is what is needed. It wants CAP_SYS_RESOURCE,
-	// which the daemon does not ask for, so it is no news if it fails.
+	// daemon for that, the guard is what is needed. Down to what the service
+	// manager has set (-1000 in our unit) it takes no right; below that
+	// CAP_SYS_RESOURCE, which the daemon does not ask for: no news if it fails.
 	os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
 	if err := hurry(); err != nil {
 		lacking = append(lacking, fmt.Sprintf("real-time priority: %v", err))
