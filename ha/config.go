@@ -26,6 +26,7 @@ type Config struct {
 	Generation  uint64   // how often the cluster agreed on a new file
 	Maintenance bool     // at start: an operator keeps this node out
 	Refused     string   // at start: hash of a file that was on trial and that nobody kept
+	Crashes     int      // at start: lives within CrashWindow that ended without an Exit
 	Will        [32]byte // random, another one at each start; zero: the guard says no word
 
 	VRID         uint8

@@ -94,6 +94,8 @@ type Machine struct {
 	alarms     map[alarmKey]*alarm
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
 	repaired   []time.Time             // addresses that were put back within a minute
+	crashes    int                     // of this node, before this life
+	backUntil  time.Time               // because of them
 	seed       [32]byte                // of the wills
 	wills      uint64                  // masterships so far
 	out        []Action
@@ -123,7 +125,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
-		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, seed: cfg.Will, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
+		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, seed: cfg.Will, crashes: cfg.Crashes, backUntil: now.Add(holdAfter(cfg.Crashes)), maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
 	for _, n := range cfg.Nodes {
@@ -242,6 +244,9 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	earlier(m.vrrp.Deadline())
 	earlier(m.deactivate)
 	earlier(m.retry)
+	if m.heldBack(now) {
+		earlier(m.backUntil)
+	}
 	if m.handoff != nil {
 		earlier(m.handoff.until)
 	}
@@ -316,6 +321,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settleAgreement(now)
 	m.settlePlan()
 	m.settleSources()
+	m.settleCrashes(now)
 	m.settleAlarms(now)
 	m.settleGuard(now)
 	m.settlePublish(now)

@@ -57,7 +57,7 @@ func (m *Machine) state(now time.Time) PeerState {
 		Node: m.cfg.Node, Version: m.cfg.Version, Role: m.role, Since: m.since,
 		Priority: own.Priority, Effective: m.vrrp.Priority(), Hash: m.cfg.Hash, PlanHash: m.planHash,
 		Master: m.vrrp.Master(), Held: m.held, Leaving: m.stopping != 0, Lans: m.lans(), DeadLans: m.deadLans(),
-		Verdicts: maps.Clone(m.verdicts), Resting: m.maintenance, Starting: m.starting(now),
+		Verdicts: maps.Clone(m.verdicts), Resting: m.rests(now), Starting: m.starting(now),
 		Gen: m.cfg.Generation, Trial: m.trial != nil, Will: proof(m.will()),
 	}
 	if m.cfg.Sync {

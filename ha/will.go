@@ -37,7 +37,7 @@ func proof(will []byte) []byte {
 
 // onFenced takes the word of another node's guard.
 func (m *Machine) onFenced(p *peer, will []byte, now time.Time) {
-	if m.vrrp.State() != vrrp.Backup || m.stopping != 0 || m.maintenance && m.othersServe(p, now) {
+	if m.vrrp.State() != vrrp.Backup || m.stopping != 0 || m.rests(now) && m.othersServe(p, now) {
 		return
 	}
 	if len(will) == 0 || !p.told || p.state.Role != RoleMaster || !bytes.Equal(p.state.Will, proof(will)) || bytes.Equal(p.executed, p.state.Will) {

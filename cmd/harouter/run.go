@@ -222,6 +222,11 @@ func (d *daemon) run(parent context.Context) error {
 	d.record(ha.Record{Kind: "node", Subject: d.settings().node, To: "started", Reason: "version " + versionString() + ", configuration " + d.settings().file.Hash[:12]})
 	d.log.part("ha").Info("started", "cluster", d.settings().file.Cluster, "node", d.settings().node, "version", versionString(), "config", d.settings().file.Hash[:12])
 	err := group.Wait()
+	if exit != nil && err == nil {
+		if err := (starts{d.c.runDir}).ended(); err != nil {
+			d.log.part("ha").Warn("the next start", "error", err)
+		}
+	}
 	if exit == nil || !exit.Clean { // without an exit, the guard sees this process end and does what is right
 		return err
 	}
