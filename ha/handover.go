@@ -369,7 +369,7 @@ func (m *Machine) stop(verb Verb, answer func(string), now time.Time) {
 		answer("")
 		return
 	}
-	m.stopping = verb
+	m.stopping, m.leaveBy = verb, now.Add(leaveWithin)
 	m.record("operator", "stop", "", "", "leaving")
 	answer("")
 	if m.offer != nil && !m.offer.committed {

@@ -92,6 +92,7 @@ func (d *daemon) build() error {
 	d.loop = ha.NewLoop(cfg, ha.Ports{
 		Adverts: d.wire, Addresses: d.vip, Plane: &firstPlan{Kernel: d.plane, done: d.planned}, Gossip: d.gossip, Files: d,
 		Flows:       d.replica,
+		Forwarded:   dataplane.Forwarded,
 		DeleteFlows: d.deleteFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
 		Record: d.record,
 	}, d.log.part("ha"))

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Config is what New and Configure need. Other, Drop and Log may be nil.
+// Config is what New and Configure need. Other, Drop, Taken and Log may be nil.
 type Config struct {
 	Node      string
 	Addresses []netip.AddrPort            // this node's, in order of preference: it listens there and dials from there
@@ -27,7 +27,10 @@ type Config struct {
 	Other func(alpn string) (*tls.Config, func(ctx context.Context, conn net.Conn))
 
 	Drop func(reason Reason, source netip.Addr) // at most ten a second of each reason; Counters has them all
-	Log  *slog.Logger
+	// Taken tells that another program has the port on an own address, in a
+	// sentence, and with "" that it has it no more, or that it does not matter.
+	Taken func(at netip.AddrPort, text string)
+	Log   *slog.Logger
 }
 
 // DefaultQueue is how many bytes may wait for one peer.
