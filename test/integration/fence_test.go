@@ -32,7 +32,7 @@ func TestGuardAndDaemon(t *testing.T) {
 	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	another := func(t *testing.T, old int) {
 		t.Helper()
-		if err := netlab.WaitFor("another guard", 6*time.Second, func() bool {
+		if err := netlab.WaitFor("another guard", 10*time.Second, func() bool {
 			pid := guardOf(t, c, "r1")
 			return pid != 0 && pid != old
 		}); err != nil {
