@@ -61,6 +61,7 @@ type Machine struct {
 	claimed        time.Time
 	insist         bool
 	discarded      time.Time // last advert of a lesser master that was not obeyed
+	better         time.Time // last advert of one that is not lesser
 
 	// Master
 	quiet       bool
@@ -319,6 +320,9 @@ func (m *Machine) heardInBackup(h Heard, now time.Time) []Action {
 		m.lesserSince, m.claimed, m.insist = time.Time{}, time.Time{}, false
 	}
 	if h.Priority >= m.cfg.Priority || !m.cfg.Preempt || m.hold {
+		if h.Priority >= m.cfg.Priority {
+			m.better = now
+		}
 		m.lesserSince, m.insist = time.Time{}, false
 		m.obey(h, now)
 		return nil
@@ -335,6 +339,9 @@ func (m *Machine) heardInBackup(h Heard, now time.Time) []Action {
 		return nil // discarded: Master_Down_Timer runs on
 	}
 	m.obey(h, now)
+	if now.Sub(m.better) < m.masterInterval*2 {
+		return nil // its matter: one that a better master does not reach, and two to ask would never end
+	}
 	if m.claimed.IsZero() || now.Sub(m.claimed) >= claimRepeat {
 		m.claimed = now
 		return []Action{Claim{Master: h.Speaker}}
