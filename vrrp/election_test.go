@@ -24,7 +24,7 @@ var keep = flag.Bool("keep", false, "write what fails, shortened, to testdata/el
 // and with -keep written where TestElectionScripts replays it. With
 // HAROUTER_SOAK=5m other seeds, for so long; HAROUTER_SEEDS=FROM-TO those.
 func TestElection(t *testing.T) {
-	from, to, end := uint64(0), uint64(4000), time.Time{}
+	from, to, end := uint64(0), uint64(5000), time.Time{}
 	if text, ok := os.LookupEnv("HAROUTER_SOAK"); ok {
 		d, err := time.ParseDuration(text)
 		if err != nil {

@@ -61,12 +61,14 @@ type Machine struct {
 	claimed        time.Time
 	insist         bool
 	discarded      time.Time // last advert of a lesser master that was not obeyed
-	better         time.Time // last advert of one that is not lesser
+	better         string    // who was heard last that is not lesser
+	betterUntil    time.Time // and until when it still counts
 
 	// Master
 	quiet       bool
-	from        string // its adverts are ignored until fromUntil
+	from        string // its adverts are ignored until fromUntil, or until they paused
 	fromUntil   time.Time
+	fromHeard   time.Time
 	yieldTo     string
 	yieldUntil  time.Time
 	replied     time.Time
@@ -161,7 +163,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		return m.promote(ev, now)
 	case Confirm:
 		if m.state == Master && m.quiet {
-			m.quiet = false
+			m.quiet, m.fromHeard = false, now
 			return []Action{m.advertise()}
 		}
 	case Demote:
@@ -321,7 +323,7 @@ func (m *Machine) heardInBackup(h Heard, now time.Time) []Action {
 	}
 	if h.Priority >= m.cfg.Priority || !m.cfg.Preempt || m.hold {
 		if h.Priority >= m.cfg.Priority {
-			m.better = now
+			m.better, m.betterUntil = h.Speaker, now.Add(2*h.Interval)
 		}
 		m.lesserSince, m.insist = time.Time{}, false
 		m.obey(h, now)
@@ -339,8 +341,8 @@ func (m *Machine) heardInBackup(h Heard, now time.Time) []Action {
 		return nil // discarded: Master_Down_Timer runs on
 	}
 	m.obey(h, now)
-	if now.Sub(m.better) < m.masterInterval*2 {
-		return nil // its matter: one that a better master does not reach, and two to ask would never end
+	if m.better != h.Speaker && now.Before(m.betterUntil) {
+		return nil // a better master does not reach it, and would take the role from this node again
 	}
 	if m.claimed.IsZero() || now.Sub(m.claimed) >= claimRepeat {
 		m.claimed = now
@@ -365,8 +367,8 @@ func (m *Machine) heardInMaster(h Heard, now time.Time) []Action {
 		}
 		return []Action{m.advertise()}
 	}
-	if m.from == h.Speaker && now.Before(m.fromUntil) {
-		return nil // the node that handed over has not stopped yet
+	if m.handsOver(h, now) {
+		return nil
 	}
 	yields := m.yieldTo == h.Speaker && now.Before(m.yieldUntil)
 	if yields || m.Suspect() || m.loses(h) {
@@ -389,6 +391,20 @@ func (m *Machine) heardInMaster(h Heard, now time.Time) []Action {
 	return out
 }
 
+// handsOver tells whether an advert is of the node that handed over to this one
+// and has not stopped yet. Once it was silent, it is master anew.
+func (m *Machine) handsOver(h Heard, now time.Time) bool {
+	if m.from != h.Speaker || !now.Before(m.fromUntil) {
+		return false
+	}
+	if !m.quiet && now.Sub(m.fromHeard) > 2*max(m.cfg.Interval, h.Interval) {
+		m.from = ""
+		return false
+	}
+	m.fromHeard = now
+	return true
+}
+
 func (m *Machine) loses(h Heard) bool {
 	if h.Priority != m.cfg.Priority {
 		return h.Priority > m.cfg.Priority
@@ -404,7 +420,7 @@ func (m *Machine) promote(p Promote, now time.Time) []Action {
 	if m.state != Backup {
 		return nil
 	}
-	m.from, m.fromUntil = p.From, now.Add(cmp.Or(p.For, promoteGrace))
+	m.from, m.fromUntil, m.fromHeard = p.From, now.Add(cmp.Or(p.For, promoteGrace)), now
 	return m.becomeMaster(p.Reason, p.Quiet)
 }
 

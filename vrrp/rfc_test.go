@@ -49,10 +49,6 @@ func (r *plainRouter) Handle(ev Event, now time.Time) []Action {
 		if was == Master {
 			return []Action{Silence{}, Farewell{}}
 		}
-	case SetPriority:
-		if r.priority = ev.Priority; r.state == Master {
-			return []Action{Advertise{Priority: r.priority, Interval: r.interval}}
-		}
 	case Tick:
 		if r.state == Backup && !now.Before(r.down) {
 			r.state = Master

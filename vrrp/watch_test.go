@@ -64,13 +64,13 @@ func (wa *watch) became(s *speaker, to State) {
 	if wa.times[s.index]++; wa.times[s.index] > 2 {
 		wa.fail("%s flaps", s.name)
 	}
-	if settled := wa.trouble + wa.settles(); wa.w.now > settled {
+	if settled := wa.trouble + wa.settles(); wa.w.now > settled && wa.part(s) != nil {
 		wa.fail("%s becomes master %v after all was well", s.name, wa.w.now-settled)
 	}
 }
 
 // slow is d on the slowest clock, with the way over the wire and work.
-func slow(d time.Duration) time.Duration { return d + d/90 + 10*time.Millisecond }
+func slow(d time.Duration) time.Duration { return d + d/90 + 2*workTakes }
 
 // settles is after how long without trouble everything has its place: a master
 // is there, and each fitter one has waited its delay and asked.

@@ -2,7 +2,6 @@ package vrrp
 
 import (
 	"cmp"
-	"container/heap"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -96,22 +95,43 @@ type worldEvent struct {
 	do     func()
 }
 
+// worldQueue is a heap; container/heap takes twice the time.
 type worldQueue []worldEvent
 
-func (q worldQueue) Len() int { return len(q) }
-func (q worldQueue) Less(i, j int) bool {
-	if q[i].at == q[j].at {
-		return q[i].seq < q[j].seq
-	}
-	return q[i].at < q[j].at
+func (q worldQueue) less(i, j int) bool {
+	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
 }
-func (q worldQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *worldQueue) Push(x any)   { *q = append(*q, x.(worldEvent)) }
-func (q *worldQueue) Pop() any {
-	old := *q
-	x := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return x
+
+func (q *worldQueue) push(ev worldEvent) {
+	*q = append(*q, ev)
+	h := *q
+	for i := len(h) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !h.less(i, up) {
+			return
+		}
+		h[i], h[up] = h[up], h[i]
+		i = up
+	}
+}
+
+func (q *worldQueue) pop() worldEvent {
+	h := *q
+	first, last := h[0], len(h)-1
+	h[0] = h[last]
+	h = h[:last]
+	*q = h
+	for i := 0; ; {
+		down := 2*i + 1
+		if down+1 < last && h.less(down+1, down) {
+			down++
+		}
+		if down >= last || !h.less(down, i) {
+			return first
+		}
+		h[i], h[down] = h[down], h[i]
+		i = down
+	}
 }
 
 // dawn is when the clocks begin. Each runs by its own drift.
@@ -147,13 +167,13 @@ func newWorld(sc script) *world {
 func (w *world) push(ev worldEvent) {
 	w.seq++
 	ev.seq = w.seq
-	heap.Push(&w.queue, ev)
+	w.queue.push(ev)
 }
 
 // play runs the script to its end and tells what was wrong.
 func (w *world) play() []string {
 	for len(w.queue) > 0 && w.queue[0].at <= w.script.end && len(w.watch.wrong) == 0 {
-		ev := heap.Pop(&w.queue).(worldEvent)
+		ev := w.queue.pop()
 		w.watch.until(ev.at)
 		w.now = ev.at
 		if ev.node >= 0 {
@@ -225,7 +245,7 @@ func (w *world) happen(h happening) {
 		case "sleep":
 			w.sleep(s, h.d)
 		case "priority":
-			if s.up && !s.asleep {
+			if s.up && !s.asleep && !s.foreign {
 				s.priority = uint8(h.n)
 				w.handle(s, SetPriority{Priority: s.priority})
 			}
@@ -322,6 +342,7 @@ func (w *world) perform(s *speaker, a Action) {
 	switch a := a.(type) {
 	case Advertise:
 		s.says = a
+		w.watch.dirty = true // it may have ended its doubt
 		w.repeat(s)
 	case Silence:
 		s.says = Advertise{}
@@ -421,12 +442,7 @@ func (w *world) receive(s *speaker, p packet) {
 			return
 		}
 		w.handle(s, Promote{From: from.name, Quiet: true, For: asLong, Reason: "word of " + from.name})
-		w.push(worldEvent{at: w.now + workTakes, node: s.index, life: s.life, do: func() {
-			if !s.asleep && s.elect.State() == Master {
-				w.handle(s, Confirm{})
-				w.say(s, p.from, wordTaken)
-			}
-		}})
+		w.confirm(s, p.from)
 	case wordTaken:
 		if s.handing == p.from+1 {
 			w.handle(s, Demote{Reason: "handed over"})
@@ -439,6 +455,19 @@ func (w *world) receive(s *speaker, p packet) {
 		s.claims = 0
 		w.giveUp(s, s.until)
 	}
+}
+
+// confirm ends the quiet of a successor once the addresses are in place.
+func (w *world) confirm(s *speaker, from int) {
+	w.push(worldEvent{at: w.now + workTakes, node: s.index, life: s.life, do: func() {
+		switch {
+		case s.asleep:
+			w.confirm(s, from)
+		case s.elect.State() == Master:
+			w.handle(s, Confirm{})
+			w.say(s, from, wordTaken)
+		}
+	}})
 }
 
 // giveUp ends a hand-over that was not confirmed.
