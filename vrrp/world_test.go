@@ -423,6 +423,9 @@ func (w *world) say(s *speaker, to int, what word) {
 
 func (w *world) receive(s *speaker, p packet) {
 	from := w.speakers[p.from]
+	if s.foreign && p.word != noWord {
+		return
+	}
 	switch p.word {
 	case noWord:
 		w.handle(s, p.Heard)
