@@ -5,7 +5,7 @@ import "time"
 // Heard takes an event of the kernel that was not made by this node's own
 // injector.
 func (t *Table) Heard(now time.Time, e *Event) {
-	if !t.concerns(&e.Flow) {
+	if !t.follows(&e.Flow) {
 		return
 	}
 	if e.Kind == Ended {
@@ -13,6 +13,20 @@ func (t *Table) Heard(now time.Time, e *Event) {
 		return
 	}
 	t.lives(now, &e.Flow, e.Told, e.Kind == Began)
+}
+
+// follows reports whether what the kernel says of a flow matters: also of one
+// that is known from before the settings leave it out, since those who were told
+// of it must hear of its end.
+func (t *Table) follows(f *Flow) bool {
+	if !f.whole() || f.Status&Dying != 0 {
+		return false
+	}
+	if t.concerns(f) {
+		return true
+	}
+	_, known := t.index[KeyOf(f.Original, f.Zone)]
+	return known
 }
 
 // ended takes the end of the entry with that number, 0 if that is not known.
@@ -115,7 +129,7 @@ func (t *Table) Dump() {
 // knows whose the flows are: another node may have had them put here. They are
 // told when this node is master, or when packets of theirs come.
 func (t *Table) Dumped(now time.Time, f *Flow, first bool) {
-	if !t.concerns(f) {
+	if !t.follows(f) {
 		return
 	}
 	i, ok := t.index[KeyOf(f.Original, f.Zone)]

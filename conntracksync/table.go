@@ -127,7 +127,8 @@ func NewTable(c Config) *Table {
 	return &Table{config: c, index: map[Key]uint32{}, rare: map[uint32]rarity{}, drops: map[string]int{}}
 }
 
-// Configure takes other settings for flows that are not known yet.
+// Configure takes other settings for flows that are not known yet. Those that
+// are known are told until they end.
 func (t *Table) Configure(protocols []Protocol, ignore []netip.Prefix, local []netip.Addr) {
 	t.config.Protocols, t.config.Ignore, t.config.Local = protocols, ignore, local
 }
@@ -153,9 +154,6 @@ func (t *Table) Len() (own, all int) { return t.own, len(t.index) }
 
 // concerns reports whether a flow is told to others at all.
 func (t *Table) concerns(f *Flow) bool {
-	if !f.whole() || f.Status&Dying != 0 {
-		return false
-	}
 	if len(t.config.Protocols) > 0 {
 		p := f.Original.Protocol
 		if p == ICMPv6 {

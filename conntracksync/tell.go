@@ -67,7 +67,7 @@ func (t *Table) Deadline() (at time.Time, ok bool) {
 	}
 	for _, p := range t.peers {
 		switch {
-		case p.met:
+		case p.met && !p.syncs: // a sync goes on when it is acknowledged
 			sooner(p.digestAt)
 		case !p.up && !p.since.IsZero():
 			sooner(p.since.Add(t.config.Forget))
