@@ -38,7 +38,7 @@ func (d *daemon) buildReplica(s *settings) (err error) {
 // sessionConfig is also that of the port which new routers use to join.
 func (d *daemon) sessionConfig(s *settings) peer.Config {
 	c := peer.Config{
-		Node: s.node, Addresses: s.sync(), Peers: map[string][]netip.AddrPort{}, Seeds: d.key.DeriveAll("sync v1"),
+		Node: s.node, Addresses: s.sync(), Peers: map[string][]netip.AddrPort{}, Seeds: d.key.DeriveAll("sync v1"), Frames: conntracksync.Version,
 		Handler: syncHandler{d.replica}, Log: d.log.part("conntracksync"),
 		Other: func(alpn string) (*tls.Config, func(context.Context, net.Conn)) {
 			if cfg, ours := d.join.TLS(); alpn == ours && d.join.Open() {

@@ -17,6 +17,7 @@ type Config struct {
 	Addresses []netip.AddrPort            // this node's, in order of preference: it listens there and dials from there
 	Peers     map[string][]netip.AddrPort // the other nodes, their addresses in order of preference
 	Seeds     [][32]byte                  // derived from the cluster's keys; the first is used, each is accepted
+	Frames    uint16                      // the version of what frames hold: there is a session only with a node that has the same
 	Queue     int                         // bytes that may wait for one peer; 0 means DefaultQueue
 	Handler   Handler
 
@@ -67,7 +68,8 @@ const (
 	dialStagger  = 150 * time.Millisecond
 	firstRetry   = 50 * time.Millisecond
 	lastRetry    = time.Second
-	steadyAfter  = 5 * time.Second // a session that lived so long was a good one
+	lastAgain    = 10 * time.Second // where each session is soon given up for what is said in it
+	steadyAfter  = 5 * time.Second  // a session that lived so long was a good one
 	bindEvery    = 250 * time.Millisecond
 	userTimeout  = 1500 * time.Millisecond
 	notSentLimit = 128 << 10 // bytes in the kernel that urgent frames cannot overtake

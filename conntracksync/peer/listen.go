@@ -172,7 +172,7 @@ func (s *Sessions) receive(r *roster, st *stream) error {
 		return err
 	}
 	st.node, st.key = node, key
-	if err := st.greet(); err != nil {
+	if err := st.greet(r.cfg.Frames); err != nil {
 		return err
 	}
 	if k, _, err := st.next(); err != nil {

@@ -92,7 +92,7 @@ func TestStrangers(t *testing.T) {
 		}
 	}
 	greeting := func(newest, oldest uint16) []byte {
-		return appendFrame(nil, kindHello, hello{newest, oldest}.encode())
+		return appendFrame(nil, kindHello, hello{newest, oldest, 0}.encode())
 	}
 	offer := func(protos ...string) func(*testing.T, net.Conn) {
 		return func(t *testing.T, c net.Conn) {
@@ -220,7 +220,7 @@ func TestNewerListener(t *testing.T) {
 		alpn string
 		say  hello
 	}{
-		"in its greeting": {alpn, hello{3, 2}},
+		"in its greeting": {alpn, hello{3, 2, 0}},
 		"in ALPN":         {"harouter-sync/2", hello{}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -185,6 +186,13 @@ func (s *session) obey(k kind, payload []byte) error {
 	return nil
 }
 
+var errAgain = errors.New("the other side starts over")
+
+// spoilt tells whether the session ended for what was said in it.
+func (f *fault) spoilt() bool {
+	return f.reason == ReasonGarbage || f.reason == ReasonVersion || f.reason == ReasonOverflow || errors.Is(f.err, errAgain)
+}
+
 func farewellOf(why byte) error {
 	switch why {
 	case byeConfigured:
@@ -192,7 +200,7 @@ func farewellOf(why byte) error {
 	case byeReplaced:
 		return fmt.Errorf("the other side has a newer session")
 	case byeAgain:
-		return fmt.Errorf("the other side starts over")
+		return errAgain
 	}
 	return fmt.Errorf("the other side leaves")
 }

@@ -57,7 +57,7 @@ func New(cfg Config) (*Sessions, error) {
 func (s *Sessions) String() string { return "state sync" }
 
 // Configure takes other addresses, peers, keys, and another Queue (for new
-// sessions). The node's name, Handler, Other, Drop and Log stay as New got
+// sessions). The node's name, Frames, Handler, Other, Drop and Log stay as New got
 // them. A session goes on if its two addresses and the other side's key are
 // still configured.
 func (s *Sessions) Configure(cfg Config) error {
@@ -66,7 +66,7 @@ func (s *Sessions) Configure(cfg Config) error {
 	if cfg.Node != s.node {
 		return fmt.Errorf("set up state sync: the node %s cannot become %s while it runs", s.node, cfg.Node)
 	}
-	cfg.Handler = s.handler
+	cfg.Handler, cfg.Frames = s.handler, s.roster.Load().cfg.Frames
 	r, err := newRoster(cfg)
 	if err != nil {
 		return err
@@ -158,7 +158,8 @@ func (s *Sessions) Run(ctx context.Context) error {
 func (s *Sessions) Send(node string, frame []byte) bool { return s.send(node, kindData, frame) }
 
 // Restart ends the session with a node, if there is one, and begins another:
-// what the two understood of each other is void. The error is that of Down.
+// what the two understood of each other is void. The error is that of Down. One
+// that comes again and again is tried at longer and longer intervals.
 func (s *Sessions) Restart(node string, reason Reason, err error) {
 	if session := s.session(node); session != nil {
 		session.farewell(byeAgain, &fault{reason, err})

@@ -145,6 +145,7 @@ func TestStartsOver(t *testing.T) {
 	for name, spoil := range map[string]func(a, b *node){
 		"overflow": func(a, b *node) { a.Overflow("r2") },
 		"garbage":  func(a, b *node) { a.Frame("r2", []byte{255, 1, 2}, false) },
+		"version":  func(a, b *node) { a.Frame("r2", []byte{1, conntracksync.Version + 1, 1, 2}, false) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -32,7 +32,7 @@ type Peer struct {
 	// Resyncs counts the syncs that a difference made necessary, this node's
 	// asking only.
 	Resyncs int
-	// Dropped counts what began the session anew: overflow, garbage.
+	// Dropped counts what began the session anew: overflow, garbage, version.
 	Dropped map[string]uint64
 }
 
