@@ -16,7 +16,7 @@ type Config struct {
 	Node      string
 	Addresses []netip.AddrPort            // this node's, in order of preference: it listens there and dials from there
 	Peers     map[string][]netip.AddrPort // the other nodes, their addresses in order of preference
-	Seeds     [][32]byte                  // derived from the cluster's keys; the first is used, each is accepted
+	Seeds     [][32]byte                  // derived from the cluster's keys: the first is used, another one with a node that has only that
 	Frames    uint16                      // the version of what frames hold: there is a session only with a node that has the same
 	Queue     int                         // bytes that may wait for one peer; 0 means DefaultQueue
 	Handler   Handler

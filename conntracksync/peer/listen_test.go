@@ -43,7 +43,9 @@ func TestOtherKeys(t *testing.T) {
 	}{
 		"same key":          {nil, nil, "up r2", "up r1"},
 		"other key":         {nil, func(c *Config) { c.Seeds = [][32]byte{seedB} }, "down r2 key", "down r1 key"},
-		"r2 has a newer":    {nil, func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, "down r2 key", "down r1 key"},
+		"r2 has a newer":    {nil, func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, "up r2", "up r1"},
+		"r1 has a newer":    {func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, nil, "up r2", "up r1"},
+		"both have a newer": {func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, "up r2", "up r1"},
 		"r2 accepts newer":  {func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, func(c *Config) { c.Seeds = [][32]byte{seedA, seedB} }, "up r2", "up r1"},
 		"both newer":        {func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, func(c *Config) { c.Seeds = [][32]byte{seedB} }, "up r2", "up r1"},
 		"other name":        {mistyped, nil, "down rx key", "down r1 key"},
@@ -243,7 +245,7 @@ func TestNewerListener(t *testing.T) {
 							return
 						}
 						st := newStream(conn, way{at2, at1})
-						cfg := r.serverTLS()
+						cfg := r.serverTLS("")
 						cfg.NextProtos = []string{v.alpn}
 						st.conn = tls.Server(st.raw, cfg)
 						if handshake(st) == nil {
