@@ -209,6 +209,8 @@ func (t *Table) tellAll(i uint32) {
 	s := &t.slots[i]
 	if s.told {
 		t.sums[s.key.bucket()] -= s.digest
+	} else {
+		t.tells++
 	}
 	r := t.rarity(i)
 	s.told, s.digest = true, s.flow.digest(s.identity(r), r)

@@ -105,6 +105,7 @@ type Table struct {
 	ends             []uint32 // numbers whose end is to be told
 	sums             [buckets]uint64
 	own              int // flows that are mine
+	tells            int // of these the peers know
 	dumping          bool
 	settle           int       // slots up to here still need their own time, counting down
 	renewed          time.Time // when the walk over others' flows was last here
@@ -133,17 +134,8 @@ func (t *Table) Configure(protocols []Protocol, ignore []netip.Prefix, local []n
 	t.config.Protocols, t.config.Ignore, t.config.Local = protocols, ignore, local
 }
 
-// Told is how many of this node's own flows the peers were told. It walks over
-// all.
-func (t *Table) Told() int {
-	n := 0
-	for i := range t.slots {
-		if t.slots[i].owner == mine && t.slots[i].told {
-			n++
-		}
-	}
-	return n
-}
+// Told is how many of this node's own flows the peers were told.
+func (t *Table) Told() int { return t.tells }
 
 // Drops is how many flows or frames were not taken, by reason: table_size,
 // protocol, sender, unknown.
@@ -256,6 +248,7 @@ func (t *Table) disown(i uint32) {
 	s.owner = nobody
 	if s.told {
 		s.told = false
+		t.tells--
 		t.sums[s.key.bucket()] -= s.digest
 		t.ends = append(t.ends, i)
 		s.pins++

@@ -536,8 +536,11 @@ func TestSyncIsPaced(t *testing.T) {
 	if n := s.node("r1").frames; n > window+5 {
 		t.Errorf("%d frames without an acknowledgement", n)
 	}
-	if got := s.node("r1").table.Peers()[0].State; got != Syncing {
-		t.Errorf("it is %v", got)
+	if got := s.node("r1").table.Peers()[0]; got.State != Syncing || got.Progress != 0 {
+		t.Errorf("it is %v, %v are done", got.State, got.Progress)
+	}
+	if got := s.node("r2").table.Peers()[0].Progress; got < 0.2 || got > 0.9 {
+		t.Errorf("%v are done", got)
 	}
 	for i := range 1000 {
 		s.packet("r1", Ended, natted(50*i))
@@ -698,6 +701,17 @@ func TestAnyOrder(t *testing.T) {
 		s.pass(3 * digestEvery)
 		s.same("r1", "r2")
 		s.synced(Synced)
+		for _, n := range s.nodes {
+			told := 0
+			for i := range n.table.slots {
+				if n.table.slots[i].told {
+					told++
+				}
+			}
+			if got := n.table.Told(); got != told {
+				t.Errorf("%s: %d flows are told, it says %d", n.name, told, got)
+			}
+		}
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}

@@ -278,6 +278,9 @@ func (d *daemon) syncStatus(ctx context.Context, s *ha.Status) {
 		s.Drops.Sync[string(reason)] = n
 	}
 	if !d.settings().file.ConntrackSync.Enabled {
+		for i := range s.ConntrackSync.Peers { // what it was before a reload
+			s.ConntrackSync.Peers[i].State = ha.SyncOff
+		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusLimit)
@@ -295,6 +298,7 @@ func (d *daemon) syncStatus(ctx context.Context, s *ha.Status) {
 			}
 			here, there := uint64(one.Here), uint64(one.There)
 			p.State, p.FlowsHere, p.FlowsThere, p.Resyncs = syncState(one.State), &here, &there, uint64(one.Resyncs)
+			p.Progress = one.Progress
 			if one.Lag != nil {
 				ms := float64(*one.Lag) / float64(time.Millisecond)
 				p.LagMS = &ms
