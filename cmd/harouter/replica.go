@@ -46,6 +46,7 @@ func (d *daemon) sessionConfig(s *settings) peer.Config {
 			}
 			return nil, nil
 		},
+		Heard: func(node string) { d.loop.Post(ha.PeerSeen{Node: node}) },
 		Drop: func(reason peer.Reason, source netip.Addr) {
 			d.loop.Post(ha.Dropped{Part: "sync", Reason: string(reason), Source: source})
 		},

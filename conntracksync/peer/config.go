@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Config is what New and Configure need. Other, Drop and Log may be nil.
+// Config is what New and Configure need. Other, Heard, Drop and Log may be nil.
 type Config struct {
 	Node      string
 	Addresses []netip.AddrPort            // this node's, in order of preference: it listens there and dials from there
@@ -27,8 +27,9 @@ type Config struct {
 	// each connection and must not block.
 	Other func(alpn string) (*tls.Config, func(ctx context.Context, conn net.Conn))
 
-	Drop func(reason Reason, source netip.Addr) // at most ten a second of each reason; Counters has them all
-	Log  *slog.Logger
+	Heard func(node string)                      // a sign of life of a node with which there is a session, about each 300 ms; it must not block
+	Drop  func(reason Reason, source netip.Addr) // at most ten a second of each reason; Counters has them all
+	Log   *slog.Logger
 }
 
 // DefaultQueue is how many bytes may wait for one peer.

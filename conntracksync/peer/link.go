@@ -110,7 +110,7 @@ func (l *link) hold(ctx context.Context, st *stream) (next *stream, cause *fault
 	s := newSession(st, l.all.roster.Load().cfg.Queue)
 	pause, end := l.all.pace()
 	defer end()
-	s.pause = pause
+	s.pause, s.heard = pause, func() { l.all.heard(l.node) }
 	select {
 	case <-l.failed: // before this one
 	default:

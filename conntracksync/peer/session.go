@@ -15,6 +15,7 @@ type session struct {
 	out   *outbox
 	in    *inbox
 	pause func(time.Duration)
+	heard func() // a heartbeat came
 	born  time.Time
 
 	blame sync.Once
@@ -25,7 +26,7 @@ type session struct {
 
 func newSession(st *stream, queue int) *session {
 	return &session{
-		stream: st, out: newOutbox(queue, st.accepted), in: newInbox(), born: time.Now(),
+		stream: st, out: newOutbox(queue, st.accepted), in: newInbox(), born: time.Now(), heard: func() {},
 		dead: make(chan struct{}), over: make(chan struct{}),
 	}
 }
@@ -169,6 +170,7 @@ func (s *session) sort() error {
 func (s *session) obey(k kind, payload []byte) error {
 	switch k {
 	case kindPing:
+		s.heard()
 		s.out.control(kindPong, numberOf(payload))
 	case kindPong:
 		s.out.ponged(numberOf(payload), time.Since(s.born))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -363,6 +364,35 @@ func TestBarrierEndsWithContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		wantError(t, r1.Barrier(ctx, "r2"), "deadline exceeded")
+	})
+}
+
+// TestHeard: heartbeats are signs of life, and end with the node.
+func TestHeard(t *testing.T) {
+	virtually(t, func(t *testing.T, l *lab) {
+		var heard atomic.Int32
+		r1, _ := l.pair(func(name string, c *Config) {
+			if name == "r1" {
+				c.Heard = func(node string) {
+					if node != "r2" {
+						t.Errorf("heard %s", node)
+					}
+					heard.Add(1)
+				}
+			}
+		})
+		within(t, time.Second, "up", isUp(r1, "r2"))
+		heard.Store(0)
+		time.Sleep(3 * time.Second)
+		if n := heard.Load(); n < 9 || n > 11 {
+			t.Errorf("heard %d times in 3 s", n)
+		}
+		l.cut("192.0.2.2", true)
+		heard.Store(0)
+		time.Sleep(3 * time.Second)
+		if n := heard.Load(); n > 0 {
+			t.Errorf("heard %d times in the dark", n)
+		}
 	})
 }
 

@@ -18,6 +18,7 @@ type Sessions struct {
 	node     string
 	handler  Handler
 	other    func(string) (*tls.Config, func(context.Context, net.Conn))
+	heard    func(node string)
 	log      *slog.Logger
 	counters counters
 	door     *door
@@ -39,9 +40,12 @@ func New(cfg Config) (*Sessions, error) {
 		return nil, err
 	}
 	s := &Sessions{
-		node: cfg.Node, handler: cfg.Handler, other: cfg.Other, log: cfg.Log, door: newDoor(), changed: make(chan struct{}, 1),
+		node: cfg.Node, handler: cfg.Handler, other: cfg.Other, heard: cfg.Heard, log: cfg.Log, door: newDoor(), changed: make(chan struct{}, 1),
 		counters: counters{tell: cfg.Drop, n: map[Reason]uint64{}, told: map[Reason]*allowance{}},
 		listen:   listen, connect: connect, pace: pace,
+	}
+	if s.heard == nil {
+		s.heard = func(string) {}
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -57,7 +61,7 @@ func New(cfg Config) (*Sessions, error) {
 func (s *Sessions) String() string { return "state sync" }
 
 // Configure takes other addresses, peers, keys, and another Queue (for new
-// sessions). The node's name, Frames, Handler, Other, Drop and Log stay as New got
+// sessions). The node's name, Frames, Handler, Other, Heard, Drop and Log stay as New got
 // them. A session goes on if its two addresses and the other side's key are
 // still configured.
 func (s *Sessions) Configure(cfg Config) error {
