@@ -5,11 +5,13 @@ import "time"
 // Heard takes an event of the kernel that was not made by this node's own
 // injector.
 func (t *Table) Heard(now time.Time, e *Event) {
-	if !t.follows(&e.Flow) {
+	if e.Kind == Ended { // whatever is known may end, also when it would not be told any more
+		if oneFamily(&e.Flow.Original) {
+			t.ended(now, KeyOf(e.Flow.Original, e.Flow.Zone), e.Flow.ID)
+		}
 		return
 	}
-	if e.Kind == Ended {
-		t.ended(now, KeyOf(e.Flow.Original, e.Flow.Zone), e.Flow.ID)
+	if !t.follows(&e.Flow) {
 		return
 	}
 	t.lives(now, &e.Flow, e.Told, e.Kind == Began)

@@ -172,6 +172,7 @@ func (s *site) packet(name string, kind EventKind, f Flow) {
 	if kind == Ended {
 		delete(n.kernel, f.Original)
 		e.Flow.Timeout = 0
+		e.Flow.Status |= Dying // the kernel sets it before it tells the end
 	} else {
 		n.kernel[f.Original] = f
 	}
