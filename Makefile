@@ -9,7 +9,7 @@ BENCH_TOOLS = keepalived:keepalived conntrackd:conntrackd iptables:iptables iper
 export CGO_ENABLED = 0
 GO = go
 
-.PHONY: help build demo test check fuzz bench tools bench-tools root clean
+.PHONY: help build demo test soak check fuzz bench tools bench-tools root clean
 
 help:           ## show the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
@@ -21,8 +21,11 @@ demo: root tools build   ## two routers, two ISPs, and what happens when they fa
 	@$(GO) run -buildvcs=false ./test/demo -binary bin/harouter $(if $(KEEP),-keep)
 
 test: root tools build   ## all tests, with real packets in network namespaces
-	$(GO) test -timeout 5m $$($(GO) list ./... | grep -v /test/integration)
-	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 9m -count 1 ./test/integration/...
+	$(GO) test -timeout 5m $$($(GO) list ./... | grep -v -e /test/integration -e /test/soak)
+	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 9m -parallel 3 -count 1 ./test/integration/...
+
+soak: root tools build   ## what needs real minutes: connections that are silent for longer than one (6 min)
+	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 15m -count 1 -v ./test/soak
 
 check:          ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not in gofmt's form:"; gofmt -l .; exit 1; }

@@ -37,6 +37,9 @@ type Config struct {
 	TableBase    int    // table of the node's own traffic; TableBase+id of each uplink
 	RulePriority int    // rules from here to +999
 	Nodes        []netip.Addr
+	// NoAccept: what is sent to a virtual address itself is dropped, unless this
+	// node began it (Accept_Mode of RFC 9568 §6.1).
+	NoAccept bool
 }
 
 // Input is what is known now and not in the file.

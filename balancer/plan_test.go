@@ -83,6 +83,7 @@ func TestPlanText(t *testing.T) {
 		"gateway_not_found":      func(c *Config, _ *Input) { c.Uplinks[0].Gateway = netip.Addr{} },
 		"no_lan":                 func(c *Config, _ *Input) { c.Lans = nil },
 		"no_uplink":              func(c *Config, _ *Input) { c.Uplinks, c.Policies = nil, []Policy{{Name: "default"}} },
+		"no_accept":              func(c *Config, _ *Input) { c.NoAccept = true },
 		"other_mask_and_numbers": func(c *Config, _ *Input) { c.MarkMask, c.TableBase, c.RulePriority = 0xff0000, 300, 100 },
 	} {
 		t.Run(name, func(t *testing.T) {

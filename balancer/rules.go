@@ -22,7 +22,7 @@ const (
 )
 
 // nft builds the nft table. A comment at each chain says what it is for.
-func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
+func (c *Config) nft(now Input, slots [][SlotCount]int) Table {
 	mask := c.MarkMask
 	jump := func(chain string) Jump { return Jump{Kind: "goto", Chain: chain} }
 	ret := Jump{Kind: "return"}
@@ -42,7 +42,7 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 	}
 	inside := Set{Name: "inside", Key: KeyAddr4, Elements: slices.Clone(nodes.Elements)}
 	for _, l := range c.Lans {
-		for _, p := range slices.Concat(l.Virtual, in.OwnLan[l.Name]) {
+		for _, p := range slices.Concat(l.Virtual, now.OwnLan[l.Name]) {
 			if p.Addr().Is4() {
 				inside.Elements = append(inside.Elements, Element{Addr: p.Addr()})
 			}
@@ -50,7 +50,7 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 	}
 	virtual := Set{Name: "virtual", Key: KeyAddr4}
 	active := Set{Name: SetActive, Key: KeyProto}
-	if in.Active {
+	if now.Active {
 		active.Elements = []Element{{}}
 	}
 	grace := Set{Name: SetGrace, Key: KeyProto, Timeout: true, Volatile: true}
@@ -91,6 +91,30 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 		)
 	}
 	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, wanIn, wanOut, restore, nat}
+	in := []Rule{{others, ret}}
+	var unaccepted []Chain
+	if c.NoAccept {
+		all := Set{Name: "virtual_all", Key: KeyAddr4}
+		for _, l := range c.Lans {
+			all.add4(l.Virtual)
+		}
+		for _, u := range c.Uplinks {
+			all.add4(u.Virtual)
+		}
+		sets = append(sets, all)
+		in = append(in, Rule{AddrIn{Dst: true, Set: all.Name}, jump("unaccepted")})
+		// The router's own flows may have such an address, and neither they nor
+		// what it says to itself come from others.
+		unaccepted = []Chain{{Name: "unaccepted", Rules: []Rule{
+			{State{CtEstablished | CtRelated}, ret},
+			{FibType{Source: true, Type: "local"}, ret},
+			{Counter{}, drop},
+		}}}
+	}
+	in = append(in,
+		Rule{InSet{Not: true, Set: "wan_if"}, ret},
+		Rule{AddrIn{Dst: true, Set: "virtual"}, jump("to_virtual")},
+	)
 	var classify []Rule
 	for i, p := range c.Policies {
 		m := Set{Name: "slots_" + p.Name, Key: KeySlot, Verdicts: true}
@@ -177,11 +201,7 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 		}},
 		// From uplinks to virtual addresses: an answer "closed" would end a
 		// flow whose entry the other node has.
-		{Name: "in", Type: "filter", Hook: "input", Priority: prioFilter, Rules: []Rule{
-			{others, ret},
-			{InSet{Not: true, Set: "wan_if"}, ret},
-			{AddrIn{Dst: true, Set: "virtual"}, jump("to_virtual")},
-		}},
+		{Name: "in", Type: "filter", Hook: "input", Priority: prioFilter, Rules: in},
 		{Name: "to_virtual", Rules: []Rule{
 			{State{CtEstablished | CtRelated}, ret},
 			{EchoRequest{}, ret},
@@ -194,11 +214,20 @@ func (c *Config) nft(in Input, slots [][SlotCount]int) Table {
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{VMap{By: ByOutput, Map: "nat"}},
 		}},
-	}, perUplink...)
+	}, append(perUplink, unaccepted...)...)
 	for i := range sets {
 		sets[i].tidy()
 	}
 	return Table{Sets: sets, Chains: chains}
+}
+
+// add4 adds the IPv4 addresses of a list.
+func (s *Set) add4(ps []netip.Prefix) {
+	for _, p := range ps {
+		if p.Addr().Is4() {
+			s.Elements = append(s.Elements, Element{Addr: p.Addr()})
+		}
+	}
 }
 
 // WithoutListener is the table for a kernel that cannot tell whether a packet

@@ -16,6 +16,17 @@ type Remove struct{ Flows []Flow }
 // SetTimeouts wants only the time changed that flows have left.
 type SetTimeouts struct{ Flows []Flow }
 
+// Expect wants expectations in the kernel's table, whose masters are there, as
+// they are; Timeout is the time that each is to have.
+type Expect struct{ Expectations []Expectation }
+
+// Unexpect wants them deleted.
+type Unexpect struct{ Expectations []Expectation }
+
+// Read wants flows read from the kernel's table into their places, with the ID 0
+// where there is none, and given to Table.WasRead.
+type Read struct{ Flows []Flow }
+
 // Send wants a frame brought to a peer, in order. When it cannot be, the caller
 // says Disconnected and, when there is room again, Connected.
 type Send struct {
@@ -30,6 +41,9 @@ func (Install) action()     {}
 func (Update) action()      {}
 func (Remove) action()      {}
 func (SetTimeouts) action() {}
+func (Expect) action()      {}
+func (Unexpect) action()    {}
+func (Read) action()        {}
 func (Send) action()        {}
 
 type wish uint8

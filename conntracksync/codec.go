@@ -30,7 +30,8 @@ const (
 	rareHelper  = 1 << 2
 	rareMaster  = 1 << 3
 	rareZone    = 1 << 4
-	allRarities = 1<<5 - 1
+	rareAdjust  = 1 << 5
+	allRarities = 1<<6 - 1
 )
 
 var (
@@ -175,6 +176,14 @@ func appendRarity(b []byte, f *flow, r *rarity, short bool) []byte {
 			}
 			b = binary.BigEndian.AppendUint16(b, m.from)
 			b = binary.BigEndian.AppendUint16(b, m.to)
+		}
+	}
+	if f.rare && r.adjust != ([2]Adjustment{}) {
+		has |= rareAdjust
+		for _, a := range r.adjust {
+			b = binary.BigEndian.AppendUint32(b, a.Position)
+			b = binary.BigEndian.AppendUint32(b, a.Before)
+			b = binary.BigEndian.AppendUint32(b, a.After)
 		}
 	}
 	if f.key.zone != 0 && !short {
@@ -381,6 +390,11 @@ func (f *flow) rarities(r *reader, rare *rarity, short bool) {
 		r.addr(m.six, &m.source)
 		r.addr(m.six, &m.destination)
 		m.from, m.to = r.uint16(), r.uint16()
+	}
+	if has&rareAdjust != 0 {
+		for i := range rare.adjust {
+			rare.adjust[i] = Adjustment{Position: r.uint32(), Before: r.uint32(), After: r.uint32()}
+		}
 	}
 	if has&rareZone != 0 {
 		f.key.zone = r.uint16()

@@ -75,6 +75,7 @@ type rarity struct {
 	labels Labels
 	helper string
 	master Key // the zero one where there is none
+	adjust [2]Adjustment
 }
 
 // synced are the bits of the status that one node tells another. The others
@@ -108,6 +109,9 @@ func pack(f *Flow) (flow, rarity) {
 	if f.Original.Protocol == SCTP {
 		r.sctp = f.SCTP
 	}
+	if f.Original.Protocol == TCP {
+		r.adjust = f.Adjust
+	}
 	if f.Master.Source.IsValid() {
 		r.master = KeyOf(f.Master, 0)
 	}
@@ -128,7 +132,7 @@ func unpack(p *flow, r *rarity) Flow {
 		f.Status |= DestNAT
 	}
 	if p.rare {
-		f.SCTP, f.Labels, f.Helper = r.sctp, r.labels, r.helper
+		f.SCTP, f.Labels, f.Helper, f.Adjust = r.sctp, r.labels, r.helper, r.adjust
 		if r.master != (Key{}) {
 			f.Master = r.master.Tuple()
 		}
@@ -152,7 +156,7 @@ func (p *flow) digest(identity uint64, r *rarity) uint64 {
 	h := mix(identity, uint64(p.mark)<<32|uint64(p.status))
 	h = mix(h, uint64(p.timeout)<<32|uint64(p.tcp.State)<<24|uint64(p.tcp.OriginalFlags)<<16|uint64(p.tcp.ReplyFlags)<<8|
 		uint64(p.tcp.OriginalScale)<<4|uint64(p.tcp.ReplyScale))
-	if !p.rare || r.sctp == (SCTPInfo{}) && r.labels == (Labels{}) && r.helper == "" {
+	if !p.rare || r.sctp == (SCTPInfo{}) && r.labels == (Labels{}) && r.helper == "" && r.adjust == ([2]Adjustment{}) {
 		return h // a master is in the identity
 	}
 	h = mix(h, uint64(r.sctp.State))
@@ -160,6 +164,9 @@ func (p *flow) digest(identity uint64, r *rarity) uint64 {
 	h = mix(mix(h, word(r.labels[:8])), word(r.labels[8:]))
 	for _, c := range []byte(r.helper) {
 		h = mix(h, uint64(c))
+	}
+	for _, a := range r.adjust {
+		h = mix(mix(h, uint64(a.Position)), uint64(a.Before)<<32|uint64(a.After))
 	}
 	return h
 }

@@ -122,6 +122,11 @@ type SCTPInfo struct {
 	OriginalTag, ReplyTag uint32
 }
 
+// Adjustment is by how much the sequence numbers of one direction of a TCP
+// connection are moved, since a helper wrote more or fewer bytes than came: by
+// Before up to Position, by After from there on (two's complement).
+type Adjustment struct{ Position, Before, After uint32 }
+
 // Labels are the 128 label bits of a flow, as the kernel holds them.
 type Labels [16]byte
 
@@ -153,6 +158,8 @@ type Flow struct {
 	// Master is the original tuple of the flow whose helper expected this one;
 	// its addresses are invalid where there is none.
 	Master Tuple
+	// Adjust are those of the original and the reply direction.
+	Adjust [2]Adjustment
 }
 
 // Parts are the parts of a flow that the kernel leaves out of an event when
@@ -165,6 +172,7 @@ const (
 	ToldHelper
 	ToldMaster
 	ToldTimeout
+	ToldAdjust // never in an event of a packet: see Read
 )
 
 // EventKind is what happened to a flow.
@@ -189,13 +197,16 @@ func (k EventKind) String() string {
 	return fmt.Sprintf("event %d", uint8(k))
 }
 
-// Event is what the kernel tells of one flow.
+// Event is what the kernel tells of one flow, or of one expectation; then the
+// rest but Kind and Port has no meaning.
 type Event struct {
 	Kind EventKind
 	Flow Flow
 	Told Parts
 	// Port is the netlink port of who made the change, 0 for a packet.
 	Port uint32
+	// Expectation is not changed after it was told.
+	Expectation *Expectation
 }
 
 // Inverse is the tuple of an answer to a packet that nobody translates.

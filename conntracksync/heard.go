@@ -5,13 +5,16 @@ import "time"
 // Heard takes an event of the kernel that was not made by this node's own
 // injector.
 func (t *Table) Heard(now time.Time, e *Event) {
-	if e.Kind == Ended { // whatever is known may end, also when it would not be told any more
+	switch {
+	case e.Expectation != nil:
+		t.heardExpectation(now, e.Expectation, e.Kind)
+		return
+	case e.Kind == Ended: // whatever is known may end, also when it would not be told any more
 		if oneFamily(&e.Flow.Original) {
 			t.ended(now, KeyOf(e.Flow.Original, e.Flow.Zone), e.Flow.ID)
 		}
 		return
-	}
-	if !t.follows(&e.Flow) {
+	case !t.follows(&e.Flow):
 		return
 	}
 	t.lives(now, &e.Flow, e.Told, e.Kind == Began)
@@ -79,6 +82,9 @@ func (t *Table) lives(now time.Time, f *Flow, told Parts, began bool) {
 		if told&ToldMaster == 0 {
 			r.master = oldRarity.master
 		}
+		if told&ToldAdjust == 0 {
+			r.adjust = oldRarity.adjust
+		}
 	}
 	p.rare = r != rarity{}
 	if given := t.custom(&p, &r); told&ToldTimeout != 0 && s.owner == mine {
@@ -125,7 +131,13 @@ func (t *Table) Dump() {
 	for i := range t.slots {
 		t.slots[i].seen = false
 	}
+	for _, x := range t.expected {
+		x.seen = false
+	}
 }
+
+// inDump is what a reading of the kernel's table tells of a flow.
+const inDump = ToldState | ToldLabels | ToldHelper | ToldMaster | ToldAdjust
 
 // Dumped takes one flow of the table. At start, before the first role, nobody
 // knows whose the flows are: another node may have had them put here. They are
@@ -146,7 +158,7 @@ func (t *Table) Dumped(now time.Time, f *Flow, first bool) {
 		}
 	case !ok || t.slots[i].owner == mine:
 		// The time that is left says nothing of the time that is given.
-		t.lives(now, f, ToldState|ToldLabels|ToldHelper|ToldMaster, false)
+		t.lives(now, f, inDump, false)
 		i, ok = t.index[KeyOf(f.Original, f.Zone)]
 	}
 	if ok {
@@ -163,6 +175,11 @@ func (t *Table) DumpDone(now time.Time) {
 			t.ended(now, s.key, 0)
 		}
 	}
+	for n, x := range t.expected {
+		if !x.seen {
+			t.unexpected(now, n)
+		}
+	}
 }
 
 // SetRole says what this node is now. Who becomes master takes over all flows.
@@ -171,7 +188,7 @@ func (t *Table) SetRole(now time.Time, r Role) {
 	if r != t.role {
 		t.role = r
 		for _, p := range t.peers {
-			if p.met {
+			if p.up { // also before its hello: ours is on its way with the former role
 				t.send(p, t.role.append([]byte{byte(roleFrame)}))
 			}
 		}
@@ -190,6 +207,7 @@ func (t *Table) SetRole(now time.Time, r Role) {
 			}
 		}
 	}
+	t.claimExpectations()
 	t.settle = len(t.slots)
 	for _, p := range t.peers {
 		if p.met {
@@ -198,11 +216,15 @@ func (t *Table) SetRole(now time.Time, r Role) {
 	}
 }
 
-// Hurry has all told at the next Work that waits for its window to be over: at a
+// Hurry has all told at the next Work that waits for its window to be over, and
+// read what the kernel does not tell, which the Work after WasRead tells: at a
 // hand-over the successor is to know everything.
 func (t *Table) Hurry(now time.Time) {
 	for i := range t.laterQ {
 		t.laterQ[i].at = now
+	}
+	if len(t.helped) > 0 {
+		t.readAt = now
 	}
 }
 

@@ -16,16 +16,18 @@ const MaxFrame = 16 << 10
 type kind uint8
 
 const (
-	helloFrame  kind = iota + 1
-	roleFrame        // master, term
-	flowsFrame       // records: flows that are new or changed
-	bulkFrame        // the same as part of a sync; it is acknowledged
-	endsFrame        // ids of flows that ended or are another's now
-	beginFrame       // a sync of these buckets begins, with about so many flows
-	finishFrame      // it is complete: what was not told is no more
-	digestFrame      // the sums of all buckets
-	askFrame         // a sync of these buckets is wanted
-	ackFrame         // how many frames of syncs were taken, ever
+	helloFrame    kind = iota + 1
+	roleFrame          // master, term
+	flowsFrame         // records: flows that are new or changed
+	bulkFrame          // the same as part of a sync; it is acknowledged
+	endsFrame          // ids of flows that ended or are another's now
+	beginFrame         // a sync of these buckets begins, with about so many flows
+	finishFrame        // it is complete: what was not told is no more
+	digestFrame        // the sums of all buckets
+	askFrame           // a sync of these buckets is wanted
+	ackFrame           // how many frames of syncs were taken, ever
+	expectFrame        // expectations; their masters were told before
+	unexpectFrame      // one is no more
 )
 
 // buckets is how many shares the digests of a table have.

@@ -101,6 +101,8 @@ type PeerStatus struct {
 	Here, Waiting int
 	// Resyncs counts the syncs that a difference of the digests made necessary.
 	Resyncs int
+	// Limit is how many flows it can hold; 0 before it said so.
+	Limit int
 	// Progress is the share, 0 to 1, that is done of the syncs under way, by
 	// their flows both ways.
 	Progress float64
@@ -126,7 +128,10 @@ func (p *peer) progress() float64 {
 func (t *Table) Peers() []PeerStatus {
 	var all []PeerStatus
 	for _, p := range t.peers {
-		s := PeerStatus{Node: p.name, State: Connecting, Here: p.count, Waiting: int(p.sent - p.acked), Resyncs: p.resyncs, Progress: p.progress(), Role: p.hello.role}
+		s := PeerStatus{
+			Node: p.name, State: Connecting, Here: p.count, Waiting: int(p.sent - p.acked), Resyncs: p.resyncs,
+			Limit: int(p.hello.limit), Progress: p.progress(), Role: p.hello.role,
+		}
 		switch {
 		case p.met && !p.syncs && p.complete && !p.syncing:
 			s.State = Synced
@@ -165,6 +170,29 @@ func (t *Table) Connected(now time.Time, node string) {
 func (t *Table) Disconnected(now time.Time, node string) {
 	p := t.peer(node)
 	p.up, p.met, p.since, p.syncs, p.syncing, p.frame = false, false, now, false, false, p.frame[:0]
+}
+
+// Forgets are the peers whose flows Work would let go now. Whoever knows by
+// other means that one of them lives says Alive before.
+func (t *Table) Forgets(now time.Time) (nodes []string) {
+	for _, p := range t.peers {
+		if p.forgotten(now, t.config.Forget) {
+			nodes = append(nodes, p.name)
+		}
+	}
+	return nodes
+}
+
+// Alive says that a peer without a session was heard at a time: its flows are
+// kept for Config.Forget from then on.
+func (t *Table) Alive(node string, heard time.Time) {
+	if p := t.peer(node); !p.since.IsZero() && heard.After(p.since) {
+		p.since = heard
+	}
+}
+
+func (p *peer) forgotten(now time.Time, after time.Duration) bool {
+	return !p.up && !p.since.IsZero() && !now.Before(p.since.Add(after))
 }
 
 // forget lets a peer's flows go.
@@ -296,6 +324,20 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 		if p.syncs && p.finish != 0 && n >= p.finish {
 			p.syncs = false
 		}
+	case expectFrame:
+		for len(r.b) > 0 {
+			e := r.expectation()
+			if r.err != nil {
+				return fmt.Errorf("read an expectation: %w", r.err)
+			}
+			t.toldExpectation(now, p, &e)
+		}
+	case unexpectFrame:
+		n := r.name()
+		if err := r.done(k); err != nil {
+			return err
+		}
+		t.endedExpectation(p, n)
 	default:
 		return fmt.Errorf("kind %d: %w", k, errMeaning)
 	}
@@ -329,7 +371,7 @@ func (t *Table) sendSync(p *peer, frame []byte, flows int) {
 }
 
 // bulk goes on with a sync as far as the peer has acknowledged it.
-func (t *Table) bulk(p *peer) {
+func (t *Table) bulk(now time.Time, p *peer) {
 	for p.syncs && p.finish == 0 && p.sent-p.acked < window {
 		t.closeFrame(p)
 		frame, c, flows := append(make([]byte, 0, MaxFrame), byte(bulkFrame)), newCoder(), 0
@@ -351,6 +393,9 @@ func (t *Table) bulk(p *peer) {
 		}
 		t.sendSync(p, frame, flows)
 		if int(p.cursor) >= len(t.slots) {
+			if p.whole {
+				t.tellAllExpectations(now, p)
+			}
 			t.sendSync(p, []byte{byte(finishFrame)}, 0)
 			p.finish = p.sent
 		}
@@ -367,8 +412,15 @@ func (t *Table) release(p *peer, id uint32) {
 	p.sums[ref.bucket] -= ref.digest
 	p.count--
 	if s := t.slotOf(p, id); s != nil {
-		t.want(remove, t.full(ref.slot, 0))
-		t.drop(ref.slot)
+		if t.role.Master && p.hello.role.Master {
+			// Two masters: what the other one ends, for its uplink may be dead, may
+			// go on here. If it does not it has its own time.
+			t.assume(ref.slot)
+			t.want(setTime, t.full(ref.slot, t.lifetime(ref.slot)))
+		} else {
+			t.want(remove, t.full(ref.slot, 0))
+			t.drop(ref.slot)
+		}
 	}
 	ref.used = false
 }
@@ -399,6 +451,7 @@ func (t *Table) finished(p *peer) {
 	if p.from != allBuckets {
 		return
 	}
+	t.finishedExpectations(p)
 	p.complete = true
 	if !p.hello.role.Master || t.role.Master {
 		return
@@ -417,7 +470,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 	if short {
 		return t.changed(p, id, f, r)
 	}
-	if most := min(max(uint32(1024), 2*p.hello.limit), maxID); id >= most {
+	if most := min(max(1024, 2*p.hello.limit, 2*uint32(t.config.Limit)), maxID); id >= most {
 		return fmt.Errorf("flow number %d of %d", id, most)
 	}
 	for int(id) >= len(p.refs) {
@@ -528,11 +581,16 @@ func (t *Table) take(p *peer, i uint32, w wish) {
 		t.want(w, t.full(i, t.holdFor()))
 		return
 	}
+	t.assume(i)
+	t.want(w, t.full(i, t.lifetime(i)))
+}
+
+// assume makes a peer's flow this node's, and says so at once: the peer must know
+// before the flow can end here, or it would keep its own.
+func (t *Table) assume(i uint32) {
 	t.claim(i)
-	// The peer must know before the flow can end here, or it would keep its own.
 	t.slots[i].queued = ready
 	t.tell(i, ready)
-	t.want(w, t.full(i, t.lifetime(i)))
 }
 
 // wins reports whether a peer is right where both claim a flow.

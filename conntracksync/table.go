@@ -20,8 +20,8 @@ type Config struct {
 	// Hold is the time that flows of others get in the kernel's table; they are
 	// renewed in time while their owner does not say that they ended. 1 h if 0.
 	Hold time.Duration
-	// Forget is after how long the flows of a peer go that is not connected. 10
-	// minutes if 0.
+	// Forget is after how long the flows of a peer go that is not connected and
+	// not heard otherwise (Alive). 10 minutes if 0.
 	Forget time.Duration
 	// Timeouts are the kernel's own, for flows that this node takes over.
 	Timeouts Timeouts
@@ -111,6 +111,12 @@ type Table struct {
 	renewed          time.Time // when the walk over others' flows was last here
 	renewAt          int
 	drops            map[string]int
+
+	expected  map[name]*expected
+	expectQ   []name              // to be told
+	unexpectQ []endOf             // to be told that they ended
+	helped    map[uint32]struct{} // flows whose sequence numbers a helper may move
+	readAt    time.Time           // when they are read again; zero if none is
 }
 
 // NewTable makes an empty one.
@@ -125,7 +131,8 @@ func NewTable(c Config) *Table {
 		c.Forget = defaultForget
 	}
 	c.Limit = min(c.Limit, maxID)
-	return &Table{config: c, index: map[Key]uint32{}, rare: map[uint32]rarity{}, drops: map[string]int{}}
+	return &Table{config: c, index: map[Key]uint32{}, rare: map[uint32]rarity{}, drops: map[string]int{},
+		expected: map[name]*expected{}, helped: map[uint32]struct{}{}}
 }
 
 // Configure takes other settings for flows that are not known yet. Those that
@@ -134,11 +141,14 @@ func (t *Table) Configure(protocols []Protocol, ignore []netip.Prefix, local []n
 	t.config.Protocols, t.config.Ignore, t.config.Local = protocols, ignore, local
 }
 
+// Resize changes Config.Limit. What is known already stays.
+func (t *Table) Resize(limit int) { t.config.Limit = min(limit, maxID) }
+
 // Told is how many of this node's own flows the peers were told.
 func (t *Table) Told() int { return t.tells }
 
 // Drops is how many flows or frames were not taken, by reason: table_size,
-// protocol, sender, unknown.
+// expectations.
 func (t *Table) Drops() map[string]int { return t.drops }
 
 // Len is how many flows are this node's own, and how many there are in all.
@@ -209,6 +219,11 @@ func (t *Table) setRarity(i uint32, r *rarity) {
 	} else if len(t.rare) > 0 {
 		delete(t.rare, i)
 	}
+	if r.helper != "" && t.slots[i].key.protocol == TCP {
+		t.helped[i] = struct{}{}
+	} else if len(t.helped) > 0 {
+		delete(t.helped, i)
+	}
 }
 
 func (t *Table) rarity(i uint32) *rarity {
@@ -222,6 +237,9 @@ func (t *Table) rarity(i uint32) *rarity {
 // drop takes a flow out of the table. Its slot is free when nothing waits for it.
 func (t *Table) drop(i uint32) {
 	s := &t.slots[i]
+	if len(t.expected) > 0 && s.rare && t.rare[i].helper != "" {
+		t.dropExpectations(s.key)
+	}
 	t.disown(i)
 	delete(t.index, s.key)
 	t.setRarity(i, &rarity{})

@@ -30,15 +30,16 @@ func (t *Table) enqueue(now time.Time, i uint32) {
 // and at Deadline.
 func (t *Table) Work(now time.Time) []Action {
 	t.reinstall(now)
+	t.readSome(now)
 	t.flush(now)
 	for _, p := range t.peers {
 		if p.met {
-			t.bulk(p)
+			t.bulk(now, p)
 			if !now.Before(p.digestAt) && !p.syncs {
 				p.digestAt = now.Add(digestEvery)
 				t.sendDigest(p)
 			}
-		} else if !p.up && !p.since.IsZero() && !now.Before(p.since.Add(t.config.Forget)) {
+		} else if p.forgotten(now, t.config.Forget) {
 			t.forget(p)
 		}
 	}
@@ -56,7 +57,7 @@ func (t *Table) Deadline() (at time.Time, ok bool) {
 			at, ok = d, true
 		}
 	}
-	if len(t.readyQ)+len(t.ends)+len(t.actions) > 0 || t.settle > 0 {
+	if len(t.readyQ)+len(t.ends)+len(t.expectQ)+len(t.actions) > 0 || t.settle > 0 {
 		sooner(time.Time{})
 	}
 	if len(t.laterQ) > 0 {
@@ -65,9 +66,16 @@ func (t *Table) Deadline() (at time.Time, ok bool) {
 	if len(t.missingQ) > 0 {
 		sooner(t.missingQ[0].at)
 	}
+	if len(t.unexpectQ) > 0 {
+		sooner(t.unexpectQ[0].at)
+	}
+	if !t.readAt.IsZero() {
+		sooner(t.readAt)
+	}
 	for _, p := range t.peers {
 		switch {
-		case p.met && !p.syncs: // a sync goes on when it is acknowledged
+		case p.met && p.syncs: // the digest waits for the end of the sync
+		case p.met:
 			sooner(p.digestAt)
 		case !p.up && !p.since.IsZero():
 			sooner(p.since.Add(t.config.Forget))
@@ -104,6 +112,7 @@ func (t *Table) flush(now time.Time) {
 		t.pin(t.laterQ[n].slot, -1)
 	}
 	t.laterQ = shift(t.laterQ, n)
+	t.flushExpectations(now)
 	for _, p := range t.peers {
 		t.closeFrame(p)
 	}

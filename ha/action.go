@@ -55,6 +55,8 @@ type (
 		ID uint64
 		To string
 	}
+	// WatchForwarding wants to hear of packets that are forwarded, as Forwarded.
+	WatchForwarding struct{ For time.Duration }
 	// Source tells the prober from where, and to which gateway, to probe.
 	Source struct {
 		Uplink  string
@@ -124,6 +126,7 @@ func (DeleteFlows) haAction()     {}
 func (TakeFlows) haAction()       {}
 func (YieldFlows) haAction()      {}
 func (FlushFlows) haAction()      {}
+func (WatchForwarding) haAction() {}
 func (Source) haAction()          {}
 func (Publish) haAction()         {}
 func (Send) haAction()            {}

@@ -34,6 +34,7 @@ type alarm struct {
 	since time.Time
 	text  string
 	until time.Time // zero: as long as the cause stands
+	edge  bool      // an edge sees the cause
 }
 
 // maxSubjects bounds the alarms of one code that packets raise: their sources
@@ -95,13 +96,21 @@ func (m *Machine) onDropped(d Dropped, now time.Time) {
 	switch {
 	case d.Part == "gossip" && d.Reason == "key":
 		m.raise(AlarmBadKey, "gossip", "a node with another cluster key talks to this one: compare /etc/harouter/cluster.key on all nodes", until, now)
+	case d.Part == "sync" && d.Reason == "key" && now.Sub(m.changedFile) > settleFor: // else a node that was in the file a moment ago
+		m.raise(AlarmBadKey, "sync", "a node with another cluster key, or that is not in the file of both, wants the connections ("+from+"): compare /etc/harouter/cluster.key and the nodes in the file", until, now)
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropSender):
-		m.noteStranger(d.Source, now)
+		m.noteStranger(d.Source, d.VRID, now)
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropVersion):
-		m.raise(AlarmVersionMix, from, fmt.Sprintf("%s speaks another VRRP version than %d: set the same version on both", from, m.cfg.VRRPVersion), until, now)
+		m.raise(AlarmVersionMix, from, fmt.Sprintf("%s speaks another VRRP version than %d, so that each side may become master: set vrrp.version to what it speaks, or set its version to %d", from, m.cfg.VRRPVersion, m.cfg.VRRPVersion), until, now)
 	case d.Part == "vrrp":
-		m.raise(AlarmBadAdvert, from, fmt.Sprintf("%s sends adverts that are refused (%s)", from, d.Reason), until, now)
+		m.raise(AlarmBadAdvert, from, fmt.Sprintf("%s sends adverts that are refused (%s)%s", from, d.Reason, remedies[d.Reason]), until, now)
 	}
+}
+
+// remedies say what to set where settings of version 2 differ.
+var remedies = map[string]string{
+	string(vrrp.DropAuthentication): ": set the same vrrp.authentication on both, or none",
+	string(vrrp.DropInterval):       ": in version 2 both need the same vrrp.advertise",
 }
 
 const (
@@ -133,7 +142,7 @@ func (m *Machine) onRepaired(ev Repaired, now time.Time) {
 // unknown then: a node that has just started has not told its addresses yet.
 const strangerAfter = 700 * time.Millisecond
 
-func (m *Machine) noteStranger(source netip.Addr, now time.Time) {
+func (m *Machine) noteStranger(source netip.Addr, vrid uint8, now time.Time) {
 	s, ok := m.strangers[source]
 	if !ok {
 		if len(m.strangers) > 2*maxSubjects { // a flood of forged sources
@@ -141,7 +150,7 @@ func (m *Machine) noteStranger(source netip.Addr, now time.Time) {
 		}
 		s.first = now
 	}
-	s.last = now
+	s.last, s.vrid = now, vrid
 	m.strangers[source] = s
 }
 
@@ -152,7 +161,7 @@ func (m *Machine) settleStrangers(now time.Time) {
 		case known || now.Sub(s.last) > alarmHold:
 			delete(m.strangers, a)
 		case now.Sub(s.first) >= strangerAfter:
-			m.raise(AlarmForeignVRRP, a.String(), fmt.Sprintf("%v sends adverts with our VRID %d and is not one of the nodes: choose another vrrp.id, or name it under vrrp.foreign", a, m.cfg.VRID), s.last.Add(alarmHold), now)
+			m.raise(AlarmForeignVRRP, a.String(), fmt.Sprintf("%v sends adverts with our VRID %d and is not one of the nodes: choose another vrrp.id, or name it under vrrp.foreign", a, s.vrid), s.last.Add(alarmHold), now)
 		}
 	}
 }

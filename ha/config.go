@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 
@@ -27,7 +28,8 @@ type Config struct {
 	Maintenance bool   // at start: an operator keeps this node out
 	Refused     string // at start: hash of a file that was on trial and that nobody kept
 
-	VRID         uint8
+	VRID         uint8            // of unicast adverts
+	VRIDs        map[string]uint8 // of those on lans, by name; none: VRID
 	VRRPVersion  uint8
 	Advertise    time.Duration // A
 	Preempt      bool
@@ -62,7 +64,9 @@ const (
 	publishEvery  = time.Second             // measured values are told this often, changes at once
 	handoffLimit  = time.Second             // a hand-over that takes longer is off
 	forwardLimit  = 8 * time.Second         // a command given on another node
-	lingerFor     = time.Second             // after a hand-over the old master goes on taking new flows
+	lingerFor     = time.Second             // after a hand-over the old master goes on taking new flows until so long no packet came
+	lingerMost    = 5 * time.Second         // and so long at most
+	leaveWithin   = 7 * time.Second         // from the wish to leave to the end of that
 	retryAfter    = 5 * time.Second         // a plan that could not be applied whole
 	sweepAfter    = time.Second             // second deletion of a dead uplink's flows
 	claimPatience = 3                       // unanswered claims before a node insists
@@ -72,6 +76,9 @@ const (
 	sureAfter   = time.Second           // a node that is fitter for this long is fitter
 	moveAgain   = 5 * time.Minute       // an uplink that moved the role does not move it again before
 )
+
+// vrid is the number of our virtual router on a lan, "" unicast.
+func (c *Config) vrid(lan string) uint8 { return cmp.Or(c.VRIDs[lan], c.VRID) }
 
 func (c *Config) node(name string) (Node, bool) {
 	for _, n := range c.Nodes {

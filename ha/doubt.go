@@ -44,6 +44,15 @@ func (p *peer) says(role Role, effective uint8, now time.Time) {
 	p.state.Role, p.state.Effective = role, effective
 }
 
+// was is the effective priority of this node while it was master a moment ago, 0
+// if it was not: such an advert of its own may still be on its way.
+func (m *Machine) was(now time.Time) uint8 {
+	if now.Sub(m.lately.until) < lateFor {
+		return m.lately.effective
+	}
+	return 0
+}
+
 // late tells whether an advert was true a short time ago: it waited for a cable
 // that was cut, say. It is not obeyed, but nobody forged it.
 func (p *peer) late(h vrrp.Heard, now time.Time) bool {
@@ -95,6 +104,9 @@ func (m *Machine) onVouched(p *peer, msg Message, now time.Time) {
 	h := d.heard
 	p.says(msg.Role, msg.Priority, now)
 	p.worded = now
+	if msg.Was != 0 {
+		p.lately = mastership{msg.Was, now}
+	}
 	if m.agrees(p, h) {
 		*d = doubt{}
 		if h.Priority != 0 { // a farewell was obeyed at once

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"harouter/vrrp"
 )
 
 // forge lets a node hear an advert as of another, repeated each A.
@@ -170,5 +172,42 @@ func TestSleeperVouchesForNothing(t *testing.T) {
 	m.Handle(Overslept{For: 300 * time.Millisecond}, s.now)
 	if answers() != 0 {
 		t.Error("just awake: want no answer")
+	}
+}
+
+// TestShortMasterIsNoForger: two that start at once may both be master for a
+// millisecond. The advert of the one that gave way is not called forged.
+func TestShortMasterIsNoForger(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	m := s.nodes["r2"].m
+	was := func() (was uint8) {
+		for _, a := range m.Handle(Told{From: "r1", Message: Message{Kind: KindVouch, ID: 7}}, s.now) {
+			if send, ok := a.(Send); ok && send.Message.Kind == KindVouched {
+				was = send.Message.Was
+			}
+		}
+		return was
+	}
+	if got := was(); got != 0 {
+		t.Errorf("never master: was %d", got)
+	}
+	s.command("r1", VerbFailover, "")
+	s.run(time.Second)
+	s.master("r2")
+	s.command("r2", VerbFailover, "")
+	s.run(time.Second)
+	s.master("r1")
+	if got := was(); got != 150 {
+		t.Errorf("master a moment ago: was %d, want 150", got)
+	}
+	p := s.nodes["r1"].m.peers["r2"]
+	p.lately, p.doubt = mastership{}, doubt{id: 9, asked: s.now, heard: vrrp.Heard{Priority: 150}}
+	s.nodes["r1"].m.Handle(Told{From: "r2", Message: Message{Kind: KindVouched, ID: 9, Role: RoleBackup, Priority: 150, Was: 150}}, s.now)
+	if n := s.nodes["r1"].m.drops["vrrp"][string(vrrp.DropForged)]; n != 0 {
+		t.Errorf("%d adverts count as forged", n)
+	}
+	s.run(lateFor)
+	if got := was(); got != 0 {
+		t.Errorf("after %v: was %d", lateFor, got)
 	}
 }

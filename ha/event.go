@@ -45,6 +45,7 @@ type (
 		Part   string // vrrp, gossip, sync
 		Reason string
 		Source netip.Addr // zero if not known
+		VRID   uint8      // of an unknown sender
 	}
 	// PeerTold is a node's state from gossip.
 	PeerTold struct{ State PeerState }
@@ -80,6 +81,8 @@ type (
 		ID  uint64
 		Err error
 	}
+	// Forwarded: packets went through this node since it was looked at last.
+	Forwarded struct{}
 	// Fenced: the guard took the addresses away while this process hung.
 	Fenced struct{}
 	// Checked is a file that was read, or made, and checked for this node.
@@ -162,6 +165,7 @@ func (Switched) haEvent()     {}
 func (Applied) haEvent()      {}
 func (Synced) haEvent()       {}
 func (Flushed) haEvent()      {}
+func (Forwarded) haEvent()    {}
 func (Fenced) haEvent()       {}
 func (Checked) haEvent()      {}
 func (FileSeen) haEvent()     {}

@@ -86,19 +86,13 @@ func (m *Machine) synced(p *peer) bool { return !m.syncs(p) || m.sessions[p.Name
 
 // session is the state of the replication with a node.
 func (m *Machine) session(node string) SyncState {
-	if s := m.sessions[node]; s != "" {
+	switch s := m.sessions[node]; {
+	case !m.cfg.Sync:
+		return SyncOff
+	case s != "":
 		return s
 	}
-	return SyncOff
-}
-
-func (m *Machine) onSynced(ev Synced) {
-	was := m.session(ev.Node)
-	if ev.State == was {
-		return
-	}
-	m.record("sync", ev.Node, string(was), string(ev.State), "flow table")
-	m.sessions[ev.Node] = ev.State
+	return SyncConnecting
 }
 
 // waitsForFlows tells whether a better node stays backup because it does not
@@ -124,8 +118,8 @@ func (m *Machine) refuseUnsynced(p *peer) string {
 
 // settleUnsynced raises the alarm: if the master fails now, connections do.
 func (m *Machine) settleUnsynced(now time.Time) {
-	for k := range m.alarms {
-		if p := m.peers[k.subject]; k.code == AlarmUnsynced && (p == nil || !m.unsyncedWith(p, now)) {
+	for k, a := range m.alarms {
+		if p := m.peers[k.subject]; k.code == AlarmUnsynced && !a.edge && (p == nil || !m.unsyncedWith(p, now)) {
 			m.clear(k.code, k.subject)
 		}
 	}

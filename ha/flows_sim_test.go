@@ -19,6 +19,7 @@ type simFlows struct {
 	flushs  flushing
 	owned   uint64 // term, 0: backup
 	yielded uint64 // to the master in this term
+	apart   bool   // its sessions here go another way than gossip
 	story   []string
 }
 
@@ -45,7 +46,7 @@ func (f *simFlows) look() {
 		if o == n {
 			continue
 		}
-		up := n.running && o.running && n.cfg.Sync && o.cfg.Sync && !n.lost[o.name] && !o.lost[n.name] && n.strain.frozen.IsZero() && o.strain.frozen.IsZero()
+		up := n.running && o.running && n.cfg.Sync && o.cfg.Sync && (f.apart || o.flows.apart || !n.lost[o.name] && !o.lost[n.name]) && n.strain.frozen.IsZero() && o.strain.frozen.IsZero()
 		if !up {
 			delete(f.since, o.name)
 		} else if f.since[o.name].IsZero() {

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -363,8 +364,12 @@ func TestTwoMastersMeet(t *testing.T) {
 		clear(n.lost)
 		n.deaf = false
 	}
+	healed := s.now
 	s.run(3 * time.Second)
 	s.master("r1")
+	if s.nodes["r1"].graced.Before(healed) {
+		t.Error("no grace for TCP that went through the other one until now")
+	}
 	s.did("r2", "take", "add", "remove", "yield")
 	s.did("r1", "take")
 	for _, n := range s.all() {
@@ -429,5 +434,66 @@ func TestReloadTurnsSyncOnAndOff(t *testing.T) {
 	s.did("r1", "take")
 	if diff := cmp.Diff(SyncSynced, s.nodes["r1"].m.Status(s.now).ConntrackSync.Peers[0].State); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestShortPartition: too short for anybody to be taken for dead, so that the
+// sessions go on, and still long enough for the backup to take over. The one
+// that stays is right about the flows too, whoever took them last.
+func TestShortPartition(t *testing.T) {
+	for _, names := range [][]string{{"r1", "r2"}, {"r1", "r2", "r3"}} {
+		for _, master := range []string{"r1", "r2"} {
+			for d := 100 * time.Millisecond; d <= 2*time.Second; d += 150 * time.Millisecond {
+				t.Run(fmt.Sprint(len(names), " nodes, ", master, " is master, ", d), func(t *testing.T) {
+					s := inSync(t, "", names...)
+					if master != "r1" {
+						s.command("r1", VerbFailover, master)
+						s.run(time.Second)
+						s.master(master)
+					}
+					for _, n := range s.all() {
+						n.flows.apart = true
+						if n.name != master {
+							s.partition(master, n.name, true)
+						}
+					}
+					s.run(d)
+					for _, n := range s.all() {
+						clear(n.lost)
+						n.deaf = false
+					}
+					healed := s.now
+					s.run(1200 * time.Millisecond)
+					var owner *simNode
+					for _, n := range s.all() {
+						if n.m.Role() == RoleMaster {
+							if owner != nil {
+								t.Fatalf("both %s and %s are master\n%s", owner.name, n.name, strings.Join(s.log, "\n"))
+							}
+							owner = n
+						}
+					}
+					if owner == nil {
+						t.Fatalf("nobody is master\n%s", strings.Join(s.log, "\n"))
+					}
+					for _, n := range s.all() {
+						f := &n.flows
+						switch {
+						case n == owner && (f.owned == 0 || f.owned != n.m.owned):
+							t.Errorf("%s, the master, owns the flows in term %d, it thinks %d", n.name, f.owned, n.m.owned)
+						case n != owner && f.owned != 0:
+							t.Errorf("%s, a backup, owns the flows in term %d", n.name, f.owned)
+						case n.m.term > owner.flows.owned:
+							t.Errorf("%s knows of term %d, %s owns %d", n.name, n.m.term, owner.name, owner.flows.owned)
+						case n != owner && f.yielded > owner.flows.owned:
+							t.Errorf("%s yielded to term %d, %s owns %d", n.name, f.yielded, owner.name, owner.flows.owned)
+						}
+					}
+					if t.Failed() {
+						t.Logf("healed at %v\n%s", healed.Sub(s.start), strings.Join(s.log, "\n"))
+					}
+				})
+			}
+		}
 	}
 }

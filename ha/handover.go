@@ -171,7 +171,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 		if !m.Awake() { // its guard may have said farewell meanwhile, and rightly so
 			return
 		}
-		m.do(Send{To: from.Name, Message: Message{Kind: KindVouched, ID: msg.ID, Role: m.role, Priority: m.vrrp.Priority()}})
+		m.do(Send{To: from.Name, Message: Message{Kind: KindVouched, ID: msg.ID, Role: m.role, Priority: m.vrrp.Priority(), Was: m.was(now)}})
 	case KindVouched:
 		m.onVouched(from, msg, now)
 	case KindGaveWay:
@@ -367,7 +367,7 @@ func (m *Machine) stop(verb Verb, answer func(string), now time.Time) {
 		answer("")
 		return
 	}
-	m.stopping = verb
+	m.stopping, m.leaveBy = verb, now.Add(leaveWithin)
 	m.record("operator", "stop", "", "", "leaving")
 	answer("")
 	if m.offer != nil && !m.offer.committed {

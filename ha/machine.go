@@ -22,6 +22,7 @@ type Machine struct {
 	held        bool            // an operator put the role here: lesser masters too are not preempted
 	despite     map[string]bool // held: uplinks that were dead here already
 	stopping    Verb            // VerbStop or VerbClean once asked, else 0
+	leaveBy     time.Time       // stopping: lingering ends
 	maintenance bool            // an operator keeps this node out: master only if alone
 	exited      bool
 
@@ -30,11 +31,12 @@ type Machine struct {
 	peers    map[string]*peer
 	speakers map[netip.Addr]string // source address -> node
 
-	holding    bool // virtual addresses are, or are about to be, on the devices
-	found      bool // they were there at start and nothing is decided yet
-	fenced     bool // the guard took them away while this process hung
-	active     bool // takeover switch
-	deactivate time.Time
+	holding    bool      // virtual addresses are, or are about to be, on the devices
+	found      bool      // they were there at start and nothing is decided yet
+	fenced     bool      // the guard took them away while this process hung
+	active     bool      // takeover switch
+	deactivate time.Time // when the switch is turned off: lingering
+	lingerEnd  time.Time // and when that is at the latest
 	seq        uint64
 	adding     uint64 // AddAddresses that is under way, 0 none
 	removing   uint64 // RemoveAddresses that is under way
@@ -48,7 +50,9 @@ type Machine struct {
 	term     uint64               // the highest of a master that was heard of, or of this node
 	owned    uint64               // term in which this node owns the flows, 0 it does not
 	last     uint64               // term in which it owned them last
+	lately   mastership           // what this node was while it was master last
 	sessions map[string]SyncState // with the other nodes, by name
+	news     map[string]*syncNews // and what was recorded of that
 
 	offer    *offer
 	pledge   *pledge
@@ -58,10 +62,11 @@ type Machine struct {
 	file     FileSeen
 	fileSeen bool
 
-	cold      string    // hash of the file that was there at the start
-	looked    bool      // at it, for a cold start
-	witness   string    // lan whose alarm one_witness stands
-	differing time.Time // since when the nodes' files differ
+	cold        string    // hash of the file that was there at the start
+	looked      bool      // at it, for a cold start
+	changedFile time.Time // when another one came into use
+	witness     string    // lan whose alarm one_witness stands
+	differing   time.Time // since when the nodes' files differ
 
 	forwarded map[uint64]forwarded
 	nextID    uint64
@@ -71,7 +76,8 @@ type Machine struct {
 	verdicts map[string]balancer.Verdict // what this node routes by: the master's word
 	changed  map[string]time.Time        // since when
 	pool     map[string]bool
-	dying    []line // left the pool; their flows end once the plan is in the kernel
+	dying    []line // left the pool; the plan without them is not in the kernel yet
+	doomed   []line // it is; their flows end as soon as this node may say so
 	sweeps   []sweep
 	sources  map[string]Source
 
@@ -97,11 +103,9 @@ type Machine struct {
 	linksKnown bool
 }
 
-type stranger struct{ first, last time.Time }
-
-type sweep struct {
-	at time.Time
-	line
+type stranger struct {
+	vrid        uint8
+	first, last time.Time
 }
 
 // NewMachine returns the machine of a node that starts at now.
@@ -110,7 +114,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 	m := &Machine{
 		cfg: cfg, started: now, since: now, role: RoleUnknown,
 		vrrp: vrrp.NewMachine(vrrp.MachineConfig{
-			Priority: own.Priority, Interval: cfg.Advertise, Rank: own.Address,
+			Version: vrrp.Version(cfg.VRRPVersion), Priority: own.Priority, Interval: cfg.Advertise, Rank: own.Address,
 			Preempt: cfg.Preempt, PreemptDelay: cfg.PreemptDelay,
 		}),
 		links: map[string]Link{}, gateways: map[string]netip.Addr{},
@@ -120,7 +124,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
-		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
+		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, news: map[string]*syncNews{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
 	for _, n := range cfg.Nodes {
@@ -185,7 +189,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Applied:
 		m.onApplied(ev, now)
 	case Synced:
-		m.onSynced(ev)
+		m.sessions[ev.Node] = ev.State
 	case Flushed:
 		if h := m.handoff; h != nil && h.flushing && h.id == ev.ID {
 			why := ""
@@ -194,6 +198,8 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 			}
 			m.flushed(why, now)
 		}
+	case Forwarded:
+		m.linger(now)
 	case Fenced:
 		m.fenced = m.holding // else they are gone as they should be
 		m.guardTold = false
@@ -212,6 +218,9 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.onRepaired(ev, now)
 	case Condition:
 		m.holdAlarm(ev.On, ev.Code, ev.Subject, ev.Text, now)
+		if a := m.alarms[alarmKey{ev.Code, ev.Subject}]; a != nil {
+			a.edge = true
+		}
 	case Command:
 		m.onCommand(ev, now)
 	}
@@ -272,6 +281,9 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	for _, s := range m.sweeps {
 		earlier(s.at)
 	}
+	for _, n := range m.news {
+		earlier(n.due)
+	}
 	for _, p := range m.peers {
 		if p.alive(now) {
 			earlier(p.heard.Add(aliveFor))
@@ -307,8 +319,10 @@ func (m *Machine) settle(now time.Time) {
 	m.settleElection(now)
 	m.settleRole(now)
 	m.settleFlows(now)
+	m.settleNews(now)
 	m.settleMove(now)
 	m.settlePool(now)
+	m.settleDoomed(now)
 	m.settleAgreement(now)
 	m.settlePlan()
 	m.settleSources()

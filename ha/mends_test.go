@@ -261,3 +261,30 @@ func TestLostPathIsNotTheLansAlarm(t *testing.T) {
 func hasAlarm(s Status, code string) bool {
 	return slices.ContainsFunc(s.Alarms, func(a Alarm) bool { return a.Code == code })
 }
+
+// TestSyncAlarms: what the port of the sessions refuses, and who has it.
+func TestSyncAlarms(t *testing.T) {
+	s := inSync(t, "", "r1", "r2")
+	n := s.nodes["r1"]
+	n.m.changedFile = s.now
+	key := Dropped{Part: "sync", Reason: "key", Source: addr("192.0.2.2")}
+	n.handle(key)
+	if got := s.alarms("r1"); got != nil {
+		t.Errorf("just after a reload: %v", got)
+	}
+	s.run(settleFor + time.Millisecond)
+	n.handle(Dropped{Part: "sync", Reason: "timeout"})
+	n.handle(key)
+	port := Condition{On: true, Code: AlarmUnsynced, Subject: "port 192.0.2.1:7947", Text: "taken"}
+	n.handle(port)
+	s.run(5 * time.Second)
+	if got := fmt.Sprint(s.alarms("r1")); got != "[bad_key sync unsynced port 192.0.2.1:7947]" {
+		t.Errorf("alarms: %v", got)
+	}
+	s.run(5 * time.Second)
+	port.On = false
+	n.handle(port)
+	if got := s.alarms("r1"); got != nil {
+		t.Errorf("after all: %v", got)
+	}
+}

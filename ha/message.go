@@ -43,6 +43,7 @@ type Message struct {
 
 	Role     Role  `json:"role,omitempty"`     // vouched
 	Priority uint8 `json:"priority,omitempty"` // vouched: effective
+	Was      uint8 `json:"was,omitempty"`      // vouched: the same while it was master a moment ago
 
 	Term     uint64 `json:"term,omitempty"`     // handover, taken, yield, gave-way: highest of a master; 0: flows are not replicated
 	Unsynced bool   `json:"unsynced,omitempty"` // claim: although it does not have all flows

@@ -52,9 +52,10 @@ func later(a, b time.Time) time.Time {
 func generation(c Config) string { return fmt.Sprintf("%d (%s)", c.Generation, short(c.Hash)) }
 
 func (m *Machine) reconfigure(old Config, now time.Time) {
+	m.changedFile = now
 	own, _ := m.cfg.node(m.cfg.Node)
 	m.elect(vrrp.Configure{
-		Interval: m.cfg.Advertise, Rank: own.Address, Preempt: m.cfg.Preempt, PreemptDelay: m.cfg.PreemptDelay,
+		Version: vrrp.Version(m.cfg.VRRPVersion), Interval: m.cfg.Advertise, Rank: own.Address, Preempt: m.cfg.Preempt, PreemptDelay: m.cfg.PreemptDelay,
 	}, now)
 	for name := range m.peers {
 		if _, ok := m.cfg.node(name); !ok {
@@ -128,14 +129,6 @@ func natAddress(u balancer.Uplink) netip.Addr {
 		return netip.Addr{}
 	}
 	return u.Virtual[0].Addr()
-}
-
-// line names an uplink, which may be gone from the file.
-type line struct {
-	name  string
-	id    int
-	mask  uint32
-	moved bool // it has another address or device now, which its flows cannot follow
 }
 
 // knownAddresses are the other nodes' addresses as they told them.

@@ -74,6 +74,9 @@ func (m *Machine) setRole(reason string, now time.Time) {
 	if role != RoleMaster {
 		m.held = false
 	}
+	if m.role == RoleMaster {
+		m.lately = mastership{m.vrrp.Priority(), now}
+	}
 	m.role, m.since = role, now
 }
 
@@ -94,10 +97,32 @@ func (m *Machine) dropAddresses(now time.Time) {
 	m.holding, m.found, m.fenced, m.adding, m.removing = false, false, false, 0, m.seq
 	m.do(RemoveAddresses{Seq: m.seq})
 	if m.handoff != nil {
-		m.deactivate = now.Add(lingerFor)
+		m.lingerEnd = now.Add(lingerMost)
+		m.deactivate = now
+		m.linger(now)
+		m.do(WatchForwarding{For: lingerMost})
 		return
 	}
 	m.setActive(false, false)
+}
+
+// linger has a former master go on for a while with what still comes this way
+// (DESIGN.md §5 row 3).
+func (m *Machine) linger(now time.Time) {
+	if m.deactivate.IsZero() {
+		return
+	}
+	m.deactivate = earlier(now.Add(lingerFor), m.lingerEnd)
+	if m.stopping != 0 {
+		m.deactivate = earlier(m.deactivate, m.leaveBy)
+	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (m *Machine) setActive(on, grace bool) {
@@ -114,6 +139,8 @@ func (m *Machine) reannounce(reason string) {
 		return
 	}
 	m.record("address", "all", "", "", "announced again: "+reason)
+	// Packets of what went through the other one come here before its flows do.
+	m.setActive(true, true)
 	if m.fenced {
 		m.addAddresses()
 		return
@@ -142,7 +169,7 @@ func (m *Machine) onSwitched(ev Switched, now time.Time) {
 
 // onAdvert judges the sender of an advert and hands it to the election.
 func (m *Machine) onAdvert(ev Advert, now time.Time) {
-	if ev.Advert.VRID != m.cfg.VRID {
+	if ev.Advert.VRID != m.cfg.vrid(ev.Link) {
 		return // another group on the same wire (RFC 9568 §7.1)
 	}
 	heard := vrrp.Heard{Rank: ev.Source, Priority: ev.Advert.Priority, Interval: ev.Advert.Interval}
@@ -160,7 +187,7 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 	case slices.Contains(m.cfg.Foreign, ev.Source):
 		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link)
 	default:
-		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source}, now)
+		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source, VRID: ev.Advert.VRID}, now)
 		return
 	}
 	m.obey(heard, now)

@@ -73,7 +73,7 @@ func (l *Loop) Awake() bool {
 func (l *Loop) Post(ev Event) {
 	queue := l.normal
 	switch ev.(type) {
-	case Links, Found, Switched, Applied, Synced, Flushed, Fenced, Checked, FileSeen, Reconfigured, Repaired, Condition:
+	case Links, Found, Switched, Applied, Synced, Flushed, Forwarded, Fenced, Checked, FileSeen, Reconfigured, Repaired, Condition:
 		select {
 		case l.own <- ev:
 		case <-l.ended:
@@ -249,6 +249,8 @@ func (l *Loop) perform(a Action) {
 		l.workers.take(a)
 	case FlushFlows:
 		l.workers.flush(a)
+	case WatchForwarding:
+		l.workers.watch(a)
 	case ApplyPlan:
 		l.workers.plan(a)
 	case DeleteFlows:

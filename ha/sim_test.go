@@ -36,6 +36,7 @@ const (
 )
 
 type simNode struct {
+	adverts  int // sent
 	s        *sim
 	name     string
 	m        *Machine
@@ -48,7 +49,8 @@ type simNode struct {
 	holds    bool
 	held     []span // when it held the addresses
 	active   bool
-	turned   bool // since this life began
+	turned   bool      // since this life began
+	graced   time.Time // when TCP in mid-stream was last given grace
 	links    map[string]Link
 	exit     *Exit
 	answers  map[uint64]string
@@ -73,6 +75,7 @@ type simNode struct {
 	strain   strain          // what chaos does to this node
 	looks    time.Duration   // after a change of the file, until it sees lan2; 0: never
 	lab      bool            // lan2 is unplugged
+	passes   time.Time       // until when packets go through it
 	flows    simFlows
 }
 
@@ -150,6 +153,11 @@ func simFile(node, text string) (Config, error) {
 			fmt.Sscan(value, &c.Balancer.Uplinks[0].Weight)
 		case "preempt":
 			c.Preempt = value == "on"
+		case "version": // of VRRP; 2 counts seconds
+			fmt.Sscan(value, &c.VRRPVersion)
+			if c.VRRPVersion == 2 {
+				c.Advertise = 2 * time.Second
+			}
 		case "rise":
 			var n int
 			fmt.Sscan(value, &n)
@@ -414,8 +422,19 @@ func (n *simNode) perform(a Action) {
 		n.flows.void = a.Seq
 		n.flows.until = s.now // ends a Take
 		n.flows.behind(func() { n.flows.note("remove"); n.hold(false); n.handle(Switched{Seq: a.Seq}) })
+	case WatchForwarding:
+		for d := 100 * time.Millisecond; d <= a.For; d += 100 * time.Millisecond {
+			later(d, func() {
+				if s.now.Before(n.passes) {
+					n.handle(Forwarded{})
+				}
+			})
+		}
 	case Activate:
 		n.active, n.turned = a.Active, true
+		if a.Grace {
+			n.graced = s.now
+		}
 	case ApplyPlan:
 		if !n.turned { // the plan's word counts until the switch was turned
 			n.active = a.Plan.Active
@@ -533,7 +552,9 @@ func (n *simNode) advertise(turn int) {
 // send carries an advert over each lan that both ends reach, and over the
 // direct cable.
 func (n *simNode) send(priority uint8) {
+	n.adverts++
 	own, _ := n.cfg.node(n.name)
+	ad := vrrp.Advert{Version: vrrp.Version(n.cfg.VRRPVersion), VRID: 51, Priority: priority, Interval: n.cfg.Advertise}
 	for _, o := range n.s.all() {
 		if o == n {
 			continue
@@ -544,7 +565,11 @@ func (n *simNode) send(priority uint8) {
 			}
 			n.s.after(simDelay, func() {
 				o.hearAsGuard(priority)
-				o.handle(Advert{Link: link, Source: src, Advert: vrrp.Advert{VRID: 51, Priority: priority, Interval: 100 * time.Millisecond}})
+				if reason := (vrrp.Terms{Version: vrrp.Version(o.cfg.VRRPVersion), Interval: o.cfg.Advertise}).Refuse(ad); reason != "" {
+					o.handle(Dropped{Part: "vrrp", Reason: string(reason), Source: src})
+					return
+				}
+				o.handle(Advert{Link: link, Source: src, Advert: ad})
 			})
 		}
 		if n.links["lan0"].Carrier && o.links["lan0"].Carrier && !o.deaf && !o.muffled {

@@ -141,8 +141,8 @@ func (m *Machine) settlePlan() {
 	m.do(ApplyPlan{Seq: m.planSeq, Plan: plan})
 }
 
-// onApplied ends the flows of uplinks that left the pool, now that no new one
-// can go there, and once more later for those that were being born.
+// onApplied goes on with the flows of uplinks that left the pool, now that no new
+// one can go there.
 func (m *Machine) onApplied(ev Applied, now time.Time) {
 	text := ""
 	if ev.Err != nil {
@@ -161,15 +161,7 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 		return
 	}
 	m.replanned = false
-	for _, l := range m.dying {
-		switch {
-		case l.moved:
-			m.do(DeleteFlows{Uplink: l.name, ID: l.id, Mask: l.mask})
-		case !m.pool[l.name] || m.uplink(l.name).ID != l.id:
-			m.do(DeleteFlows{Uplink: l.name, ID: l.id, Mask: l.mask})
-			m.sweeps = append(m.sweeps, sweep{at: now.Add(sweepAfter), line: l})
-		}
-	}
+	m.doomed = append(m.doomed, m.dying...)
 	m.dying = nil
 }
 

@@ -133,6 +133,36 @@ func (w *workers) flush(a FlushFlows) {
 	})
 }
 
+// watchEvery is how often it is looked whether packets are still forwarded.
+const watchEvery = 100 * time.Millisecond
+
+// watch tells of packets that are forwarded, for a while.
+func (w *workers) watch(a WatchForwarding) {
+	if w.loop.ports.Forwarded == nil {
+		return
+	}
+	w.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(w.ctx, a.For)
+		defer cancel()
+		t := time.NewTicker(watchEvery)
+		defer t.Stop()
+		before, err := w.loop.ports.Forwarded()
+		for err == nil {
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+				return
+			}
+			var n uint64
+			if n, err = w.loop.ports.Forwarded(); err == nil && n != before {
+				before = n
+				w.loop.Post(Forwarded{})
+			}
+		}
+		w.loop.log.Warn("see whether packets are still forwarded", "error", err)
+	})
+}
+
 // plan replaces a plan that nobody has begun to apply.
 func (w *workers) plan(a ApplyPlan) {
 	for {

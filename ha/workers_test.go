@@ -20,6 +20,8 @@ type edges struct {
 	did  []string
 	take time.Duration // how long Take lasts; flush the same for Flush
 	hang time.Duration
+
+	forwarded func() (uint64, error)
 }
 
 func (e *edges) note(format string, a ...any) {
@@ -55,7 +57,7 @@ func (e *edges) Announce()                    { e.note("announce") }
 func work(t *testing.T, e *edges, d time.Duration, actions ...Action) (did []string, events []Event) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	l := NewLoop(Config{}, Ports{Addresses: e, Flows: e}, slog.New(slog.DiscardHandler))
+	l := NewLoop(Config{}, Ports{Addresses: e, Flows: e, Forwarded: e.forwarded}, slog.New(slog.DiscardHandler))
 	l.workers.start(ctx, &wg, l)
 	for _, a := range actions {
 		l.perform(a)
@@ -136,6 +138,43 @@ func TestWorkersFlush(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWorkersWatch: each look at which packets had gone through is told, for as
+// long as it was asked for.
+func TestWorkersWatch(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		passes  int // looks at which there were more
+		failsAt int
+		want    int
+	}{
+		{"nothing comes", 0, 0, 0},
+		{"for a while", 3, 0, 3},
+		{"for ever", 1000, 0, 10},
+		{"cannot be told any more", 1000, 4, 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e, looks := &edges{}, 0
+				e.forwarded = func() (uint64, error) {
+					if looks++; looks == c.failsAt {
+						return 0, errors.New("no counter")
+					}
+					return uint64(min(looks, c.passes+1)), nil
+				}
+				_, got := work(t, e, 5*time.Second, WatchForwarding{For: 1050 * time.Millisecond})
+				if len(got) != c.want {
+					t.Errorf("told %d times, want %d", len(got), c.want)
+				}
+			})
+		})
+	}
+	synctest.Test(t, func(t *testing.T) { // it cannot be told at all
+		if _, got := work(t, &edges{}, 5*time.Second, WatchForwarding{For: time.Second}); len(got) > 0 {
+			t.Errorf("told %v", got)
+		}
+	})
 }
 
 // TestNoReplication: without a port for flows nothing waits for them.

@@ -1,9 +1,12 @@
 package vrrp
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -19,12 +22,19 @@ const (
 	typeAdvertisement = 1
 	headerLen         = 8 // bytes before the address list
 	authLen           = 8 // bytes behind the address list, version 2 only
+	authNone          = 0 // RFC 3768 §5.3.6
+	authPassword      = 1 // RFC 2338 §5.3.6.2; 2 was a digest, and nobody has it any more
 	tick              = 10 * time.Millisecond
 	// MaxInterval is the longest interval that version 3 can express (12 bits
 	// of centiseconds).
 	MaxInterval = 0xfff * tick
 	// MaxAddresses is how many addresses one advert can list (8 bits).
 	MaxAddresses = 255
+	// Owner is the priority of the router whose own addresses the virtual ones
+	// are (RFC 9568 §5.2.4).
+	Owner uint8 = 255
+	// MaxPassword is how many bytes a password of version 2 can have.
+	MaxPassword = authLen
 )
 
 // Groups that adverts are sent to (RFC 9568 §5.1.1.2, §5.1.2.2).
@@ -40,6 +50,9 @@ type Advert struct {
 	Priority  uint8         // 0 leaving, 255 owner
 	Interval  time.Duration // of the sender; see CheckInterval
 	Addresses []netip.Addr  // 1…255, of one family
+	// Password is that of version 2, "" none. It goes over the wire as it is and
+	// keeps nobody out who can listen there.
+	Password string
 }
 
 // CheckInterval says why a version cannot express an interval: version 3 counts
@@ -51,6 +64,22 @@ func CheckInterval(v Version, d time.Duration) error {
 	}
 	if d < step || d > limit || d%step != 0 {
 		return fmt.Errorf("interval %v: version %d allows %v to %v in steps of %v", d, v, step, limit, step)
+	}
+	return nil
+}
+
+// CheckPassword says why a version cannot carry a password: version 2 alone has
+// one, of at most 8 bytes, and it ends at the first zero. "" always passes.
+func CheckPassword(v Version, password string) error {
+	switch {
+	case password == "":
+		return nil
+	case v != Version2:
+		return fmt.Errorf("version %d has no passwords", v)
+	case len(password) > MaxPassword:
+		return fmt.Errorf("a password of %d bytes, version 2 has room for %d", len(password), MaxPassword)
+	case strings.IndexByte(password, 0) >= 0:
+		return errors.New("a password with a zero byte in it")
 	}
 	return nil
 }
@@ -74,10 +103,17 @@ func (a Advert) Append(b []byte, src, dst netip.Addr, form Checksum) ([]byte, er
 	if !src.IsValid() || src.BitLen() != dst.BitLen() || a.Version == Version2 && !src.Is4() {
 		return nil, fmt.Errorf("write advert: version %d from %v to %v", a.Version, src, dst)
 	}
+	if err := CheckPassword(a.Version, a.Password); err != nil {
+		return nil, fmt.Errorf("write advert: %w", err)
+	}
 	start := len(b)
 	b = append(b, byte(a.Version)<<4|typeAdvertisement, a.VRID, a.Priority, byte(len(a.Addresses)))
 	if a.Version == Version2 {
-		b = append(b, 0, byte(a.Interval/time.Second)) // no authentication (RFC 3768 §5.3.6.1)
+		authentication := byte(authNone)
+		if a.Password != "" {
+			authentication = authPassword
+		}
+		b = append(b, authentication, byte(a.Interval/time.Second))
 	} else {
 		b = binary.BigEndian.AppendUint16(b, uint16(a.Interval/tick))
 	}
@@ -95,7 +131,9 @@ func (a Advert) Append(b []byte, src, dst netip.Addr, form Checksum) ([]byte, er
 		}
 	}
 	if a.Version == Version2 {
-		b = append(b, make([]byte, authLen)...)
+		var data [authLen]byte // of zeros where there is no password: they are part of the message
+		copy(data[:], a.Password)
+		b = append(b, data[:]...)
 	}
 	binary.BigEndian.PutUint16(b[start+6:], checksum(b[start:], src, dst, usual(a.Version, src, form)))
 	return b, nil
@@ -112,8 +150,8 @@ func (a Advert) listable(i int, addr, src netip.Addr) error {
 	return nil
 }
 
-// Parse reads the message of a packet from src to dst and checks all but TTL,
-// VRID and sender. Both forms of checksum are taken; the one found is told.
+// Parse reads the message of a packet from src to dst and checks what needs no
+// settings; TTL, VRID and sender are others' to judge, and Terms the rest. Both forms of checksum are taken; the one found is told.
 // Bytes behind the message are ignored (Ethernet padding; RFC 9568 §7.1 asks
 // for a complete message, not for an exact one). The error is a *DropError.
 func Parse(b []byte, src, dst netip.Addr) (Advert, Checksum, error) {
@@ -152,8 +190,16 @@ func Parse(b []byte, src, dst netip.Addr) (Advert, Checksum, error) {
 	}
 	a := Advert{Version: version, VRID: b[1], Priority: b[2], Addresses: make([]netip.Addr, 0, count)}
 	if version == Version2 {
-		if b[4] != 0 { // RFC 3768 knows no authentication any more
-			return Advert{}, 0, drop(DropAuthentication, "authentication type %d, want 0", b[4])
+		switch b[4] {
+		case authNone: // whatever stands for its data
+		case authPassword:
+			password, _, _ := bytes.Cut(b[length-authLen:], []byte{0})
+			if len(password) == 0 {
+				return Advert{}, 0, drop(DropAuthentication, "a password that is empty")
+			}
+			a.Password = string(password)
+		default:
+			return Advert{}, 0, drop(DropAuthentication, "authentication type %d, want 0 or 1", b[4])
 		}
 		a.Interval = time.Duration(b[5]) * time.Second
 	} else {

@@ -12,14 +12,14 @@ const (
 	DropType     DropReason = "type"     // not an ADVERTISEMENT
 	DropLength   DropReason = "length"   // shorter than its address list needs
 	DropCount    DropReason = "count"    // no address in it
-	DropInterval DropReason = "interval" // Max Advertise Interval of 0
+	DropInterval DropReason = "interval" // interval of 0; in version 2 any other than ours (RFC 3768 §7.1)
 	DropChecksum DropReason = "checksum" // neither form of checksum fits
 	DropFamily   DropReason = "family"   // first IPv6 address is not link-local, or mixed families
 	DropSender   DropReason = "sender"   // neither a node nor in vrrp.foreign
 	DropForged   DropReason = "forged"   // claims to come from a peer that denies it
 	DropFlood    DropReason = "flood"    // good by itself, but one source sends too many a second
 
-	DropAuthentication DropReason = "authentication" // version 2 with a password or a digest
+	DropAuthentication DropReason = "authentication" // version 2 with another password than ours, or a digest
 )
 
 // DropError says why Parse refused a packet.

@@ -24,11 +24,13 @@ type (
 		Interval time.Duration
 		Ours     bool // the speaker is a node that can be asked to hand over
 	}
-	// SetPriority changes the effective priority.
+	// SetPriority changes the effective priority, within 1…254; that of an owner
+	// stays.
 	SetPriority struct{ Priority uint8 }
 	// Configure replaces the settings, the effective priority aside. The state
 	// stays; a master tells a changed interval at once.
 	Configure struct {
+		Version      Version // zero: 3
 		Interval     time.Duration
 		Rank         netip.Addr
 		Preempt      bool

@@ -30,7 +30,8 @@ func (s State) String() string {
 
 // MachineConfig holds what the election of one node needs to know of itself.
 type MachineConfig struct {
-	Priority     uint8         // effective priority, 1…254
+	Version      Version       // zero: 3
+	Priority     uint8         // effective priority, 1…254, or Owner
 	Interval     time.Duration // own Advertisement_Interval, A
 	Rank         netip.Addr    // breaks ties: the greater wins (RFC 9568 §6.4.3)
 	Preempt      bool
@@ -96,10 +97,14 @@ func (m *Machine) Master() string {
 func (m *Machine) Suspect() bool { return !m.suspect.IsZero() }
 
 // Skew is Skew_Time for the learned interval.
-func (m *Machine) Skew() time.Duration { return Skew(m.cfg.Priority, m.masterInterval) }
+func (m *Machine) Skew() time.Duration { return Skew(m.cfg.Version, m.cfg.Priority, m.masterInterval) }
 
-// Skew is ((256 - priority) * A) / 256 (RFC 9568 §6.1).
-func Skew(priority uint8, a time.Duration) time.Duration {
+// Skew is ((256 - priority) * A) / 256 (RFC 9568 §6.1); in version 2 A is a
+// second there, whatever it is elsewhere (RFC 3768 §6.1).
+func Skew(v Version, priority uint8, a time.Duration) time.Duration {
+	if v == Version2 {
+		a = time.Second
+	}
 	return time.Duration(256-int(priority)) * a / 256
 }
 
@@ -126,6 +131,9 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 			return nil
 		}
 		m.masterInterval = m.cfg.Interval
+		if m.cfg.Priority == Owner { // RFC 9568 §6.4.1
+			return m.becomeMaster("started as the owner of the addresses", false)
+		}
 		return m.becomeBackup("started", now)
 	case Stop:
 		return m.stop(ev.Reason)
@@ -216,8 +224,10 @@ func (m *Machine) stop(reason string) []Action {
 	return nil
 }
 
+// setPriority never makes or unmakes an owner, nor says farewell: 0 and 255
+// mean something else than a priority (RFC 9568 §5.2.4).
 func (m *Machine) setPriority(p uint8, now time.Time) []Action {
-	if p == m.cfg.Priority {
+	if p = min(max(p, 1), Owner-1); m.cfg.Priority == Owner || p == m.cfg.Priority {
 		return nil
 	}
 	old := m.Skew()
@@ -240,9 +250,10 @@ func (m *Machine) setPriority(p uint8, now time.Time) []Action {
 }
 
 func (m *Machine) configure(c Configure, now time.Time) []Action {
-	interval := m.cfg.Interval
+	interval, version := m.cfg.Interval, m.cfg.Version
+	m.cfg.Version = c.Version
 	m.cfg.Interval, m.cfg.Rank, m.cfg.Preempt, m.cfg.PreemptDelay = c.Interval, c.Rank, c.Preempt, c.PreemptDelay
-	if c.Interval == interval {
+	if c.Interval == interval && c.Version == version {
 		return nil
 	}
 	switch m.state {
@@ -253,9 +264,10 @@ func (m *Machine) configure(c Configure, now time.Time) []Action {
 		}
 	case Backup:
 		// The master tells its interval in each advert; a slower one is given
-		// the time until then.
-		if c.Interval > m.masterInterval {
-			m.masterInterval = c.Interval
+		// the time until then. In another version nobody is heard before all
+		// speak it.
+		if c.Interval > m.masterInterval || c.Version != version {
+			m.masterInterval = max(c.Interval, m.masterInterval)
 			m.down = now.Add(m.MasterDown())
 		}
 	case Initialize:

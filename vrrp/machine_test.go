@@ -50,11 +50,14 @@ type player struct {
 	start time.Time
 	now   time.Time
 	out   strings.Builder
+
+	version  Version
+	interval time.Duration
 }
 
 func play(t *testing.T, script string) string {
 	t0 := time.Unix(1000, 0)
-	p := &player{t: t, start: t0, now: t0}
+	p := &player{t: t, start: t0, now: t0, interval: 100 * time.Millisecond}
 	for line := range strings.Lines(script) {
 		line = strings.TrimRight(line, "\n")
 		if strings.HasPrefix(line, ">") {
@@ -145,24 +148,28 @@ func (p *player) line(f []string) {
 	}
 	heard := func(i int) Heard {
 		rank := netip.MustParseAddr("192.0.2." + strings.TrimLeft(arg(i, ""), "rx"))
-		return Heard{Speaker: arg(i, ""), Rank: rank, Priority: num(i + 1), Interval: 100 * time.Millisecond, Ours: arg(i, "")[0] == 'r'}
+		return Heard{Speaker: arg(i, ""), Rank: rank, Priority: num(i + 1), Interval: p.interval, Ours: arg(i, "")[0] == 'r'}
 	}
 	switch f[0] {
 	case "node": // node r2 150 [preempt 10s]
 		p.m = NewMachine(MachineConfig{
-			Priority: num(2), Interval: 100 * time.Millisecond, Rank: netip.MustParseAddr("192.0.2." + f[1][1:]),
+			Version: p.version, Priority: num(2), Interval: p.interval, Rank: netip.MustParseAddr("192.0.2." + f[1][1:]),
 			Preempt: arg(3, "") == "preempt", PreemptDelay: dur(4, "0s"),
 		})
+	case "speak": // speak 2 1s: those that follow do
+		p.version, p.interval = Version(num(1)), dur(2, "")
 	case "start":
 		p.handle(Start{})
 	case "stop":
 		p.handle(Stop{Reason: strings.Join(f[1:], " ")})
-	case "heard":
-		p.handle(heard(1))
+	case "heard": // heard r1 200 [1s]
+		h := heard(1)
+		h.Interval = dur(3, p.interval.String())
+		p.handle(h)
 	case "wait":
 		p.wait(dur(1, ""), 0, nil)
 	case "hearing": // hearing r1 200 for 5s
-		p.wait(dur(4, ""), 100*time.Millisecond, heard(1))
+		p.wait(dur(4, ""), p.interval, heard(1))
 	case "stall": // time passes and nothing runs
 		p.now = p.now.Add(dur(1, ""))
 	case "tick":
@@ -170,7 +177,7 @@ func (p *player) line(f []string) {
 	case "priority":
 		p.handle(SetPriority{Priority: num(1)})
 	case "configure": // configure 1s [preempt 10s]
-		p.handle(Configure{Interval: dur(1, ""), Rank: p.m.cfg.Rank, Preempt: arg(2, "") == "preempt", PreemptDelay: dur(3, "0s")})
+		p.handle(Configure{Version: p.version, Interval: dur(1, ""), Rank: p.m.cfg.Rank, Preempt: arg(2, "") == "preempt", PreemptDelay: dur(3, "0s")})
 	case "hold":
 		p.handle(Hold{On: f[1] == "on"})
 	case "promote": // promote r1 quiet 2s

@@ -268,6 +268,55 @@ func silence(t *testing.T, server space) {
 	}
 }
 
+// TestNotAccepted: the virtual addresses answer nothing for themselves, and
+// carry all as before: what is forwarded, and what the router itself began.
+func TestNotAccepted(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	client, _, server := world(t)
+	k, c, in := master(t)
+	l, err := net.Listen("tcp4", ":2222")
+	must(t, err)
+	defer l.Close()
+	for _, accept := range []bool{true, false, true} {
+		c.NoAccept = !accept
+		must(t, k.Apply(t.Context(), build(t, c, in)))
+		for _, from := range []struct {
+			space
+			to string
+		}{{client, "192.168.77.1"}, {server, cableAddr}} {
+			if err := from.ping(from.to); (err == nil) != accept {
+				t.Errorf("accept %t: ping %s from %s: %v", accept, from.to, from.name, err)
+			}
+			var conn net.Conn
+			from.do(func() { conn, err = net.DialTimeout("tcp4", from.to+":2222", 200*time.Millisecond) })
+			if (err == nil) != accept {
+				t.Errorf("accept %t: tcp to %s from %s: %v", accept, from.to, from.name, err)
+			}
+			if conn != nil {
+				_ = conn.Close()
+			}
+		}
+		if err := client.ping(serverAddr); err != nil {
+			t.Errorf("accept %t: through the router: %v", accept, err)
+		}
+		if err := client.ping("192.168.77.2"); err != nil {
+			t.Errorf("accept %t: the router's own address: %v", accept, err)
+		}
+		own := net.Dialer{Timeout: time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(cableAddr)}}
+		if _, err := own.Dial("tcp4", serverAddr+":81"); err == nil || isTimeout(err) {
+			t.Errorf("accept %t: the router's own connection to a closed port: %v, want refused", accept, err)
+		}
+		if conn, err := net.DialTimeout("tcp4", "192.168.77.1:2222", time.Second); err != nil {
+			t.Errorf("accept %t: the router to itself: %v", accept, err)
+		} else {
+			_ = conn.Close()
+		}
+	}
+}
+
 // ask sends a datagram and waits for an answer.
 func (s space) ask(to string, timeout time.Duration) (err error) {
 	s.do(func() {

@@ -47,6 +47,11 @@ func (d *daemon) build() error {
 		return err
 	}
 	d.gossip = gossip.New(d.gossipConfig(s))
+	known, err := d.remembered()
+	if err != nil {
+		d.log.part("ha").Warn("the other nodes' addresses of last time", "error", err)
+	}
+	d.knowOthers(known)
 	if err = d.buildReplica(s); err != nil {
 		return err
 	}
@@ -70,10 +75,6 @@ func (d *daemon) build() error {
 	d.flows = &flowCounter{count: func(ctx context.Context) (map[uint32]int, error) {
 		return kernel.CountByMark(ctx, uint32(d.settings().file.Balance.MarkMask))
 	}}
-	known, err := d.remembered()
-	if err != nil {
-		d.log.part("ha").Warn("the other nodes' addresses of last time", "error", err)
-	}
 	resting, err := d.resting()
 	if err != nil {
 		d.log.part("ha").Warn("whether this node was in maintenance", "error", err)
@@ -86,6 +87,7 @@ func (d *daemon) build() error {
 	d.loop = ha.NewLoop(cfg, ha.Ports{
 		Adverts: d.wire, Addresses: d.vip, Plane: &firstPlan{Kernel: d.plane, done: d.planned}, Gossip: d.gossip, Files: d,
 		Flows:       d.replica,
+		Forwarded:   dataplane.Forwarded,
 		DeleteFlows: d.deleteFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
 		Record: d.record,
 	}, d.log.part("ha"))

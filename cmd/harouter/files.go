@@ -174,6 +174,9 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	d.links.Configure(s.devices(), s.auto())
 	try("state sync", d.sessions.Configure(d.sessionConfig(s)))
 	d.configureReplica(s)
+	if size, err := d.tableSize(s); err == nil { // else there is no table yet
+		d.replica.Resize(size)
+	}
 }
 
 func (d *daemon) gossipConfig(s *settings) gossip.Config {

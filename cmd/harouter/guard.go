@@ -58,7 +58,7 @@ func guardPorts(log *slog.Logger) (guard.Ports, error) {
 		},
 		Listen: func(ctx context.Context, devices []string, local netip.Addr, recv func(guard.Heard)) error {
 			return wire.Listen(ctx, devices, local, func(r wire.Received) {
-				recv(guard.Heard{Src: r.Src, TTL: r.TTL, VRID: r.Advert.VRID, Priority: r.Advert.Priority, Drop: string(r.Drop)})
+				recv(guard.Heard{Device: r.Link, Src: r.Src, TTL: r.TTL, VRID: r.Advert.VRID, Priority: r.Advert.Priority, Drop: string(r.Drop)})
 			})
 		},
 	}, nil

@@ -25,9 +25,16 @@ func (l limits) Run(ctx context.Context) error {
 	t := time.NewTicker(limitsEvery)
 	defer t.Stop()
 	ports := map[string]bool{} // NAT addresses with an alarm
+	small := map[string]bool{}
+	size := 0
 	for n := 0; ; n++ {
 		l.d.disk.look()
 		if used, limit, err := kernel.TableUse(); err == nil && limit > 0 {
+			if limit != size && l.d.settings().file.ConntrackSync.TableSize == 0 { // somebody raised it
+				l.d.replica.Resize(limit)
+			}
+			size = limit
+			small = l.peers(used, limit, small)
 			l.tell(ha.AlarmTableFull, "connections", float64(used) >= fullAt*float64(limit),
 				fmt.Sprintf("%d of %d connections are in use: raise net.netfilter.nf_conntrack_max on all nodes", used, limit))
 			if n%portsEvery == 0 && (len(ports) > 0 || float64(used) >= fullAt*kernel.MaxPorts) {
@@ -40,6 +47,27 @@ func (l limits) Run(ctx context.Context) error {
 		case <-t.C:
 		}
 	}
+}
+
+// peers tells of nodes whose table will not hold the connections of this one:
+// before gives those with an alarm, the result too.
+func (l limits) peers(used, limit int, before map[string]bool) map[string]bool {
+	now, nodes := map[string]bool{}, l.d.settings().peers()
+	l.d.capacity.Range(func(k, v any) bool {
+		node, holds := k.(string), v.(int)
+		if _, ok := nodes[node]; ok && holds > 0 && holds < limit && float64(used) >= fullAt*float64(holds) {
+			now[node] = true
+			l.tell(ha.AlarmTableFull, node, true,
+				fmt.Sprintf("%s can hold %d connections, and %d are in use here: set conntrack_sync.table_size, or net.netfilter.nf_conntrack_max to the same on all nodes (here it is %d)", node, holds, used, limit))
+		}
+		return true
+	})
+	for node := range before {
+		if !now[node] {
+			l.tell(ha.AlarmTableFull, node, false, "")
+		}
+	}
+	return now
 }
 
 // ports tells of the NAT addresses whose ports run out, and ends the alarms of

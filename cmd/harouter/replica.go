@@ -30,9 +30,37 @@ func (d *daemon) buildReplica(s *settings) (err error) {
 		Report: func(node string, state conntracksync.PeerState) {
 			d.loop.Post(ha.Synced{Node: node, State: syncState(state)})
 		},
+		Heard: d.heard,
+		Limit: d.holds,
 	})
 	d.sessions, err = peer.New(d.sessionConfig(s))
 	return err
+}
+
+// heard tells when another node was heard last, by whatever.
+func (d *daemon) heard(ctx context.Context, node string) time.Time {
+	ctx, cancel := context.WithTimeout(ctx, statusLimit)
+	defer cancel()
+	now := time.Now()
+	s, err := d.loop.Status(ctx)
+	if err != nil { // it may live: its flows are not let go for that
+		return now
+	}
+	for _, n := range s.Nodes {
+		if n.Name == node && n.HeardMS != nil {
+			return now.Add(-time.Duration(*n.HeardMS) * time.Millisecond)
+		}
+	}
+	return time.Time{}
+}
+
+// holds notes how many connections another node can hold.
+func (d *daemon) holds(node string, flows int) {
+	d.capacity.Store(node, flows)
+	if _, here, err := kernel.TableUse(); err == nil && flows < here && flows > 0 {
+		d.log.part("conntracksync").Warn("the other node can hold fewer connections than this one: set conntrack_sync.table_size, or net.netfilter.nf_conntrack_max to the same on all nodes",
+			"node", node, "there", flows, "here", here)
+	}
 }
 
 // sessionConfig is also that of the port which new routers use to join.
@@ -49,6 +77,9 @@ func (d *daemon) sessionConfig(s *settings) peer.Config {
 		Heard: func(node string) { d.loop.Post(ha.PeerSeen{Node: node}) },
 		Drop: func(reason peer.Reason, source netip.Addr) {
 			d.loop.Post(ha.Dropped{Part: "sync", Reason: string(reason), Source: source})
+		},
+		Taken: func(at netip.AddrPort, text string) {
+			d.loop.Post(ha.Condition{Code: ha.AlarmUnsynced, Subject: "port " + at.String(), On: text != "", Text: text + "; until then no connections come from other nodes"})
 		},
 	}
 	if !s.file.ConntrackSync.Enabled {
@@ -89,12 +120,25 @@ func (d *daemon) replicated(s *settings) replica.Settings {
 			ignore(a)
 		}
 	}
-	if own := d.own.Load(); own != nil {
-		for _, a := range *own {
-			ignore(a)
+	for _, addresses := range []*[]netip.Addr{d.own.Load(), d.others.Load()} {
+		if addresses != nil {
+			for _, a := range *addresses {
+				ignore(a)
+			}
 		}
 	}
 	return out
+}
+
+// knowOthers takes the other nodes' own addresses: what they begin through the
+// master is theirs alone.
+func (d *daemon) knowOthers(known map[string][]netip.Addr) {
+	var out []netip.Addr
+	for _, addresses := range known {
+		out = append(out, addresses...)
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	d.others.Store(&out)
 }
 
 // ownAddresses are all that the devices have.
@@ -111,9 +155,9 @@ func ownAddresses(l ha.Links) *[]netip.Addr {
 
 // configureReplica tells which flows are replicated now.
 func (d *daemon) configureReplica(s *settings) {
-	r := d.replicated(s)
 	d.configuring.Lock()
 	defer d.configuring.Unlock()
+	r := d.replicated(s)
 	if d.told == nil || !equalSettings(*d.told, r) {
 		d.told = &r
 		d.replica.Configure(r)
@@ -151,17 +195,25 @@ type flowTable struct {
 // takes it only while they do.
 const eventBuffer = 32 << 20
 
+// tableSize has the kernel's table hold what the file says, and returns that, or
+// else what it holds.
+func (d *daemon) tableSize(s *settings) (int, error) {
+	n := s.file.ConntrackSync.TableSize
+	if n == 0 || !s.file.ConntrackSync.Enabled {
+		_, size, err := kernel.TableUse()
+		return size, err
+	}
+	if err := kernel.Resize(n); err != nil {
+		d.log.part("conntracksync").Warn("conntrack_sync.table_size", "error", err)
+	}
+	return n, nil
+}
+
 func (d *daemon) openTable(h replica.Hear) (replica.Kernel, int, conntracksync.Timeouts, error) {
 	var none conntracksync.Timeouts
-	_, size, err := kernel.TableUse()
+	size, err := d.tableSize(d.settings())
 	if err != nil {
 		return nil, 0, none, err
-	}
-	if n := d.settings().file.ConntrackSync.TableSize; n > 0 {
-		if err := kernel.Resize(n); err != nil {
-			d.log.part("conntracksync").Warn("conntrack_sync.table_size", "error", err)
-		}
-		size = n
 	}
 	timeouts, err := kernel.ReadTimeouts()
 	if err != nil {
@@ -196,14 +248,24 @@ func (t *flowTable) Do(ctx context.Context, a conntracksync.Action) (int, error)
 		refused, err = t.injector.SetTimeouts(ctx, a.Flows)
 	case *conntracksync.Remove:
 		refused, err = t.injector.Delete(ctx, a.Flows)
+	case *conntracksync.Expect:
+		refused, err = t.injector.Expect(ctx, a.Expectations)
+	case *conntracksync.Unexpect:
+		refused, err = t.injector.Unexpect(ctx, a.Expectations)
+	case *conntracksync.Read:
+		err = t.injector.Read(ctx, a.Flows)
 	default:
 		err = fmt.Errorf("an action that is none of the kernel's: %T", a)
 	}
 	return len(refused), err
 }
 
-func (t *flowTable) Dump(ctx context.Context, restart func(), each func(*conntracksync.Flow)) error {
-	return kernel.Dump(ctx, kernel.Filter{}, restart, each)
+func (t *flowTable) Dump(ctx context.Context, restart func(), each func(*conntracksync.Flow), expected func(*conntracksync.Expectation)) error {
+	if err := kernel.Dump(ctx, kernel.Filter{}, restart, each); err != nil {
+		return err
+	}
+	// Told twice is as good as once.
+	return kernel.DumpExpectations(ctx, func() {}, expected)
 }
 
 func (t *flowTable) Listen(ctx context.Context) error {

@@ -83,8 +83,10 @@ type daemon struct {
 	key      config.Key
 	replica  *replica.Replica
 	sessions *peer.Sessions
+	capacity sync.Map                     // node: how many connections it can hold
 	planned  chan struct{}                // closed when the rules are in the kernel
 	own      atomic.Pointer[[]netip.Addr] // all addresses of the devices of the file
+	others   atomic.Pointer[[]netip.Addr] // those of the other nodes, as they told them
 
 	configuring sync.Mutex // links and a reload both do
 	told        *replica.Settings

@@ -182,6 +182,7 @@ func addresses(ps []netip.Prefix) []netip.Addr {
 func (s *settings) balancer() (balancer.Config, error) {
 	b := balancer.Config{
 		MarkMask: uint32(s.file.Balance.MarkMask), TableBase: s.file.Balance.TableBase, RulePriority: s.file.Balance.RulePriority,
+		NoAccept: !s.file.VRRP.Accept,
 	}
 	for _, n := range s.file.Nodes {
 		b.Nodes = append(b.Nodes, n.Addresses...)
@@ -211,9 +212,13 @@ func (s *settings) ha() (ha.Config, error) {
 		return ha.Config{}, err
 	}
 	v := s.file.VRRP
+	vrids := map[string]uint8{}
+	for _, l := range s.file.Lans {
+		vrids[l.Name] = l.VRID
+	}
 	c := ha.Config{
 		Cluster: s.file.Cluster, Node: s.node, Version: versionString(), Hash: s.file.Hash,
-		VRID: v.ID, VRRPVersion: v.Version, Advertise: v.Advertise, Preempt: v.Preempt, PreemptDelay: v.PreemptDelay,
+		VRID: v.ID, VRIDs: vrids, VRRPVersion: v.Version, Advertise: v.Advertise, Preempt: v.Preempt, PreemptDelay: v.PreemptDelay,
 		Foreign: v.Foreign, Balancer: b, Probes: map[string]balancer.ProbeConfig{},
 		Text: s.text, Generation: s.generation,
 		Sync: s.file.ConntrackSync.Enabled, SyncTimeout: s.file.ConntrackSync.Timeout, PreemptUnsynced: s.file.ConntrackSync.PreemptUnsynced,
@@ -237,7 +242,7 @@ func (s *settings) ha() (ha.Config, error) {
 func (s *settings) wire() wire.Config {
 	v := s.file.VRRP
 	w := wire.Config{
-		VRID: v.ID, Version: vrrp.Version(v.Version), Interval: v.Advertise, Checksum: vrrp.ChecksumPseudo,
+		VRID: v.ID, Version: vrrp.Version(v.Version), Interval: v.Advertise, Checksum: vrrp.ChecksumPseudo, Password: v.Authentication,
 		Local: s.self().Addresses[0], UnicastOnly: v.UnicastOnly, Lease: ha.Lease(v.Advertise),
 	}
 	if v.Checksum == config.ChecksumPlain {
@@ -246,10 +251,13 @@ func (s *settings) wire() wire.Config {
 	for _, p := range s.peers() {
 		w.Peers = append(w.Peers, p[0])
 	}
+	if v.UnicastOnly { // else they hear the group
+		w.Peers = append(w.Peers, v.Foreign...)
+	}
 	slices.SortFunc(w.Peers, netip.Addr.Compare)
 	for _, l := range s.file.Lans {
 		as := addresses(l.Virtual)
-		w.Links = append(w.Links, wire.Link{Name: l.Name, Device: s.file.Device(s.node, l.Name), Addresses: as})
+		w.Links = append(w.Links, wire.Link{Name: l.Name, Device: s.file.Device(s.node, l.Name), Addresses: as, VRID: l.VRID})
 		w.Virtual = append(w.Virtual, as...)
 	}
 	for _, u := range s.file.Uplinks {
@@ -266,29 +274,29 @@ func (s *settings) wire() wire.Config {
 
 // linkLocal is the address that this node gives to a device without an own
 // one: 169.254.<vrid>.<position in the file>.
-func (s *settings) linkLocal() netip.Prefix {
+func (s *settings) linkLocal(vrid uint8) netip.Prefix {
 	i := slices.IndexFunc(s.file.Nodes, func(n config.Node) bool { return n.Name == s.node })
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, s.file.VRRP.ID, byte(i + 1)}), 32)
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, vrid, byte(i + 1)}), 32)
 }
 
 func (s *settings) vip() vip.Config {
 	var v vip.Config
 	own := map[string]*vip.OwnAddress{}
-	device := func(name string, virtual []netip.Prefix) {
+	device := func(name string, vrid uint8, virtual []netip.Prefix) {
 		d := s.file.Device(s.node, name)
 		if own[d] == nil {
-			own[d] = &vip.OwnAddress{Device: d, Prefix: s.linkLocal()}
+			own[d] = &vip.OwnAddress{Device: d, Prefix: s.linkLocal(vrid)}
 		}
 		own[d].Virtual = append(own[d].Virtual, virtual...)
 	}
 	for _, l := range s.file.Lans {
-		device(l.Name, l.Virtual)
+		device(l.Name, l.VRID, l.Virtual)
 		for _, p := range l.Virtual {
 			v.Addresses = append(v.Addresses, vip.Address{Device: s.file.Device(s.node, l.Name), Prefix: p, Link: l.Name})
 		}
 	}
 	for _, u := range s.file.Uplinks {
-		device(u.Name, u.Virtual)
+		device(u.Name, u.VRID, u.Virtual)
 		for _, p := range u.Virtual {
 			v.Addresses = append(v.Addresses, vip.Address{Device: s.file.Device(s.node, u.Name), Prefix: p, Link: u.Name, Gateway: u.Gateway.Address})
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"harouter/balancer/probe"
+	"harouter/vrrp"
+	"harouter/vrrp/wire"
 )
 
 // TestProbes: what the file says of probes reaches the prober.
@@ -39,5 +42,54 @@ uplinks:
 	}
 	if diff := cmp.Diff(want, s.probes(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestElection: what the file says of the election reaches sockets and machine.
+func TestElection(t *testing.T) {
+	for _, c := range []struct {
+		name, vrrp string
+		want       wire.Config
+	}{
+		{"as it comes", "{}", wire.Config{VRID: 51, Version: 3, Interval: 100 * time.Millisecond, Lease: 250 * time.Millisecond}},
+		{"version 3, plain", "{checksum: plain, foreign: [192.168.77.9]}",
+			wire.Config{VRID: 51, Version: 3, Checksum: vrrp.ChecksumPlain, Interval: 100 * time.Millisecond, Lease: 250 * time.Millisecond}},
+		{"version 2", "{version: 2, authentication: apple, id: 7}",
+			wire.Config{VRID: 7, Version: 2, Password: "apple", Interval: time.Second, Lease: 2500 * time.Millisecond}},
+		{"unicast only: foreign routers hear no group", "{unicast_only: true, foreign: [192.168.77.9]}",
+			wire.Config{VRID: 51, Version: 3, Interval: 100 * time.Millisecond, Lease: 250 * time.Millisecond, UnicastOnly: true,
+				Peers: []netip.Addr{netip.MustParseAddr("192.168.77.9")}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := parse("x.yaml", []byte("cluster: home\nnodes: {r1: {address: 192.0.2.1}, r2: {address: 192.0.2.2}}\nvrrp: "+c.vrrp+`
+lans: [{name: office, device: lan0, virtual_addresses: [192.168.77.1/24]}, {name: lab, device: lan1, vrid: 52, virtual_addresses: [10.0.0.1/24]}]
+`), "r1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			office, lab := netip.MustParseAddr("192.168.77.1"), netip.MustParseAddr("10.0.0.1")
+			want := c.want
+			want.Local, want.Peers = netip.MustParseAddr("192.0.2.1"), append([]netip.Addr{netip.MustParseAddr("192.0.2.2")}, want.Peers...)
+			slices.SortFunc(want.Peers, netip.Addr.Compare)
+			want.Links = []wire.Link{
+				{Name: "office", Device: "lan0", Addresses: []netip.Addr{office}, VRID: want.VRID},
+				{Name: "lab", Device: "lan1", Addresses: []netip.Addr{lab}, VRID: 52},
+			}
+			want.Virtual, want.UnicastAddresses = []netip.Addr{office, lab}, []netip.Addr{office}
+			if diff := cmp.Diff(want, s.wire(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+				t.Error(diff)
+			}
+			h, err := s.ha()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := []any{h.VRID, h.VRIDs, h.VRRPVersion, h.Advertise}
+			if diff := cmp.Diff([]any{want.VRID, map[string]uint8{"office": want.VRID, "lab": 52}, uint8(want.Version), want.Interval}, got); diff != "" {
+				t.Error(diff)
+			}
+			if own := s.vip().Own; own[1].Prefix.String() != "169.254.52.1/32" {
+				t.Errorf("own address on the lab: %v", own[1].Prefix)
+			}
+		})
 	}
 }

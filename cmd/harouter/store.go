@@ -30,6 +30,8 @@ func (d *daemon) remembered() (map[string][]netip.Addr, error) {
 }
 
 func (d *daemon) remember(known map[string][]netip.Addr) error {
+	d.knowOthers(known)
+	d.configureReplica(d.settings())
 	b, err := json.Marshal(known)
 	if err != nil {
 		return err

@@ -123,6 +123,12 @@ func (w *watchdog) state() guard.State {
 	}
 	for _, l := range w.d.settings().wire().Links {
 		st.Devices = append(st.Devices, l.Device)
+		if l.VRID != v.ID {
+			if st.VRIDs == nil {
+				st.VRIDs = map[string]uint8{}
+			}
+			st.VRIDs[l.Device] = l.VRID
+		}
 	}
 	frames, err := w.d.wire.Frames(0)
 	if err != nil {

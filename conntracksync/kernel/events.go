@@ -2,9 +2,11 @@ package kernel
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +19,9 @@ const (
 	groupNew     = 1
 	groupUpdate  = 2
 	groupDestroy = 3
+
+	groupExpected   = 4
+	groupUnexpected = 6
 )
 
 // Handler is told what happens in the connection table. All its functions are
@@ -35,8 +40,10 @@ type Handler struct {
 // Listener hears what happens in the connection table of one network namespace.
 type Listener struct {
 	handler Handler
-	ignore  uint32
-	file    *os.File
+	fd      int
+	// bell is an epoll that rings once for all events that come until it is set
+	// again: fd itself would wake this process up for each.
+	bell *os.File
 }
 
 // NewListener subscribes to the changes of the table in the network namespace
@@ -63,72 +70,137 @@ func NewListener(buffer int, ignore uint32, h Handler) (*Listener, error) {
 		// its maker, which is 0 for a packet.
 		err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	}
-	for _, group := range []int{groupNew, groupUpdate, groupDestroy} {
+	for _, group := range []int{groupNew, groupUpdate, groupDestroy, groupExpected, groupUnexpected} {
 		set(unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
+	}
+	if err == nil && ignore != 0 {
+		err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, allBut(ignore))
+	}
+	bell := -1
+	if err == nil {
+		bell, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	}
+	if err == nil {
+		err = unix.EpollCtl(bell, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: ring})
+	}
+	if err == nil {
+		err = unix.SetNonblock(bell, true) // so that os.NewFile waits for it
 	}
 	if err != nil {
 		unix.Close(fd)
+		if bell >= 0 {
+			unix.Close(bell)
+		}
 		return nil, fmt.Errorf("listen to the connection table: %w", err)
 	}
-	return &Listener{handler: h, ignore: ignore, file: os.NewFile(uintptr(fd), "ctnetlink")}, nil
+	return &Listener{handler: h, fd: fd, bell: os.NewFile(uintptr(bell), "ctnetlink")}, nil
+}
+
+const ring = unix.EPOLLIN | unix.EPOLLONESHOT
+
+// allBut is a filter program of the kernel: no event of the changes that are
+// made from a port. Each comes in a datagram of its own.
+func allBut(port uint32) *unix.SockFprog {
+	// The kernel compares in network byte order what stands there in the machine's.
+	k := binary.BigEndian.Uint32(native.AppendUint32(nil, port))
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12}, // nlmsg_pid
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 1, K: k},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+	}
+	return &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 }
 
 // String names the task.
 func (l *Listener) String() string { return "connection events" }
 
 // Close ends the subscription of a Listener whose Run was never called.
-func (l *Listener) Close() error { return l.file.Close() }
+func (l *Listener) Close() error { return errors.Join(l.bell.Close(), unix.Close(l.fd)) }
+
+// gather is how long events gather at least before they are read, while there
+// are many: to wake up for each would cost more than all that is done with it.
+const gather = time.Millisecond
 
 // Run tells the handler what happens until ctx ends, and then ends the
-// subscription.
+// subscription. Events that follow each other closely are told a millisecond
+// late at most.
 func (l *Listener) Run(ctx context.Context) error {
-	defer l.file.Close()
-	raw, err := l.file.SyscallConn()
+	defer l.Close()
+	bell, err := l.bell.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("listen to the connection table: %w", err)
 	}
-	defer context.AfterFunc(ctx, func() { _ = l.file.SetReadDeadline(time.Unix(1, 0)) })()
-	buf := make([]byte, 64<<10)
-	var event conntracksync.Event
-	told := false
+	defer context.AfterFunc(ctx, func() { _ = l.bell.SetReadDeadline(time.Unix(1, 0)) })()
+	in := newDatagrams()
 	for ctx.Err() == nil {
-		var n int
-		var from unix.Sockaddr
-		var readErr error
-		err := raw.Read(func(fd uintptr) bool {
-			readErr = ignoringEINTR(func() (err error) {
-				n, _, _, from, err = unix.Recvmsg(int(fd), buf, nil, 0)
-				return err
-			})
-			if readErr == unix.EAGAIN && told {
-				told = false
-				l.handler.Idle()
-			}
-			return readErr != unix.EAGAIN
-		})
+		if err := l.tell(ctx, in); err != nil {
+			return fmt.Errorf("listen to the connection table: %w", err)
+		}
+		l.handler.Idle()
+		idle := time.Now()
+		err := l.wait(bell)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		case err != nil:
 			return fmt.Errorf("listen to the connection table: %w", err)
-		case readErr == unix.ENOBUFS:
-			l.handler.Overrun()
-			told = true
-			continue
-		case readErr != nil:
-			return fmt.Errorf("listen to the connection table: %w", readErr)
 		}
-		if sender, ok := from.(*unix.SockaddrNetlink); !ok || sender.Pid != 0 {
-			continue
-		}
-		told = true
-		err = events(buf[:n], &event, func() {
-			if l.ignore == 0 || event.Port != l.ignore {
-				l.handler.Event(&event)
-			}
+		time.Sleep(gather - time.Since(idle))
+	}
+	return nil
+}
+
+// wait sets the bell and returns when it rings.
+func (l *Listener) wait(bell syscall.RawConn) error {
+	var waitErr error
+	err := bell.Control(func(fd uintptr) {
+		waitErr = unix.EpollCtl(int(fd), unix.EPOLL_CTL_MOD, l.fd, &unix.EpollEvent{Events: ring})
+	})
+	if err := errors.Join(err, waitErr); err != nil {
+		return err
+	}
+	var rings [1]unix.EpollEvent
+	err = bell.Read(func(fd uintptr) bool {
+		var n int
+		waitErr = ignoringEINTR(func() (err error) {
+			n, err = unix.EpollWait(int(fd), rings[:], 0)
+			return err
 		})
-		if err != nil {
-			l.handler.Broken(err)
+		return n > 0 || waitErr != nil
+	})
+	return errors.Join(err, waitErr)
+}
+
+// tell tells all that is waiting.
+func (l *Listener) tell(ctx context.Context, in *datagrams) error {
+	var event conntracksync.Event
+	each := func() { l.handler.Event(&event) }
+	for ctx.Err() == nil {
+		var n int
+		err := ignoringEINTR(func() (err error) {
+			n, err = in.read(l.fd)
+			return err
+		})
+		switch err {
+		case nil:
+		case unix.EAGAIN:
+			return nil
+		case unix.ENOBUFS:
+			l.handler.Overrun()
+			continue
+		default:
+			return err
+		}
+		for i := range n {
+			if b, ok := in.datagram(i); ok { // else another process wrote to our port
+				if err := events(b, &event, each); err != nil {
+					l.handler.Broken(err)
+				}
+			}
+		}
+		if n < perRead {
+			return nil
 		}
 	}
 	return nil
@@ -149,10 +221,22 @@ func events(b []byte, e *conntracksync.Event, each func()) error {
 		e.Port = native.Uint32(b[12:])
 		payload := b[sizeHeader:n]
 		b = b[min((n+3)&^3, len(b)):]
+		e.Expectation = nil
 		switch {
-		case kind == unix.NFNL_SUBSYS_CTNETLINK<<8|msgDelete:
+		case kind == ofExpectation|msgNew, kind == ofExpectation|msgDelete:
+			e.Kind, e.Expectation = conntracksync.Began, new(conntracksync.Expectation)
+			if kind == ofExpectation|msgDelete {
+				e.Kind = conntracksync.Ended
+			}
+			e.Flow, e.Told = conntracksync.Flow{}, 0
+			if err := parseExpectation(payload, e.Expectation); err != nil {
+				return err
+			}
+			each()
+			continue
+		case kind == ofFlow|msgDelete:
 			e.Kind = conntracksync.Ended
-		case kind != unix.NFNL_SUBSYS_CTNETLINK<<8|msgNew:
+		case kind != ofFlow|msgNew:
 			continue
 		case flags&unix.NLM_F_CREATE != 0:
 			e.Kind = conntracksync.Began

@@ -21,7 +21,7 @@ func DeleteByMark(ctx context.Context, mark, mask uint32) error {
 	body := appendUint32(appendUint32(nil, ctaMark, mark), ctaMarkMask, mask)
 	again := func() {} // what is deleted stays so
 	entry := func([]byte) error { return nil }
-	if err := exchange(ctx, msgDelete, unix.NLM_F_ACK, body, again, entry); err != nil {
+	if err := exchange(ctx, ofFlow|msgDelete, unix.NLM_F_ACK, body, again, entry); err != nil {
 		return fmt.Errorf("delete flows with mark %#x/%#x: %w", mark, mask, err)
 	}
 	return nil
@@ -62,7 +62,7 @@ func Dump(ctx context.Context, filter Filter, restart func(), each func(*conntra
 		body = appendUint32(body, ctaStatusMask, uint32(filter.StatusMask))
 	}
 	var f conntracksync.Flow
-	err := exchange(ctx, msgGet, unix.NLM_F_DUMP, body, restart, func(b []byte) error {
+	err := exchange(ctx, ofFlow|msgGet, unix.NLM_F_DUMP, body, restart, func(b []byte) error {
 		if err := Parse(b, &f); err != nil {
 			return err
 		}

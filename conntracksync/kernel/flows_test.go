@@ -273,12 +273,12 @@ func TestContextEnds(t *testing.T) {
 	short, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()
-	err := exchange(short, msgDelete, 0, appendUint32(nil, ctaMark, 0x100), func() {}, func([]byte) error { return nil })
+	err := exchange(short, ofFlow|msgDelete, 0, appendUint32(nil, ctaMark, 0x100), func() {}, func([]byte) error { return nil })
 	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > time.Second {
 		t.Errorf("after %v: %v", time.Since(began), err)
 	}
 	// One that it refuses: to get one connection, without saying which.
-	err = exchange(context.Background(), msgGet, unix.NLM_F_ACK, nil, func() {}, func([]byte) error { return nil })
+	err = exchange(context.Background(), ofFlow|msgGet, unix.NLM_F_ACK, nil, func() {}, func([]byte) error { return nil })
 	if !errors.Is(err, unix.EINVAL) {
 		t.Errorf("refused: %v", err)
 	}

@@ -242,7 +242,7 @@ func (i *Injector) one(f *conntracksync.Flow, kind, flags uint16, body func([]by
 // get reads a flow by its original tuple.
 func (i *Injector) get(f *conntracksync.Flow) (conntracksync.Flow, error) {
 	i.begin()
-	b, at := begin(i.out, msgGet, unix.NLM_F_ACK, i.seq, family(f))
+	b, at := begin(i.out, ofFlow|msgGet, unix.NLM_F_ACK, i.seq, family(f.Original.Source))
 	i.out = end(appendName(b, f), at)
 	var found conntracksync.Flow
 	var refused error
@@ -269,7 +269,7 @@ func (i *Injector) send(flows []conntracksync.Flow, kind, flags uint16,
 			return fmt.Errorf("flow %v has no addresses", f.Original)
 		}
 		var at int
-		i.out, at = begin(i.out, kind, flags|more, i.seq+uint32(n), family(f))
+		i.out, at = begin(i.out, ofFlow|kind, flags|more, i.seq+uint32(n), family(f.Original.Source))
 		i.out = end(body(i.out, f), at)
 	}
 	return i.exchange(len(flows), func([]byte) error { return nil }, refused)
@@ -333,7 +333,7 @@ func answers(b []byte, first uint32, n int, entry func([]byte) error, refused fu
 				refused(int(index), syscall.Errno(-code))
 			}
 			done = done || int(index) == n-1
-		case unix.NFNL_SUBSYS_CTNETLINK<<8 | msgNew:
+		case ofFlow | msgNew:
 			if err := entry(payload); err != nil {
 				return false, err
 			}

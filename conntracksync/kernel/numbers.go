@@ -1,10 +1,15 @@
 package kernel
 
+import "golang.org/x/sys/unix"
+
 // Numbers of linux/netfilter/nfnetlink_conntrack.h.
 const (
 	msgNew    = 0
 	msgGet    = 1
 	msgDelete = 2
+
+	ofFlow        = unix.NFNL_SUBSYS_CTNETLINK << 8
+	ofExpectation = unix.NFNL_SUBSYS_CTNETLINK_EXP << 8
 
 	ctaTupleOrig   = 1
 	ctaTupleReply  = 2
@@ -17,6 +22,8 @@ const (
 	ctaID          = 12
 	ctaNATDst      = 13
 	ctaTupleMaster = 14
+	ctaAdjustOrig  = 15
+	ctaAdjustReply = 16
 	ctaZone        = 18
 	ctaMarkMask    = 21
 	ctaLabels      = 22
@@ -54,6 +61,24 @@ const (
 	ctaSCTPTagReply = 3
 
 	ctaHelpName = 1
+
+	ctaAdjustPosition = 1
+	ctaAdjustBefore   = 2
+	ctaAdjustAfter    = 3
+
+	ctaExpectMaster   = 1
+	ctaExpectTuple    = 2
+	ctaExpectMask     = 3
+	ctaExpectTimeout  = 4
+	ctaExpectHelper   = 6
+	ctaExpectZone     = 7
+	ctaExpectFlags    = 8
+	ctaExpectClass    = 9
+	ctaExpectNAT      = 10
+	ctaExpectFunction = 11
+
+	ctaExpectNATDirection = 1
+	ctaExpectNATTuple     = 2
 
 	ctaNATv4Min   = 1
 	ctaNATv4Max   = 2

@@ -133,7 +133,7 @@ func messages(b []byte, seq uint32, entry func([]byte) error) (done bool, err er
 				return true, syscall.Errno(-code)
 			}
 			return true, nil
-		case unix.NFNL_SUBSYS_CTNETLINK<<8 | msgNew:
+		case ofFlow | msgNew, ofExpectation | msgNew:
 			if err := entry(payload); err != nil {
 				return false, err
 			}

@@ -18,7 +18,7 @@ var native = binary.NativeEndian
 // filled in when it is sent.
 func request(message, flags, seq int) []byte {
 	b := make([]byte, sizeHeader+sizeFamily, 64)
-	native.PutUint16(b[4:], uint16(unix.NFNL_SUBSYS_CTNETLINK<<8|message))
+	native.PutUint16(b[4:], uint16(message))
 	native.PutUint16(b[6:], uint16(unix.NLM_F_REQUEST|flags))
 	native.PutUint32(b[8:], uint32(seq))
 	// nfgen_family stays AF_UNSPEC, and the version 0: a kernel takes the
@@ -116,6 +116,23 @@ func (p *parser) connection(attr uint16, b []byte) error {
 			return fmt.Errorf("labels of %d bytes", len(b))
 		}
 		copy(f.Labels[:], b)
+	case ctaAdjustOrig, ctaAdjustReply:
+		p.told |= conntracksync.ToldAdjust
+		a := &f.Adjust[0]
+		if attr == ctaAdjustReply {
+			a = &f.Adjust[1]
+		}
+		return attributes(b, func(attr uint16, b []byte) error {
+			switch attr {
+			case ctaAdjustPosition:
+				return read32(b, &a.Position)
+			case ctaAdjustBefore:
+				return read32(b, &a.Before)
+			case ctaAdjustAfter:
+				return read32(b, &a.After)
+			}
+			return nil
+		})
 	case ctaHelp:
 		p.told |= conntracksync.ToldHelper
 		return attributes(b, p.inHelp)

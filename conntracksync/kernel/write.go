@@ -131,7 +131,7 @@ func appendState(b []byte, f *conntracksync.Flow) []byte {
 func begin(b []byte, kind, flags uint16, seq uint32, family byte) ([]byte, int) {
 	at := len(b)
 	b = native.AppendUint32(b, 0)
-	b = native.AppendUint16(b, unix.NFNL_SUBSYS_CTNETLINK<<8|kind)
+	b = native.AppendUint16(b, kind)
 	b = native.AppendUint16(b, unix.NLM_F_REQUEST|flags)
 	b = native.AppendUint32(b, seq)
 	b = native.AppendUint32(b, 0)
@@ -143,8 +143,8 @@ func end(b []byte, at int) []byte {
 	return b
 }
 
-func family(f *conntracksync.Flow) byte {
-	if f.Original.Source.Is4() {
+func family(a netip.Addr) byte {
+	if a.Is4() {
 		return unix.AF_INET
 	}
 	return unix.AF_INET6
@@ -180,7 +180,7 @@ func appendCreate(b []byte, f *conntracksync.Flow) []byte {
 	if f.Master.Source.IsValid() {
 		b = appendTuple(b, ctaTupleMaster, &f.Master)
 	}
-	return appendLabels(b, f)
+	return appendLabels(appendAdjust(b, f), f)
 }
 
 // appendUpdate appends what changes a flow that is there. Its translation and
@@ -193,7 +193,22 @@ func appendUpdate(b []byte, f *conntracksync.Flow, status bool) []byte {
 	}
 	b = appendState(b, f)
 	b = appendUint32(b, ctaMark, f.Mark)
-	return appendLabels(b, f)
+	return appendLabels(appendAdjust(b, f), f)
+}
+
+// appendAdjust says how sequence numbers are moved, where they are.
+func appendAdjust(b []byte, f *conntracksync.Flow) []byte {
+	if f.Adjust == ([2]conntracksync.Adjustment{}) {
+		return b
+	}
+	for i, a := range f.Adjust {
+		var at int
+		b, at = open(b, ctaAdjustOrig+uint16(i))
+		b = appendUint32(b, ctaAdjustPosition, a.Position)
+		b = appendUint32(b, ctaAdjustBefore, a.Before)
+		b = shut(appendUint32(b, ctaAdjustAfter, a.After), at)
+	}
+	return b
 }
 
 func appendLabels(b []byte, f *conntracksync.Flow) []byte {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Config is what New and Configure need. Other, Heard, Drop and Log may be nil.
+// Config is what New and Configure need. Other, Heard, Drop, Taken and Log may be nil.
 type Config struct {
 	Node      string
 	Addresses []netip.AddrPort            // this node's, in order of preference: it listens there and dials from there
@@ -29,6 +29,9 @@ type Config struct {
 
 	Heard func(node string)                      // a sign of life of a node with which there is a session, about each 300 ms; it must not block
 	Drop  func(reason Reason, source netip.Addr) // at most ten a second of each reason; Counters has them all
+	// Taken tells that another program has the port on an own address, in a
+	// sentence, and with "" that it has it no more, or that it does not matter.
+	Taken func(at netip.AddrPort, text string)
 	Log   *slog.Logger
 }
 

@@ -19,11 +19,21 @@ func (s *Sessions) listenOn(ctx context.Context, at netip.AddrPort) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	var told string
+	taken := false
+	free := func() {
+		if taken {
+			taken = false
+			s.portTaken(at, "")
+		}
+	}
+	defer free()
 	for ctx.Err() == nil {
 		l, err := s.listen(ctx, at)
 		if err == nil {
 			stop := context.AfterFunc(ctx, func() { l.Close() })
 			s.log.Debug("state sync listens", "address", at)
+			told = ""
+			free()
 			s.accept(ctx, l, &wg)
 			stop()
 			l.Close()
@@ -32,6 +42,12 @@ func (s *Sessions) listenOn(ctx context.Context, at netip.AddrPort) {
 		if text := explainListen(at, err); text != told && ctx.Err() == nil {
 			told = text
 			s.log.Warn("state sync does not listen", "address", at, "error", text)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				taken = true
+				s.portTaken(at, text)
+			} else {
+				free()
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -30,6 +31,44 @@ func (l *lab) knock(source netip.AddrPort) net.Conn {
 	}
 	l.t.Cleanup(func() { conn.Close() })
 	return conn
+}
+
+// TestPortTaken: another program has the port for a while. That is told once, and
+// its end, also that by another configuration.
+func TestPortTaken(t *testing.T) {
+	for name, end := range map[string]func(n *node, c Config, thief net.Listener){
+		"it ends":  func(_ *node, _ Config, thief net.Listener) { thief.Close() },
+		"moved":    func(n *node, c Config, _ net.Listener) { c.Addresses = []netip.AddrPort{at9}; n.Configure(c) },
+		"we leave": func(n *node, _ Config, _ net.Listener) { n.end() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtually(t, func(t *testing.T, l *lab) {
+				thief, err := l.listen(t.Context(), at2)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer thief.Close()
+				var mu sync.Mutex
+				var told []string
+				cfg := cluster(map[string][]string{"r1": {at1.String()}, "r2": {at2.String()}})["r2"]
+				cfg.Taken = func(at netip.AddrPort, text string) {
+					mu.Lock()
+					defer mu.Unlock()
+					told = append(told, fmt.Sprint(at, ": ", strings.Contains(text, "taken by another program")))
+				}
+				n := l.node(cfg)
+				time.Sleep(5 * time.Second)
+				end(n, cfg, thief)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				mu.Lock()
+				defer mu.Unlock()
+				if diff := cmp.Diff([]string{"192.0.2.2:7947: true", "192.0.2.2:7947: false"}, told); diff != "" {
+					t.Error(diff)
+				}
+			})
+		})
+	}
 }
 
 // TestOtherKeys: the nodes differ in what they know of each other.

@@ -15,13 +15,14 @@ import (
 
 // Sessions is one session with each other node, as far as they can be reached.
 type Sessions struct {
-	node     string
-	handler  Handler
-	other    func(string) (*tls.Config, func(context.Context, net.Conn))
-	heard    func(node string)
-	log      *slog.Logger
-	counters counters
-	door     *door
+	node      string
+	handler   Handler
+	other     func(string) (*tls.Config, func(context.Context, net.Conn))
+	heard     func(node string)
+	portTaken func(netip.AddrPort, string)
+	log       *slog.Logger
+	counters  counters
+	door      *door
 
 	mu      sync.Mutex // of Configure
 	roster  atomic.Pointer[roster]
@@ -40,7 +41,7 @@ func New(cfg Config) (*Sessions, error) {
 		return nil, err
 	}
 	s := &Sessions{
-		node: cfg.Node, handler: cfg.Handler, other: cfg.Other, heard: cfg.Heard, log: cfg.Log, door: newDoor(), changed: make(chan struct{}, 1),
+		node: cfg.Node, handler: cfg.Handler, other: cfg.Other, heard: cfg.Heard, portTaken: cfg.Taken, log: cfg.Log, door: newDoor(), changed: make(chan struct{}, 1),
 		counters: counters{tell: cfg.Drop, n: map[Reason]uint64{}, told: map[Reason]*allowance{}},
 		listen:   listen, connect: connect, pace: pace,
 	}
@@ -49,6 +50,9 @@ func New(cfg Config) (*Sessions, error) {
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.portTaken == nil {
+		s.portTaken = func(netip.AddrPort, string) {}
 	}
 	for name := range cfg.Peers {
 		r.links[name] = newLink(s, name)
@@ -61,7 +65,8 @@ func New(cfg Config) (*Sessions, error) {
 func (s *Sessions) String() string { return "state sync" }
 
 // Configure takes other addresses, peers, keys, and another Queue (for new
-// sessions). The node's name, Frames, Handler, Other, Heard, Drop and Log stay as New got
+// sessions). The node's name, Frames, Handler, Other, Heard, Drop, Taken and Log
+// stay as New got
 // them. A session goes on if its two addresses and the other side's key are
 // still configured.
 func (s *Sessions) Configure(cfg Config) error {

@@ -21,17 +21,18 @@ type table struct {
 	hear Hear
 	news chan func() // to be told by Listen
 
-	mu    sync.Mutex
-	flows map[conntracksync.Key]conntracksync.Flow
-	done  []string // kinds of changes
-	delay time.Duration
-	fails error // of the next Open
-	opens int
-	broke chan error
+	mu       sync.Mutex
+	flows    map[conntracksync.Key]conntracksync.Flow
+	expected map[conntracksync.Tuple]conntracksync.Expectation
+	done     []string // kinds of changes
+	delay    time.Duration
+	fails    error // of the next Open
+	opens    int
+	broke    chan error
 }
 
 func newTable(t *testing.T) *table {
-	return &table{t: t, news: make(chan func(), 1000), flows: map[conntracksync.Key]conntracksync.Flow{}, broke: make(chan error, 1)}
+	return &table{t: t, news: make(chan func(), 1000), flows: map[conntracksync.Key]conntracksync.Flow{}, expected: map[conntracksync.Tuple]conntracksync.Expectation{}, broke: make(chan error, 1)}
 }
 
 func (k *table) open(h Hear) (Kernel, int, conntracksync.Timeouts, error) {
@@ -68,17 +69,35 @@ func (k *table) Do(_ context.Context, a conntracksync.Action) (int, error) {
 			delete(k.flows, conntracksync.KeyOf(f.Original, f.Zone))
 			k.done = append(k.done, "remove")
 		}
+	case *conntracksync.Expect:
+		for _, e := range a.Expectations {
+			k.expected[e.Tuple] = e
+		}
+	case *conntracksync.Unexpect:
+		for _, e := range a.Expectations {
+			delete(k.expected, e.Tuple)
+		}
+	case *conntracksync.Read:
+		for i := range a.Flows {
+			f := &a.Flows[i]
+			if there, ok := k.flows[conntracksync.KeyOf(f.Original, f.Zone)]; ok {
+				*f = there
+			}
+		}
 	default:
 		k.t.Errorf("the kernel is asked for %T", a)
 	}
 	return 0, nil
 }
 
-func (k *table) Dump(_ context.Context, _ func(), each func(*conntracksync.Flow)) error {
+func (k *table) Dump(_ context.Context, _ func(), each func(*conntracksync.Flow), expected func(*conntracksync.Expectation)) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, f := range k.flows {
 		each(&f)
+	}
+	for _, e := range k.expected {
+		expected(&e)
 	}
 	return nil
 }
@@ -159,7 +178,9 @@ type node struct {
 
 	mu     sync.Mutex
 	states []string
-	starts int // sessions that it restarted
+	starts int       // sessions that it restarted
+	heard  time.Time // when the other node was heard last, by gossip
+	limit  int       // of the other node, as it was told
 }
 
 // Sessions of a node.
@@ -220,6 +241,19 @@ func pairOf(t *testing.T) (a, b *node, meet func() (part func())) {
 				n.mu.Lock()
 				defer n.mu.Unlock()
 				n.states = append(n.states, s.String())
+			},
+			Heard: func(context.Context, string) time.Time {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				if n.heard.IsZero() {
+					return time.Now()
+				}
+				return n.heard
+			},
+			Limit: func(_ string, flows int) {
+				n.mu.Lock()
+				defer n.mu.Unlock()
+				n.limit = flows
 			},
 		})
 		return n

@@ -13,12 +13,12 @@ import (
 
 // Kernel is the open connection table of this machine.
 type Kernel interface {
-	// Do carries out Install, Update, SetTimeouts and Remove, and tells how many
-	// flows were refused.
+	// Do carries out Install, Update, SetTimeouts, Remove, Expect, Unexpect and
+	// Read, and tells how many flows or expectations were refused.
 	Do(ctx context.Context, a conntracksync.Action) (refused int, err error)
-	// Dump calls each for every flow, which is only lent; after restart from
-	// the beginning.
-	Dump(ctx context.Context, restart func(), each func(*conntracksync.Flow)) error
+	// Dump calls each for every flow, which is only lent, and then expected for
+	// every expectation; after restart from the beginning.
+	Dump(ctx context.Context, restart func(), each func(*conntracksync.Flow), expected func(*conntracksync.Expectation)) error
 	// Listen calls the functions of Hear until ctx ends.
 	Listen(ctx context.Context) error
 	// Close ends it, after Listen if that was called.
@@ -55,7 +55,7 @@ type Settings struct {
 	Local     []netip.Addr             // virtual addresses: connections that end there are the router's own
 }
 
-// Config is what New needs. Report and Log may be nil.
+// Config is what New needs. Report, Heard, Limit and Log may be nil.
 type Config struct {
 	Node  string
 	Boot  uint64          // differs from one start of the daemon to the next
@@ -66,7 +66,12 @@ type Config struct {
 	Settings Settings
 	// Report is told when the state with a peer changes. It may wait.
 	Report func(node string, state conntracksync.PeerState)
-	Log    *slog.Logger
+	// Heard tells when a node without a session was heard last, by whatever; the
+	// flows of one that lives are kept. Nil: nobody is.
+	Heard func(ctx context.Context, node string) time.Time
+	// Limit is told how many flows a node can hold, when that changes.
+	Limit func(node string, flows int)
+	Log   *slog.Logger
 }
 
 // Replica keeps the connections of all nodes on each.
@@ -89,6 +94,12 @@ func New(cfg Config) *Replica {
 	}
 	if cfg.Report == nil {
 		cfg.Report = func(string, conntracksync.PeerState) {}
+	}
+	if cfg.Heard == nil {
+		cfg.Heard = func(context.Context, string) time.Time { return time.Time{} }
+	}
+	if cfg.Limit == nil {
+		cfg.Limit = func(string, int) {}
 	}
 	return &Replica{
 		cfg: cfg, ask: make(chan func(*owner), asks), frames: make(chan func(*owner)),
@@ -160,6 +171,9 @@ func (r *Replica) Flush(ctx context.Context, node string) error {
 // ends; what was not is told now. Sessions end when it is turned off: nothing is
 // taken from them until it is on again.
 func (r *Replica) Configure(s Settings) { r.say(func(o *owner) { o.configure(s) }) }
+
+// Resize says that the kernel's table holds so many flows now.
+func (r *Replica) Resize(flows int) { r.say(func(o *owner) { o.resize(flows) }) }
 
 // say has the owner do something in the order of the calls, and does not wait.
 func (r *Replica) say(do func(*owner)) {

@@ -124,6 +124,7 @@ func TestOrder(t *testing.T) {
 func TestFlush(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b, _, part := started(t)
+		time.Sleep(hurryFor) // since r1 became master
 		young := flow(1)
 		young.Status, young.TCP.State = conntracksync.Confirmed, conntracksync.SYNSent
 		a.kernel.begin(young)
@@ -137,6 +138,120 @@ func TestFlush(t *testing.T) {
 		if err := a.Flush(within(t, time.Second), "r2"); !errors.Is(err, errNoSession) {
 			t.Errorf("without a session: %v", err)
 		}
+	})
+}
+
+// TestHurry: while the role moves nothing waits for a window, on either side: a
+// packet of the same connection may come to the other node next.
+func TestHurry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _, part := started(t)
+		defer part()
+		young := func(n uint16) conntracksync.Flow {
+			f := flow(n)
+			f.Status, f.TCP.State = conntracksync.Confirmed, conntracksync.SYNSent
+			return f
+		}
+		soon := func(n *node, want ...uint16) {
+			t.Helper()
+			time.Sleep(5 * time.Millisecond) // for the way
+			synctest.Wait()
+			wantFlows(t, n, want...)
+		}
+		must(t, a.Flush(within(t, time.Second), "r2"))
+		a.kernel.begin(young(1))
+		soon(b, 1)
+		must(t, b.Take(within(t, time.Second), 2))
+		a.kernel.begin(young(2)) // before it knows
+		soon(b, 1, 2)
+		b.kernel.begin(young(3))
+		soon(a, 1, 2, 3)
+		a.Yield(2)
+		a.kernel.begin(young(4)) // it still forwards what comes
+		soon(b, 1, 2, 3, 4)
+		b.kernel.begin(young(5))
+		soon(a, 1, 2, 3, 4, 5)
+		time.Sleep(hurryFor)
+		a.kernel.begin(young(6))
+		b.kernel.begin(young(7))
+		soon(a, 1, 2, 3, 4, 5, 6)
+		settle()
+		wantFlows(t, a, 1, 2, 3, 4, 5, 6, 7)
+		wantFlows(t, b, 1, 2, 3, 4, 5, 6, 7)
+	})
+}
+
+// TestSessionLineDies: the flows of a master that is heard otherwise stay for as
+// long as it is, and 10 minutes more (DESIGN.md §5 row 13).
+func TestSessionLineDies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, meet, part := started(t)
+		a.kernel.begin(flow(1), flow(2))
+		settle()
+		part()
+		time.Sleep(47 * time.Minute)
+		synctest.Wait()
+		wantFlows(t, b, 1, 2)
+		a.kernel.end(flow(1)) // while nobody hears it
+		part = meet()
+		settle()
+		wantFlows(t, b, 2)
+		part()
+		time.Sleep(25 * time.Minute)
+		b.mu.Lock()
+		b.heard = time.Now()
+		b.mu.Unlock()
+		time.Sleep(9*time.Minute + 59*time.Second)
+		synctest.Wait()
+		wantFlows(t, b, 2)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		wantFlows(t, b)
+	})
+}
+
+// TestResize: flows for which there was no room come when there is.
+func TestResize(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, meet, part := started(t)
+		a.mu.Lock()
+		if a.limit != 1000 {
+			t.Errorf("r2 can hold %d flows as far as r1 knows", a.limit)
+		}
+		a.mu.Unlock()
+		b.Resize(3)
+		var ports []uint16
+		for p := range uint16(5) {
+			a.kernel.begin(flow(p + 1))
+			ports = append(ports, p+1)
+			settle()
+		}
+		if n := len(b.kernel.has()); n != 3 {
+			t.Errorf("r2 has %d flows, it can hold 3", n)
+		}
+		b.Resize(2) // nobody is thrown out
+		settle()
+		if n := len(b.kernel.has()); n != 3 {
+			t.Errorf("r2 has %d flows, 3 were there", n)
+		}
+		b.Resize(100)
+		b.Resize(200) // not once more
+		settle()
+		b.mu.Lock()
+		if b.starts != 1 {
+			t.Errorf("the session began anew %d times", b.starts)
+		}
+		b.mu.Unlock()
+		part()
+		part = meet()
+		defer part()
+		settle()
+		wantFlows(t, b, ports...)
+		a.mu.Lock()
+		if a.limit != 200 {
+			t.Errorf("r2 can hold %d flows as far as r1 knows", a.limit)
+		}
+		a.mu.Unlock()
 	})
 }
 

@@ -30,7 +30,12 @@ type owner struct {
 	up      map[string]bool // sessions
 	more    map[string]bool // of which another frame is here already
 	states  map[string]conntracksync.PeerState
+	limits  map[string]int
+	size    int // flows that the kernel's table holds; 0: as it was found
+	full    int // flows that were not taken for that, by the last time it changed
 	waiting []flush
+
+	hurried time.Time // until when nothing waits for its window to be over
 
 	gathered int // bytes of frames whose work is not done yet
 	dropped  map[string]uint64
@@ -55,7 +60,7 @@ func (r *Replica) Run(ctx context.Context) error {
 	o := &owner{
 		Replica: r, ctx: ctx, settings: r.cfg.Settings, ready: r.cfg.Ready, failed: make(chan error, 1),
 		retry: time.NewTimer(0), work: time.NewTimer(0),
-		up: map[string]bool{}, more: map[string]bool{}, states: map[string]conntracksync.PeerState{},
+		up: map[string]bool{}, more: map[string]bool{}, states: map[string]conntracksync.PeerState{}, limits: map[string]int{},
 		dropped: map[string]uint64{}, lost: map[string]map[string]uint64{},
 	}
 	defer o.close()
@@ -107,6 +112,9 @@ func (o *owner) open() {
 		return
 	}
 	first := o.table == nil
+	if o.size > 0 {
+		size = o.size
+	}
 	if first {
 		o.table = conntracksync.NewTable(conntracksync.Config{
 			Node: o.cfg.Node, Boot: o.cfg.Boot, Limit: size, Timeouts: timeouts,
@@ -145,7 +153,9 @@ func (o *owner) open() {
 func (o *owner) dump(first bool) bool {
 	o.table.Dump()
 	now := time.Now()
-	if err := o.kernel.Dump(o.ctx, o.table.Dump, func(f *conntracksync.Flow) { o.table.Dumped(now, f, first) }); err != nil {
+	err := o.kernel.Dump(o.ctx, o.table.Dump, func(f *conntracksync.Flow) { o.table.Dumped(now, f, first) },
+		func(e *conntracksync.Expectation) { o.table.ExpectationDumped(now, e, first) })
+	if err != nil {
 		o.fail("read the connection table", err)
 		return false
 	}
@@ -195,6 +205,12 @@ func (o *owner) do() {
 }
 
 func (o *owner) act() {
+	if now := time.Now(); now.Before(o.hurried) {
+		o.table.Hurry(now)
+	}
+	for _, node := range o.table.Forgets(time.Now()) {
+		o.table.Alive(node, o.cfg.Heard(o.ctx, node))
+	}
 	for _, a := range o.table.Work(time.Now()) {
 		if s, ok := a.(*conntracksync.Send); ok {
 			if o.up[s.Node] {
@@ -211,6 +227,9 @@ func (o *owner) act() {
 			o.dropped["write"]++
 			o.cfg.Log.Error("write to the connection table", "error", err)
 		}
+		if r, ok := a.(*conntracksync.Read); ok && err == nil {
+			o.table.WasRead(time.Now(), r)
+		}
 	}
 }
 
@@ -219,8 +238,12 @@ func (o *owner) report() {
 	for _, p := range o.table.Peers() {
 		if o.states[p.Node] != p.State {
 			o.states[p.Node] = p.State
-			o.cfg.Log.Info("flows", "node", p.Node, "state", p.State)
+			o.cfg.Log.Debug("flows", "node", p.Node, "state", p.State)
 			o.cfg.Report(p.Node, p.State)
+		}
+		if p.Limit != o.limits[p.Node] {
+			o.limits[p.Node] = p.Limit
+			o.cfg.Limit(p.Node, p.Limit)
 		}
 	}
 	var still []flush
@@ -234,7 +257,9 @@ func (o *owner) report() {
 
 // take makes this node the master: first all that peers told is taken.
 func (o *owner) take(ctx context.Context, term uint64) {
+	begin := time.Now()
 	o.role = conntracksync.Role{Master: true, Term: term}
+	o.hurried = time.Now().Add(hurryFor)
 	if o.kernel == nil {
 		if o.table != nil {
 			o.table.SetRole(time.Now(), o.role)
@@ -244,6 +269,8 @@ func (o *owner) take(ctx context.Context, term uint64) {
 	o.drain(ctx)
 	o.table.SetRole(time.Now(), o.role)
 	o.do()
+	own, _ := o.table.Len()
+	o.cfg.Log.Info("flows are this node's", "flows", own, "term", term, "took", time.Since(begin))
 }
 
 // drain handles the frames that are here.
@@ -287,8 +314,14 @@ func (o *owner) yield(term uint64) {
 	}
 }
 
+// hurryFor is how long nothing waits for its window to be over, from when the
+// role begins to move: until the former master lingers no more. While packets of
+// one connection pass two nodes each has to know of it at once.
+const hurryFor = 8 * time.Second
+
 // flush begins to bring all flows to a node.
 func (o *owner) flush(node string) chan error {
+	o.hurried = time.Now().Add(hurryFor)
 	f := flush{node: node, synced: make(chan error, 1)}
 	if o.kernel == nil || !o.up[node] {
 		f.synced <- errNoSession
@@ -327,8 +360,34 @@ func (o *owner) hurry() {
 	if o.kernel == nil { // an overrun, and it cannot be read again
 		return
 	}
-	o.table.Hurry(time.Now())
 	o.act()
+	o.act() // what was read
+}
+
+// errFull is why a session starts over after there was no room for flows.
+var errFull = errors.New("there was no room for some of its flows, and now there is")
+
+// resize takes another size. What there was no room for is asked for again.
+func (o *owner) resize(flows int) {
+	grows := flows > o.size
+	o.size = flows
+	if o.table == nil {
+		return
+	}
+	o.table.Resize(flows)
+	full := o.table.Drops()["table_size"]
+	if !grows || full == o.full || o.kernel == nil {
+		return
+	}
+	o.full = full
+	for node, up := range o.up {
+		if up {
+			o.restart(node, "table_size", errFull)
+		}
+	}
+	if o.dump(false) {
+		o.do()
+	}
 }
 
 func (o *owner) configure(s Settings) {

@@ -40,6 +40,9 @@ func defaults() *Config {
 	}
 }
 
+// defaultAdvertise2 is vrrp.advertise where vrrp.version is 2.
+const defaultAdvertise2 = time.Second
+
 func defaultNode() Node { return Node{Priority: 100} }
 
 // defaultLan: a lan speaks with the id of the election unless it has its own.

@@ -109,6 +109,19 @@ log: {level: warn, parts: {vrrp: debug}}
 	}
 }
 
+// TestVersion2: its interval has another default, and a lan may have a number
+// of its own.
+func TestVersion2(t *testing.T) {
+	c := mustParse(t, site(map[string]string{
+		"vrrp": "{version: 2, authentication: secret, id: 7}",
+		"lans": "[{name: x, device: d, virtual_addresses: [10.0.0.1/8], vrid: 52}, {name: y, device: e, virtual_addresses: [172.16.0.1/16]}]",
+	}))
+	got := []any{c.VRRP.Version, c.VRRP.Advertise, c.VRRP.Authentication, c.Lans[0].VRID, c.Lans[1].VRID}
+	if diff := cmp.Diff([]any{uint8(2), time.Second, "secret", uint8(52), uint8(7)}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // TestTargets: what a target says of itself, and what it has of the probe.
 func TestTargets(t *testing.T) {
 	got := mustParse(t, site(map[string]string{"uplinks": probe(`{method: tcp, targets: [198.51.100.1, {address: 198.51.100.2, port: 25},

@@ -25,15 +25,23 @@ func TestLimits(t *testing.T) {
 	nodes := func(n int) string {
 		return "{" + repeat(n, ",\n ", func(i int) string { return fmt.Sprintf("n%d: {address: 192.0.2.%d}", i, i+1) }) + "}"
 	}
+	list := func(n, net int) string {
+		return "[" + repeat(n, ", ", func(i int) string { return fmt.Sprintf("10.%d.%d.%d/16", net, i/200, i%200+1) }) + "]"
+	}
+	two := func(a, b string) string {
+		return "[{name: x, device: d, virtual_addresses: " + a + "},\n {name: y, device: e, virtual_addresses: " + b + "}]"
+	}
 	for name, test := range map[string]struct {
 		key, text string
 		want      []string
 	}{
-		"63 uplinks": {"uplinks", uplinks(63), nil},
-		"64 uplinks": {"uplinks", uplinks(64), []string{"uplinks.u63 is one uplink too many; allowed: 63"}},
-		"254 nodes":  {"nodes", nodes(254), nil},
-		"255 nodes":  {"nodes", nodes(255), []string{"nodes: more than 254 of them; allowed: 1 to 254"}},
-		"rows":       {"routes", "[" + repeat(1001, ",\n ", func(int) string { return "{to: 10.0.0.0/8}" }) + "]", []string{"routes is not built yet in this version; remove it", "routes: more than 1000 entries; allowed: at most that"}},
+		"256 addresses over two lans": {"lans", two(list(255, 1), list(1, 2)), nil},
+		"256 addresses on one lan":    {"lans", two(list(256, 1), list(1, 2)), []string{"lans.x.virtual_addresses: 256 addresses; allowed: at most 255"}},
+		"63 uplinks":                  {"uplinks", uplinks(63), nil},
+		"64 uplinks":                  {"uplinks", uplinks(64), []string{"uplinks.u63 is one uplink too many; allowed: 63"}},
+		"254 nodes":                   {"nodes", nodes(254), nil},
+		"255 nodes":                   {"nodes", nodes(255), []string{"nodes: more than 254 of them; allowed: 1 to 254"}},
+		"rows":                        {"routes", "[" + repeat(1001, ",\n ", func(int) string { return "{to: 10.0.0.0/8}" }) + "]", []string{"routes is not built yet in this version; remove it", "routes: more than 1000 entries; allowed: at most that"}},
 		"many names": {"policies", "[{name: default, uplinks: [" + strings.Repeat("z", 70) + "]}]",
 			[]string{`policies.default.uplinks: "` + strings.Repeat("z", 60) + `…" does not fit; allowed: a text of 1 to 32 characters in one line`}},
 		// The device that stands further down is blamed, here that of the lan.

@@ -11,15 +11,11 @@ import (
 func TestNotBuilt(t *testing.T) {
 	policy := func(text string) string { return "[{name: default, " + text + "}]" }
 	for _, test := range []struct{ key, text, what, mend string }{
-		{"vrrp", "{version: 2}", "vrrp.version: 2", " or set it to 3"},
-		{"vrrp", "{authentication: secret}", "vrrp.authentication: secret", ""},
-		{"vrrp", "{accept: false}", "vrrp.accept: false", " or set it to true"},
 		{"vrrp", "{check: {command: [/bin/true]}}", "vrrp.check.command", ""},
 		{"vrrp", "{check: {interval: 5s}}", "vrrp.check.interval: 5s", " or set it to 2s"},
 		{"vrrp", "{check: {timeout: 5s}}", "vrrp.check.timeout: 5s", " or set it to 1s"},
 		{"vrrp", "{check: {rise: 5}}", "vrrp.check.rise: 5", " or set it to 2"},
 		{"vrrp", "{check: {fall: 5}}", "vrrp.check.fall: 5", " or set it to 3"},
-		{"lans", "[{name: x, device: d, virtual_addresses: [10.0.0.1/8], vrid: 52}]", "lans.x.vrid: 52", " or set it to 51"},
 		{"lans", "[{name: x, device: d, virtual_addresses: [10.0.0.1/8], virtual_mac: true}]", "lans.x.virtual_mac: true", " or set it to false"},
 		{"uplinks", up(", vrid: 52"), "uplinks.a.vrid: 52", " or set it to 51"},
 		{"uplinks", up(", virtual_mac: true"), "uplinks.a.virtual_mac: true", " or set it to false"},

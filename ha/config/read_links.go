@@ -19,7 +19,7 @@ func (d *decoder) lans(t *table, v VRRP) (lans []Lan) {
 		if f := d.virtual(row, &l.Virtual).required("a list such as [192.168.77.1/24]"); f.empty() {
 			d.fail(f.at(), "%s: none stands here; allowed: 1 to %d addresses", f.path(), maxVirtual)
 		}
-		take(row, "vrid", &l.VRID, number[uint8](1, 255)).later()
+		take(row, "vrid", &l.VRID, number[uint8](1, 255))
 		take(row, "virtual_mac", &l.VirtualMAC, boolean).later()
 		lans = append(lans, l)
 	})

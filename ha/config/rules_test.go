@@ -102,6 +102,12 @@ func TestRules(t *testing.T) {
 		{"vrrp", "{advertise: 40.96s}", []string{"vrrp.advertise: 40.96s is out of range; allowed: 10ms to 40.95s in steps of 10ms"}},
 		{"vrrp", "{advertise: 1}", []string{"vrrp.advertise: 1 lacks its unit (ms, s, m, h); allowed: 10ms to 40.95s in steps of 10ms"}},
 		{"vrrp", "{advertise: fast}", []string{`vrrp.advertise: "fast" is no time such as 100ms, 2s or 10m; allowed: 10ms to 40.95s in steps of 10ms`}},
+		{"vrrp", "{version: 2, advertise: 100ms}", []string{"vrrp.advertise: 100ms is out of range; allowed: 1s to 4m15s in steps of 1s"}},
+		{"vrrp", "{advertise: 1500ms, version: 2}", []string{"vrrp.advertise: 1500ms is not in steps of 1s; allowed: 1s to 4m15s in steps of 1s"}},
+		{"vrrp", "{version: 2, advertise: 256s}", []string{"vrrp.advertise: 256s is out of range; allowed: 1s to 4m15s in steps of 1s"}},
+		{"vrrp", "{version: 2, advertise: 255s, authentication: \"8 bytes!\"}", nil},
+		{"vrrp", "{version: 2, authentication: 9_bytes__}", []string{`vrrp.authentication: "9_bytes__" does not fit; allowed: a text of 1 to 8 characters in one line`}},
+		{"vrrp", "{authentication: secret}", []string{"vrrp.authentication: only version 2 has a password; allowed: none, or vrrp.version: 2"}},
 		{"vrrp", "{preempt_delay: -1s}", []string{"vrrp.preempt_delay: -1s is out of range; allowed: 0s to 24h"}},
 		{"vrrp", "{preempt: yes}", []string{`vrrp.preempt: "yes" is not understood here; allowed: true or false`}},
 		{"vrrp", "{checksum: psuedo}", []string{`vrrp.checksum: "psuedo" is not known here (did you mean pseudo?); allowed: pseudo, plain`}},
@@ -109,6 +115,7 @@ func TestRules(t *testing.T) {
 		{"vrrp", "{foreign: [192.0.2.1]}", []string{"192.0.2.1 stands twice: node r1 in line 2, a foreign router here; allowed: each address once"}},
 
 		// lans
+		{"lans", "[{name: x, device: d, virtual_addresses: [10.0.0.1/8], vrid: 0}]", []string{"lans.x.vrid: 0 is out of range; allowed: 1 to 255"}},
 		{"lans", lan("[]"), []string{"lans.office.virtual_addresses: none stands here; allowed: 1 to 255 addresses"}},
 		{"lans", lan("[192.168.77.1]"), []string{"lans.office.virtual_addresses: 192.168.77.1 lacks its prefix length; allowed: 192.168.77.1/24 or the like"}},
 		{"lans", lan("[192.168.77.0/24]"), []string{"lans.office.virtual_addresses: 192.168.77.0/24 is the network itself; allowed: the address of a machine in it"}},

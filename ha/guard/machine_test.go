@@ -239,6 +239,14 @@ func TestMachine(t *testing.T) {
 			{5010, advert(func(h *Heard) { h.Priority = 1 }), "remove 1, unlisten", 0},
 			{5011, removed{}, "exit", 0},
 		}, over},
+		{"the lone master dies, and the lan has a number of its own", []at{
+			{1000, gotState{State: func() State { s := site(true, false); s.VRIDs = map[string]uint8{"lan0": 52}; return s }()}, "", 1030},
+			{1010, gone{}, "listen", 0},
+			{5000, advert(func(h *Heard) { h.Device = "lan0" }), "", 0},
+			{5001, advert(func(h *Heard) { h.VRID = 52 }), "", 0}, // unicast
+			{5002, advert(func(h *Heard) { h.Device, h.VRID = "lan0", 52 }), "remove 1, unlisten", 0},
+			{5003, removed{}, "exit", 0},
+		}, over},
 		{"an advert while the daemon lives is the daemon's business", []at{
 			{1000, state(true, false), "", 1030}, {1001, advert(nil), "", 1030},
 		}, watching},

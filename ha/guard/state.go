@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"time"
@@ -24,8 +25,9 @@ type State struct {
 	Local   netip.Addr `json:"local"`
 	// VRID and Senders say which adverts count: those of this virtual router
 	// from these sources (the other nodes' addresses and vrrp.foreign).
-	VRID    uint8        `json:"vrid"`
-	Senders []netip.Addr `json:"senders"`
+	VRID    uint8            `json:"vrid"`
+	VRIDs   map[string]uint8 `json:"vrids,omitempty"` // on devices where it is another
+	Senders []netip.Addr     `json:"senders"`
 	// Hang is H of DESIGN.md §5: no beat for that long is a hang. Zero or less
 	// switches this watch off; the daemon's death is then still noticed.
 	Hang time.Duration `json:"hang"`
@@ -48,6 +50,7 @@ type Frame struct {
 
 // Heard is one packet of protocol 112 that reached this machine.
 type Heard struct {
+	Device         string // "" unicast
 	Src            netip.Addr
 	TTL            int
 	VRID, Priority uint8
@@ -58,7 +61,7 @@ type Heard struct {
 // router. Priority 0 is a master that leaves: that is no reason to leave too.
 func (s *State) valid(h Heard) bool {
 	src := plain(h.Src)
-	return h.Drop == "" && h.TTL == 255 && h.VRID == s.VRID && h.Priority != 0 &&
+	return h.Drop == "" && h.TTL == 255 && h.VRID == cmp.Or(s.VRIDs[h.Device], s.VRID) && h.Priority != 0 &&
 		src.IsValid() && !s.own(src) &&
 		slices.ContainsFunc(s.Senders, func(a netip.Addr) bool { return plain(a) == src })
 }

@@ -17,7 +17,8 @@
 //	uplink.go  dead ISPs                     weights.go    one Apply (apply.go: its role)
 //	shares.go  who gets how many             idle.go       what it costs to do nothing
 //	rate.go    connections per second (hammer.go: its roles)
+//	replication.go  flows to the backup (stamps.go: its role), conntrackd.go the peer's
 //
-// It uses test/netlab and test/site, and balancer/dataplane for the one bench
-// that times Apply; nothing imports it.
+// It uses test/netlab and test/site, balancer/dataplane for the one bench that
+// times Apply, and conntracksync/kernel to hear of flows; nothing imports it.
 package main

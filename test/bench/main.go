@@ -34,15 +34,16 @@ func (l *lab) row(what, unit string) *Row { return l.Row(l.name, what, unit) }
 
 // tell writes a line of progress.
 func (l *lab) tell(format string, args ...any) {
-	fmt.Fprintf(os.Stderr, "%4.0f s  %-9s %s\n", time.Since(l.begin).Seconds(), l.name, fmt.Sprintf(format, args...))
+	fmt.Fprintf(os.Stderr, "%4.0f s  %-11s %s\n", time.Since(l.begin).Seconds(), l.name, fmt.Sprintf(format, args...))
 }
 
-var benches = []bench{crashBench, slowBench, uplinkBench, weightsBench, sharesBench, idleBench, rateBench}
+var benches = []bench{crashBench, slowBench, uplinkBench, weightsBench, sharesBench, idleBench, rateBench, replicationBench}
 
 func main() {
 	netlab.Role("apply", applyRole)
 	netlab.Role("sink", sinkRole)
 	netlab.Role("hammer", hammerRole)
+	netlab.Role("stamps", stampsRole)
 	netlab.Main()
 
 	runs := flag.Int("runs", 5, "how often each is measured")

@@ -22,6 +22,7 @@ func versions(binary string) []version {
 	return []version{
 		{"harouter", firstLine(exec.Command(binary, "version").CombinedOutput())},
 		{"keepalived", firstLine(exec.Command(tool("keepalived"), "--version").CombinedOutput())},
+		{"conntrackd", firstLine(exec.Command(tool("conntrackd"), "-v").CombinedOutput())},
 		{"go", runtime.Version() + " (of this bench)"},
 		{"kernel", firstLine(os.ReadFile("/proc/sys/kernel/osrelease"))},
 		{"nft", firstLine(exec.Command(tool("nft"), "--version").CombinedOutput())},

@@ -32,6 +32,7 @@ func advert(t *testing.T, priority uint8, src, dst netip.Addr) []byte {
 // under its own reason and no other, the alarm is there within 2 s and gone 10 s
 // after the last, and neither the role nor the traffic feels anything.
 func TestBadPackets(t *testing.T) {
+	t.Parallel()
 	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	must(t, c.Wait("the alarms of the start are gone", "r1", 12*time.Second, func(s ha.Status) bool { return len(s.Alarms) == 0 }))
 	before := map[string]ha.Status{}
@@ -202,6 +203,7 @@ func badRequests(t *testing.T, c *site.Cluster) {
 // TestTwoKeys: nodes with different keys cannot gossip, but VRRP still elects
 // one of them, and each serves when the other dies.
 func TestTwoKeys(t *testing.T) {
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	key := filepath.Join(c.Router("r2").ConfigDir(), "cluster.key")
 	must(t, os.WriteFile(key, []byte(base64.StdEncoding.EncodeToString([]byte("this key is not the cluster's !!"))+"\n"), 0o600))
@@ -254,6 +256,7 @@ var mistakes = []struct{ name, old, text, want string }{
 // TestMistakes: check and run tell every mistake, with line and column, end
 // with 2, and nothing is applied.
 func TestMistakes(t *testing.T) {
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	before := all(t, c, "r1")
 	place := c.ConfigFile("r1") + ":"

@@ -20,6 +20,7 @@ import (
 
 // TestWords: what needs no daemon, and what each command says without one.
 func TestWords(t *testing.T) {
+	t.Parallel()
 	binary, err := site.Binary()
 	must(t, err)
 	dir := t.TempDir()
@@ -158,6 +159,7 @@ func promised(t *testing.T, at string, want, got any) {
 
 // TestCommands uses one pair for what operators do, and what they mistype.
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	before := all(t, c, "r1")
 

@@ -63,6 +63,7 @@ func role(node, to string) func([]control.Event) bool {
 
 // TestEvents: both nodes tell the same story, over restarts and absence.
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	alike(t, c, "the start is known on both", role("r1", "master"))
 

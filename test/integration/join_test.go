@@ -16,6 +16,7 @@ import (
 // TestJoinARouter: r2 gets file and key from r1 by one ticket, and is a backup
 // at its next run; the ticket is good for nothing else.
 func TestJoinARouter(t *testing.T) {
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{}, site.Config)
 	key := filepath.Join(c.Router("r2").ConfigDir(), "cluster.key")
 	want, err := os.ReadFile(key)

@@ -61,7 +61,7 @@ func not(ok func(ha.Status) bool) func(ha.Status) bool {
 // TestFightsAndLimits: on r1 a program takes everything away again and again
 // while on r2 table and disk fill up. The two do not know of each other.
 func TestFightsAndLimits(t *testing.T) {
-	t.Parallel() // it mostly waits, and so does the next one
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	r2 := c.Router("r2")
 	limit := filepath.Join(r2.Dir(), "nf_conntrack_max") // the kernel's is the same for all namespaces
@@ -235,6 +235,7 @@ func TestConflictAndPorts(t *testing.T) {
 
 // TestNoStateDir: the daemon runs where nothing can be kept.
 func TestNoStateDir(t *testing.T) {
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	dir := c.Router("r1").StateDir()
 	must(t, os.RemoveAll(dir))

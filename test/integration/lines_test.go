@@ -190,6 +190,7 @@ func TestRow6Moves(t *testing.T) {
 // by ARP; what it cannot tell attracts no role. Then rows 9 and 10 on the same
 // site: the last uplink dies, and one flaps.
 func TestRow6Unknown(t *testing.T) {
+	t.Parallel()
 	config := site.Replace(patient(), "interval: 200ms, timeout: 200ms, fall: 3, rise: 5", "interval: 50ms, timeout: 50ms, fall: 3, rise: 4")
 	config += "balance: {flap_hold: 3s}\n"
 	c := pair(t, netlab.PairOptions{}, config)
@@ -261,6 +262,7 @@ func TestRow6Unknown(t *testing.T) {
 // TestDegradedLine: a line that is slow, then lossy, gets a quarter of its
 // weight on both nodes and loses nothing that runs on it.
 func TestDegradedLine(t *testing.T) {
+	t.Parallel()
 	config := site.Replace(patient(), "interval: 200ms, timeout: 200ms, fall: 3, rise: 5",
 		"interval: 50ms, timeout: 200ms, fall: 8, rise: 3, latency: {degraded: 40ms, clear: 20ms}, loss: {degraded: 10%, clear: 5%}")
 	c := pair(t, netlab.PairOptions{WANOwn: true}, config)

@@ -22,13 +22,26 @@ func pair(t *testing.T, o netlab.PairOptions, config string) *site.Cluster {
 	return c
 }
 
+// pairOf is pair for a site that is not quite the standard one.
+func pairOf(t *testing.T, spec netlab.Spec) *site.Cluster {
+	t.Helper()
+	c := installedOn(t, spec, site.Config)
+	must(t, c.Up("r1", "r2"))
+	return c
+}
+
 // installed is a standard pair with files, and no daemon yet.
 func installed(t *testing.T, o netlab.PairOptions, config string) *site.Cluster {
+	t.Helper()
+	return installedOn(t, netlab.Pair(o), config)
+}
+
+func installedOn(t *testing.T, spec netlab.Spec, config string) *site.Cluster {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("integration tests need root (network namespaces): run them with sudo")
 	}
-	s := netlab.ForTest(t, netlab.Pair(o))
+	s := netlab.ForTest(t, spec)
 	_, err := s.Serve("net")
 	must(t, err)
 	c, err := site.Install(s, config)

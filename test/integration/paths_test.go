@@ -14,6 +14,7 @@ import (
 // TestTwoPaths: the nodes talk over the direct cable and over the lan, and
 // nothing but an alarm comes of the loss of the cable. Then maintenance.
 func TestTwoPaths(t *testing.T) {
+	t.Parallel()
 	config := site.Replace(patient(), "address: 192.0.2.1,", "addresses: [192.0.2.1, 192.168.77.2],")
 	config = site.Replace(config, "address: 192.0.2.2,", "addresses: [192.0.2.2, 192.168.77.3],")
 	c := pair(t, netlab.PairOptions{WANOwn: true}, config)

@@ -53,6 +53,7 @@ func nameserver(ctx context.Context, _ []string) error {
 // tables on both nodes, and find out what ping does not: the hosts live, what
 // they served does not.
 func TestProbeMethods(t *testing.T) {
+	t.Parallel()
 	const icmp = "probe: {targets: [198.51.100.1, 198.51.100.2], interval: 200ms, timeout: 200ms, fall: 3, rise: 5}"
 	at := strings.Index(site.Config, "  - name: dsl")
 	config := site.Replace(site.Config[:at], icmp, "probe: {quorum: 2, targets: [{address: 198.51.100.1, method: dns, name: example.org}, "+

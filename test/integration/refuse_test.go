@@ -24,6 +24,7 @@ cd /proc/sys/net/ipv4; for f in ip_forward conf/*/arp_ignore conf/*/arp_announce
 }
 
 func TestCleanLeavesNothing(t *testing.T) {
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	before := all(t, c, "r1")
 	clean := func(what string) {
@@ -61,6 +62,7 @@ func TestCleanLeavesNothing(t *testing.T) {
 // TestCleanWithoutFile: what a former run left goes away although the present
 // file is wrong, or none can be read.
 func TestCleanWithoutFile(t *testing.T) {
+	t.Parallel()
 	config := site.Replace(site.Config, "  r2: {address: 192.0.2.2, priority: 150}\n", "")
 	c := installed(t, netlab.PairOptions{Routers: 1}, config) // no own address on the uplinks: link-local ones
 	before := all(t, c, "r1")
@@ -113,6 +115,7 @@ func hasAlarm(s ha.Status, code string) bool {
 }
 
 func TestStartIsRefused(t *testing.T) {
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	before := all(t, c, "r1")
 	key := filepath.Join(c.Router("r1").ConfigDir(), "cluster.key")
@@ -167,6 +170,7 @@ func TestStartIsRefused(t *testing.T) {
 
 // TestDeviceComesLater: missing at start, then there, then gone and back.
 func TestDeviceComesLater(t *testing.T) {
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	r1 := c.Router("r1")
 	for _, d := range []string{"lan0", "wan1", "wan2"} { // what a daemon sets on a device that comes, and sets back

@@ -314,6 +314,7 @@ func disk(t *testing.T, c *site.Cluster, want string, routers ...string) {
 // TestReloadGoesWrong: what must not be taken into use is refused with a
 // sentence, and what a person does to the files is shown.
 func TestReloadGoesWrong(t *testing.T) {
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	small := c.Router("r2").StateDir()
 	must(t, os.MkdirAll(small, 0o755))
@@ -481,6 +482,7 @@ func trial(t *testing.T, c *site.Cluster, text, router string) {
 // TestReloadOnTrial: a change that nobody keeps goes away by itself, whatever
 // happens meanwhile.
 func TestReloadOnTrial(t *testing.T) {
+	t.Parallel()
 	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
 	both := []string{"r1", "r2"}
 	old := site.Config
@@ -579,6 +581,7 @@ func TestReloadOnTrial(t *testing.T) {
 
 // TestReloadThreeNodes: all three or none; one that is off comes after.
 func TestReloadThreeNodes(t *testing.T) {
+	t.Parallel()
 	c := pair(t, netlab.PairOptions{Routers: 3, WANOwn: true}, site.Config)
 	r2 := "  r2: {address: 192.0.2.2, priority: 150}\n"
 	three := site.Replace(site.Config, r2, r2+"  r3: {address: 192.0.2.3, priority: 100}\n")

@@ -152,6 +152,7 @@ func TestRepair(t *testing.T) {
 		}))
 	}
 	client := load(t, c)
+	began := time.Now() // of two that start at once each may be master for a moment
 	c.Mark("vandals")
 	for _, v := range vandalisms {
 		t.Run(v.name, func(t *testing.T) {
@@ -206,7 +207,7 @@ func TestRepair(t *testing.T) {
 			if e.Kind == "alarm" {
 				t.Errorf("an alarm: %+v", e)
 			}
-			if e.Kind == "role" && e.From != "" && slices.Contains([]string{"master", "fault"}, e.From) {
+			if e.Kind == "role" && e.Time.After(began) && e.From != "" && slices.Contains([]string{"master", "fault"}, e.From) {
 				t.Errorf("a role changed: %+v", e)
 			}
 		}

@@ -70,6 +70,7 @@ func TestThreeNodes(t *testing.T) {
 // TestClusterOfOne: one node is master soon, serves, and leaves everything in
 // place when its daemon ends.
 func TestClusterOfOne(t *testing.T) {
+	t.Parallel()
 	config := site.Replace(site.Config, "  r2: {address: 192.0.2.2, priority: 150}\n", "")
 	c := installed(t, netlab.PairOptions{Routers: 1}, config)
 	at := netlab.Now()
@@ -203,6 +204,7 @@ func takeover(t *testing.T, c *site.Cluster) {
 
 // TestAddressOnLAN: there is no cable, the nodes' addresses lie on the lan.
 func TestAddressOnLAN(t *testing.T) {
+	t.Parallel()
 	config := site.Replace(site.Config, "address: 192.0.2.1,", "address: 192.168.77.2,")
 	config = site.Replace(config, "address: 192.0.2.2,", "address: 192.168.77.3,")
 	c := pair(t, netlab.PairOptions{WANOwn: true, NoCable: true}, config)
@@ -220,6 +222,7 @@ func TestAddressOnLAN(t *testing.T) {
 
 // TestUnicastOnly: adverts go between the nodes' addresses only.
 func TestUnicastOnly(t *testing.T) {
+	t.Parallel()
 	config := site.Replace(site.Config, "vrrp: {id: 51,", "vrrp: {id: 51, unicast_only: true,")
 	c := installed(t, netlab.PairOptions{WANOwn: true}, config)
 	onLAN, err := c.Port("r1", "lan0").Capture(nil)
@@ -248,6 +251,7 @@ func TestUnicastOnly(t *testing.T) {
 
 // TestOtherDevices: the devices of r2 have other names.
 func TestOtherDevices(t *testing.T) {
+	t.Parallel()
 	config := site.Replace(site.Config, "r2: {address: 192.0.2.2, priority: 150}",
 		"r2: {address: 192.0.2.2, priority: 150, devices: {office: br0, cable: enp3s0, dsl: eth0.7}}")
 	c := installed(t, netlab.PairOptions{WANOwn: true}, config)

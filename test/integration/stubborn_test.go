@@ -99,6 +99,7 @@ func TestHungDaemon(t *testing.T) {
 // TestLogWithoutReader: the log goes into a pipe that is full, and the router
 // goes on.
 func TestLogWithoutReader(t *testing.T) {
+	t.Parallel()
 	c := installed(t, netlab.PairOptions{WANOwn: true}, site.Replace(site.Config, "lans:", "log: {level: debug}\nlans:"))
 	must(t, c.Run("r2"))
 	r1 := c.Router("r1")

@@ -114,8 +114,8 @@ type Stream struct {
 	Progress  []Sample
 	Err       string // why it died; "" if it did not
 	ErrAt     Instant
-	// Clean: it lived to the end, every byte came back as it was sent, and it
-	// was closed in good order.
+	// Clean: it lived to the end, every byte came as it was sent, and it was
+	// closed in good order.
 	Clean bool
 }
 

@@ -35,16 +35,16 @@ type Mode string
 
 const (
 	Echo     Mode = ""         // messages of Size bytes that come back, every byte compared
-	Upload   Mode = "upload"   // as much as goes, counted by the server
-	Download Mode = "download" // as much as comes
+	Upload   Mode = "upload"   // bulk, every byte compared by the server and counted
+	Download Mode = "download" // bulk, every byte compared
 )
 
 // TCPFlows are connections that are established before Load returns.
 type TCPFlows struct {
 	Server   netip.AddrPort
 	Flows    int
-	Interval time.Duration // between messages; 0: idle, a message only at Poke
-	Size     int           // bytes of a message; 64 by default
+	Interval time.Duration // between messages; 0: idle, a message only at Poke; of bulk: as much as goes
+	Size     int           // bytes of a message; 64 by default, of bulk 16 KiB
 	Mode     Mode
 }
 

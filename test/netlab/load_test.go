@@ -12,17 +12,19 @@ import (
 func TestLoadOnAQuietSite(t *testing.T) {
 	s := plain(t)
 	load := StandardLoad(server, gateway)
-	load.TCP = append(load.TCP, TCPFlows{Server: load.TCP[0].Server, Flows: 2}) // idle
+	load.TCP = append(load.TCP, TCPFlows{Server: load.TCP[0].Server, Flows: 2}, // idle
+		TCPFlows{Server: load.TCP[0].Server, Flows: 1, Mode: Upload, Interval: 5 * time.Millisecond, Size: 1000},
+		TCPFlows{Server: load.TCP[0].Server, Flows: 1, Mode: Download, Interval: 5 * time.Millisecond, Size: 1000})
 	c := ok(s.Load("h1", load))(t)
 	s.Mark("begin")
 	pass(400 * time.Millisecond)
 	must(t, c.Poke(time.Second))
 	snap := ok(c.Snapshot())(t)
-	if snap.TCPAlive != 34 || snap.UDPSent == 0 || snap.FreshOK == 0 || snap.FreshFailed != 0 || snap.Uplinks[wan1] != 4 {
+	if snap.TCPAlive != 36 || snap.UDPSent == 0 || snap.FreshOK == 0 || snap.FreshFailed != 0 || snap.Uplinks[wan1] != 4 {
 		t.Errorf("snapshot %+v", snap)
 	}
 	r := ok(c.Stop())(t)
-	if r.Survivors() != 34 || r.LostSince("begin") != 0 || r.FreshFailedSince("begin") != 0 || len(r.Renatted("begin")) != 0 {
+	if r.Survivors() != 36 || r.LostSince("begin") != 0 || r.FreshFailedSince("begin") != 0 || len(r.Renatted("begin")) != 0 {
 		t.Errorf("a quiet site:\n%s", r)
 	}
 	for _, f := range append(r.UDP, r.Ping...) {
@@ -36,6 +38,11 @@ func TestLoadOnAQuietSite(t *testing.T) {
 	idle := r.TCP[33]
 	if len(idle.Echo) != 1 || idle.BytesBack != 64 {
 		t.Errorf("idle flow: %d messages, %d bytes", len(idle.Echo), idle.BytesBack)
+	}
+	for _, bulk := range r.TCP[34:] {
+		if b := bulk.BytesBack; b < 20_000 || b > 150_000 {
+			t.Errorf("%s: %d bytes in 0.4 s at 200,000 a second", bulk.Mode, b)
+		}
 	}
 	if got := r.FreshByISP(0, 0); got["isp1"] != len(r.Fresh) {
 		t.Errorf("fresh connections by ISP: %v of %d", got, len(r.Fresh))
@@ -97,11 +104,14 @@ func TestChangedNATAndBrokenFlowsAreSeen(t *testing.T) {
 	s := plain(t)
 	load := StandardLoad(server, gateway)
 	load.TCP[0].Flows = 4
+	for _, mode := range []Mode{Upload, Download} {
+		load.TCP = append(load.TCP, TCPFlows{Server: load.TCP[0].Server, Flows: 1, Mode: mode, Interval: 20 * time.Millisecond})
+	}
 	load.Drain = 300 * time.Millisecond
 	c := ok(s.Load("h1", load))(t)
 	pass(100 * time.Millisecond)
-	if n := len(ok(s.Router("r1").Connections(0, 0))(t)); n < 8 {
-		t.Errorf("%d connections on r1, want those of 8 flows at least", n)
+	if n := len(ok(s.Router("r1").Connections(0, 0))(t)); n < 10 {
+		t.Errorf("%d connections on r1, want those of 10 flows at least", n)
 	}
 	s.Mark("move")
 	// Without the rule that keeps flows in place, all entries gone: UDP flows
@@ -156,4 +166,37 @@ func TestProcesses(t *testing.T) {
 		return len(running) == 1 && running[0].Args == "sleep 1000" && running[0].PID == sleeper.PID
 	}))
 	must(t, sleeper.Kill())
+}
+
+func TestPattern(t *testing.T) {
+	var all []byte
+	for sent := (pattern{flow: 3}); len(all) < 3*patternBlock; { // in pieces that fit nothing
+		b := make([]byte, 777)
+		sent.fill(b)
+		all = append(all, b...)
+	}
+	changed := func(at int) []byte {
+		b := append([]byte(nil), all...)
+		b[at] ^= 1
+		return b
+	}
+	for name, c := range map[string]struct {
+		flow  uint32
+		bytes []byte
+		right bool
+	}{
+		"as sent":        {3, all, true},
+		"another flow":   {4, all, false},
+		"a byte changed": {3, changed(2*patternBlock + 5), false},
+		"a byte missing": {3, append(append([]byte(nil), all[:5000]...), all[5001:]...), false},
+		"a block twice":  {3, append(append([]byte(nil), all[:patternBlock]...), all...), false},
+	} {
+		want, right := pattern{flow: c.flow}, true
+		for b := c.bytes; len(b) > 0 && right; b = b[min(1000, len(b)):] {
+			right = want.accept(b[:min(1000, len(b))])
+		}
+		if right != c.right {
+			t.Errorf("%s: accepted %t", name, right)
+		}
+	}
 }

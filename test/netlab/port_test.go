@@ -241,3 +241,26 @@ func TestGatewayMayIgnoreGratuitousARP(t *testing.T) {
 		return strings.Contains(at(), mac.String())
 	}))
 }
+
+func TestPart(t *testing.T) {
+	s := ForTest(t, Pair(PairOptions{Hosts: 2}))
+	h1, h2, r1 := s.Host("h1"), s.Host("h2"), s.Router("r1")
+	must(t, s.Part([]string{"h1", "r1", "isp1"}, []string{"h2", "r2", "isp2"}))
+	for _, c := range []struct {
+		from *Node
+		to   string
+		want bool
+	}{
+		{h1, "192.168.77.2", true}, {h1, "192.168.77.3", false}, {h2, "192.168.77.3", true}, {h2, "192.168.77.2", false},
+		{h1, "192.168.77.101", false}, {r1, "192.0.2.2", false},
+		{s.ISP("isp1"), "10.254.1.1", true}, {s.ISP("isp2"), "10.254.2.1", true}, // net is on neither side
+	} {
+		if pings(c.from, c.to) != c.want {
+			t.Errorf("parted: %s reaches %s: %t", c.from.Name, c.to, !c.want)
+		}
+	}
+	must(t, s.Rejoin("h1", "r1", "isp1", "h2", "r2", "isp2"))
+	if !pings(h1, "192.168.77.3") || !pings(r1, "192.0.2.2") {
+		t.Error("not joined again")
+	}
+}

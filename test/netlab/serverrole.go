@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -135,18 +136,50 @@ func serveStream(conn *net.TCPConn) {
 				return
 			}
 		}
-	case askSink:
-		n, err := io.Copy(io.Discard, conn)
-		if err == nil {
-			var count [8]byte
-			binary.BigEndian.PutUint64(count[:], uint64(n))
-			_, _ = conn.Write(count[:])
+	case askSink, askSource:
+		var request [bulkRequestSize]byte
+		if _, err := io.ReadFull(conn, request[:]); err != nil {
+			return
 		}
-	case askSource:
-		for {
-			if _, err := conn.Write(buf); err != nil {
-				return
-			}
+		flow, size := binary.BigEndian.Uint32(request[:]), binary.BigEndian.Uint32(request[4:])
+		if buf[0] == askSink {
+			sink(conn, flow, buf)
+			return
+		}
+		source(conn, flow, int(size), time.Duration(binary.BigEndian.Uint64(request[8:])))
+	}
+}
+
+// sink takes an upload to its end and says how it was.
+func sink(conn *net.TCPConn, flow uint32, buf []byte) {
+	want, right := pattern{flow: flow}, true
+	var got uint64
+	for {
+		n, err := conn.Read(buf)
+		got += uint64(n)
+		right = right && want.accept(buf[:n])
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return
 		}
 	}
+	verdict := binary.BigEndian.AppendUint64(nil, got)
+	if right {
+		verdict = append(verdict, 1)
+	}
+	_, _ = conn.Write(append(verdict, 0)[:sinkVerdictSize])
+}
+
+// source sends until the client has closed its side.
+func source(conn *net.TCPConn, flow uint32, size int, every time.Duration) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		_, _ = io.Copy(io.Discard, conn)
+	}()
+	_ = sendBulk(conn, flow, size, every, closed, func(int) {}) // the client sees what is missing
+	conn.Close()
+	<-closed
 }

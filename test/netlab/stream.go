@@ -31,6 +31,60 @@ const (
 	askEcho, askSink, askSource = 'e', 's', 'd'
 )
 
+// bulkRequest is what follows the first byte of a flow in bulk: the flow's
+// number, which makes its bytes, and in what pieces and how often they are sent
+// (nanoseconds; 0 as fast as it goes).
+//
+//	0 flow  4 size of a piece  8 interval
+const bulkRequestSize = 16
+
+func bulkRequest(flow uint32, g TCPFlows) []byte {
+	b := binary.BigEndian.AppendUint32(nil, flow)
+	b = binary.BigEndian.AppendUint32(b, uint32(g.Size))
+	return binary.BigEndian.AppendUint64(b, uint64(g.Interval))
+}
+
+// sendBulk writes a flow's bytes until quit is closed or they cannot be written;
+// sent is told how many more were.
+func sendBulk(w io.Writer, flow uint32, size int, every time.Duration, quit <-chan struct{}, sent func(n int)) error {
+	bytes := pattern{flow: flow}
+	b := make([]byte, size)
+	var tick <-chan time.Time
+	if every > 0 {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		tick = t.C
+	} else {
+		always := make(chan time.Time)
+		close(always)
+		tick = always
+	}
+	for {
+		select {
+		case <-quit:
+			return nil
+		case <-tick:
+		}
+		select {
+		case <-quit:
+			return nil
+		default:
+		}
+		bytes.fill(b)
+		n, err := w.Write(b)
+		sent(n)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// sinkVerdict is what a server says of an upload at its end: how many bytes it
+// had, and whether all were in their place.
+//
+//	0 bytes  8 1 if all were right
+const sinkVerdictSize = 9
+
 // greetingSize is the length of a server's first words: the source it sees,
 // as text, filled up with blanks to a line.
 const greetingSize = 64
@@ -50,6 +104,9 @@ func readGreeting(conn net.Conn) (netip.AddrPort, error) {
 func dialStream(number uint32, g TCPFlows) (*stream, error) {
 	if g.Size == 0 {
 		g.Size = 64
+		if g.Mode != Echo {
+			g.Size = patternBlock
+		}
 	}
 	g.Size = max(g.Size, 16)
 	s := &stream{group: g, number: number, tick: make(chan struct{}, 256), quit: make(chan struct{}), read: make(chan struct{})}
@@ -76,7 +133,11 @@ func (s *stream) start() {
 	s.wrote.Add(1)
 	go func() {
 		defer s.wrote.Done()
-		if _, err := s.conn.Write([]byte{ask}); err != nil {
+		request := []byte{ask}
+		if s.group.Mode != Echo {
+			request = append(request, bulkRequest(s.number, s.group)...)
+		}
+		if _, err := s.conn.Write(request); err != nil {
 			s.fail(err)
 			return
 		}
@@ -93,7 +154,7 @@ func (s *stream) start() {
 		case Echo:
 			s.readMessages()
 		case Upload:
-			s.readCount()
+			s.readVerdict()
 		case Download:
 			s.readBulk()
 		}
@@ -168,44 +229,42 @@ func (s *stream) readMessages() {
 }
 
 func (s *stream) writeBulk() {
-	b := make([]byte, 16<<10)
-	fillMessage(b, s.number, 0)
-	for {
-		select {
-		case <-s.quit:
-			return
-		default:
-		}
-		n, err := s.conn.Write(b)
-		s.progress(n, &s.rec.BytesSent)
-		if err != nil {
-			s.failUnlessQuit(err)
-			return
-		}
+	err := sendBulk(s.conn, s.number, s.group.Size, s.group.Interval, s.quit, func(n int) { s.progress(n, &s.rec.BytesSent) })
+	if err != nil {
+		s.failUnlessQuit(err)
 	}
 }
 
 func (s *stream) readBulk() {
+	want := pattern{flow: s.number}
 	b := make([]byte, 64<<10)
 	for {
 		n, err := s.conn.Read(b)
 		s.progress(n, &s.rec.BytesBack)
+		if !want.accept(b[:n]) {
+			s.fail(fmt.Errorf("a byte among the %d before %d came changed", n, want.at))
+			s.conn.Close()
+			return
+		}
 		if errors.Is(err, io.EOF) {
 			return
 		}
 		if err != nil {
-			s.failUnlessQuit(err) // the end of a download is that we close it
+			s.fail(err)
 			return
 		}
 	}
 }
 
-// readCount reads how many bytes the server has had, told at the end.
-func (s *stream) readCount() {
-	var b [8]byte
+// readVerdict reads what the server has had, told at the end.
+func (s *stream) readVerdict() {
+	var b [sinkVerdictSize]byte
 	if _, err := io.ReadFull(s.conn, b[:]); err != nil {
 		s.fail(err)
 		return
+	}
+	if b[8] != 1 {
+		s.fail(errors.New("a byte came to the server changed"))
 	}
 	s.mu.Lock()
 	s.rec.BytesBack = int64(binary.BigEndian.Uint64(b[:]))
@@ -238,28 +297,11 @@ func (s *stream) stop(deadline time.Time) Stream {
 		_ = s.conn.CloseWrite()
 	case <-time.After(time.Until(deadline)):
 	}
-	if s.group.Mode == Download {
-		s.conn.Close()
-	}
 	<-s.read
 	s.conn.Close()
 	<-wrote
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rec.Clean = s.rec.Err == "" && (s.group.Mode != Echo || s.rec.BytesSent == s.rec.BytesBack)
+	s.rec.Clean = s.rec.Err == "" && (s.group.Mode == Download || s.rec.BytesSent == s.rec.BytesBack)
 	return s.rec
-}
-
-// fillMessage makes the bytes of one message: each depends on the flow and on
-// its place in the stream, so that nothing lost or doubled goes unseen.
-func fillMessage(b []byte, flow uint32, number uint64) {
-	x := uint64(flow)<<40 ^ number ^ 0x9e3779b97f4a7c15
-	for i := 0; i < len(b); i += 8 {
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
-		var w [8]byte
-		binary.LittleEndian.PutUint64(w[:], x)
-		copy(b[i:], w[:])
-	}
 }

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,14 +14,19 @@ import (
 // Link is a lan that carries adverts.
 type Link struct {
 	Name, Device string
-	Addresses    []netip.Addr // virtual addresses, listed in the adverts sent there; none: the sender's own
+	// Addresses are the virtual ones, listed in the adverts sent there; none: the
+	// sender's own. Each family has adverts of its own; IPv6 needs a link-local
+	// one (RFC 9568 §5.2.9), which is listed first.
+	Addresses []netip.Addr
+	VRID      uint8 // zero: Config.VRID
 }
 
 // Config says where adverts go and come from.
 type Config struct {
-	VRID             uint8
+	VRID             uint8        // of unicast adverts, and of links that have no other
 	Version          vrrp.Version // zero: 3
 	Checksum         vrrp.Checksum
+	Password         string        // of version 2, sent and asked for; "" none
 	Interval         time.Duration // A, told in farewells
 	Links            []Link
 	Local            netip.Addr    // own node address: unicast adverts go from and come to it
@@ -44,6 +50,9 @@ func (c *Config) check() error {
 	if err := vrrp.CheckInterval(c.Version, c.Interval); err != nil {
 		return fmt.Errorf("set up VRRP: %w", err)
 	}
+	if err := vrrp.CheckPassword(c.Version, c.Password); err != nil {
+		return fmt.Errorf("set up VRRP: %w", err)
+	}
 	if c.Lease <= 0 {
 		return fmt.Errorf("set up VRRP: lease %v", c.Lease)
 	}
@@ -61,23 +70,55 @@ func (c *Config) paths() []*path {
 	var out []*path
 	if !c.UnicastOnly {
 		for _, l := range c.Links {
-			out = append(out, newPath("lan "+l.Name, l.Device, vrrp.Group4, l.Addresses))
+			four, six := families(l.Addresses)
+			if len(four) > 0 || len(six) == 0 {
+				out = append(out, newPath("lan "+l.Name, l.Device, vrrp.Group4, c.vrid(l), four))
+			}
+			if len(six) > 0 {
+				out = append(out, newPath("lan "+l.Name+" over IPv6", l.Device, vrrp.Group6, c.vrid(l), six))
+			}
 		}
 	}
+	four, _ := families(c.UnicastAddresses)
 	for _, p := range c.Peers {
 		if c.Local.Is4() && p.Is4() {
-			out = append(out, newPath("peer "+p.String(), "", p, c.UnicastAddresses))
+			out = append(out, newPath("peer "+p.String(), "", p, c.VRID, four))
 		}
 	}
 	return out
 }
+
+// families parts a list; of IPv6 the link-local addresses come first.
+func families(all []netip.Addr) (four, six []netip.Addr) {
+	var global []netip.Addr
+	for _, a := range all {
+		switch {
+		case a.Is6() && a.IsLinkLocalUnicast():
+			six = append(six, a)
+		case a.Is6():
+			global = append(global, a)
+		default:
+			four = append(four, a)
+		}
+	}
+	return four, append(six, global...)
+}
+
+// vrid is that of a link.
+func (c *Config) vrid(l Link) uint8 { return cmp.Or(l.VRID, c.VRID) }
 
 // places are where to listen.
 func (c *Config) places() []place {
 	var out []place
 	if !c.UnicastOnly {
 		for _, l := range c.Links {
-			out = append(out, place{link: l.Name, device: l.Device})
+			four, six := families(l.Addresses)
+			if len(four) > 0 || len(six) == 0 {
+				out = append(out, place{link: l.Name, device: l.Device})
+			}
+			if len(six) > 0 {
+				out = append(out, place{link: l.Name, device: l.Device, six: true})
+			}
 		}
 	}
 	if c.Local.Is4() {
@@ -92,5 +133,17 @@ func (c *Config) advert(priority uint8, interval time.Duration, p *path, src net
 	if len(listed) == 0 {
 		listed = []netip.Addr{src}
 	}
-	return vrrp.Advert{Version: c.Version, VRID: c.VRID, Priority: priority, Interval: interval, Addresses: listed}
+	return vrrp.Advert{Version: c.Version, VRID: p.vrid, Priority: priority, Interval: interval, Addresses: listed, Password: c.Password}
+}
+
+// terms are what this configuration takes; own addresses are those of this node.
+func (c *Config) terms(own map[netip.Addr]bool) *terms {
+	t := &terms{
+		vrid: c.VRID, links: map[string]uint8{}, own: own,
+		advert: vrrp.Terms{Version: c.Version, Interval: c.Interval, Password: c.Password},
+	}
+	for _, l := range c.Links {
+		t.links[l.Name] = c.vrid(l)
+	}
+	return t
 }

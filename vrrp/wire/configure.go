@@ -46,11 +46,11 @@ func (t *Transport) Configure(cfg Config) error {
 // change carries a configuration out: all that takes time first, then one
 // moment in which the sender gets other packets.
 func (t *Transport) change(cfg Config, nl *netlink.Handle, devices *devices, problems *problems) error {
-	addrs, err := readAddresses(nl)
+	paths := cfg.paths()
+	addrs, err := readAddresses(nl, paths)
 	if err != nil {
 		return fmt.Errorf("change the VRRP settings: read the addresses: %w", err)
 	}
-	paths := cfg.paths()
 	if err := t.inherit(paths); err != nil {
 		return fmt.Errorf("change the VRRP settings: %w", err)
 	}
@@ -68,7 +68,7 @@ func (t *Transport) change(cfg Config, nl *netlink.Handle, devices *devices, pro
 	t.publish()
 	t.mu.Unlock()
 	t.rouse()
-	t.terms.Store(&terms{vrid: t.cfg.VRID, version: t.cfg.Version, own: own})
+	t.terms.Store(t.cfg.terms(own))
 	t.warn()
 	return nil
 }
@@ -76,7 +76,7 @@ func (t *Transport) change(cfg Config, nl *netlink.Handle, devices *devices, pro
 // inherit gives each path the socket of the one that leads to the same place
 // now, else a spare or a new one. The sockets of paths without an heir are not
 // closed but become spares: the sender may be about to use them, and a socket
-// is good for any path.
+// is good for any path of its family.
 func (t *Transport) inherit(paths []*path) error {
 	gone := slices.Clone(t.paths)
 	for _, p := range paths {
@@ -87,24 +87,24 @@ func (t *Transport) inherit(paths []*path) error {
 		}
 	}
 	spare := slices.Clone(t.spare)
-	for _, p := range gone {
-		spare = append(spare, p.fd)
-	}
+	spare = append(spare, gone...)
 	var opened []*path
 	for _, p := range paths {
-		switch {
-		case p.fd >= 0:
-		case len(spare) > 0:
-			p.fd, spare = spare[0], spare[1:]
-		default:
-			if err := p.open(); err != nil {
-				for _, p := range opened {
-					p.close()
-				}
-				return err
-			}
-			opened = append(opened, p)
+		if p.fd >= 0 {
+			continue
 		}
+		if i := slices.IndexFunc(spare, func(s *path) bool { return s.dst.Is6() == p.dst.Is6() }); i >= 0 {
+			p.fd = spare[i].fd
+			spare = slices.Delete(spare, i, i+1)
+			continue
+		}
+		if err := p.open(); err != nil {
+			for _, p := range opened {
+				p.close()
+			}
+			return err
+		}
+		opened = append(opened, p)
 	}
 	t.spare = spare
 	return nil

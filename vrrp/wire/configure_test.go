@@ -215,7 +215,7 @@ func TestConfigureRefused(t *testing.T) {
 		{"interval", func(c *Config) { c.Interval = 5 * ms }, "interval 5ms"},
 		{"lease", func(c *Config) { c.Lease = 0 }, "lease"},
 		{"IPv6 on a lan", func(c *Config) {
-			c.Links = []Link{{Name: "six", Device: "lan6", Addresses: []netip.Addr{ip("fe80::1")}}}
+			c.Links = []Link{{Name: "six", Device: "lan6", Addresses: []netip.Addr{ip("2001:db8::1")}}}
 		}, "lan six"},
 	} {
 		if err := a.Configure(settings(c.change)); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -18,7 +18,7 @@ const (
 	// that forged sources fill no memory and crowd out nobody who was there before.
 	maxSources = 256
 	// idleSource is when a source is forgotten: after three of the longest
-	// intervals (40.95 s).
+	// intervals of version 3 (40.95 s).
 	idleSource = 2 * time.Minute
 )
 

@@ -19,11 +19,15 @@ import (
 type place struct {
 	link   string // reported with what is heard
 	device string // "" unicast
+	six    bool   // the group of IPv6
 	local  netip.Addr
 }
 
 func (p place) String() string {
-	if p.device != "" {
+	switch {
+	case p.six:
+		return "listen on " + p.device + " over IPv6"
+	case p.device != "":
 		return "listen on " + p.device
 	}
 	return "listen at " + p.local.String()

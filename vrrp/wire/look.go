@@ -29,7 +29,7 @@ func (t *Transport) keep(ctx context.Context) error {
 	}
 	defer devices.close()
 
-	t.terms.Store(&terms{vrid: t.cfg.VRID, version: t.cfg.Version})
+	t.terms.Store(t.cfg.terms(nil))
 	e := ears{terms: &t.terms, receive: t.receive, broken: t.poke}
 	defer e.close()
 	problems := problems{log: t.log}
@@ -57,13 +57,13 @@ func (t *Transport) keep(ctx context.Context) error {
 // look finds out where each path leads, and gives the sender new packets if
 // one leads elsewhere than before.
 func (t *Transport) look(nl *netlink.Handle, devices *devices, tell func(string, error)) {
-	addrs, err := readAddresses(nl)
+	addrs, err := readAddresses(nl, t.paths)
 	tell("read the addresses", err)
 	if err != nil {
 		return // what was true a moment ago is the best guess
 	}
 	own, leads := survey(t.cfg, t.paths, addrs, devices)
-	t.terms.Store(&terms{vrid: t.cfg.VRID, version: t.cfg.Version, own: own})
+	t.terms.Store(t.cfg.terms(own))
 	t.mu.Lock()
 	if t.lead(leads) {
 		t.publish()
@@ -74,10 +74,15 @@ func (t *Transport) look(nl *netlink.Handle, devices *devices, tell func(string,
 	}
 }
 
-func readAddresses(nl *netlink.Handle) ([]netlink.Addr, error) {
-	addrs, err := nl.AddrList(nil, netlink.FAMILY_V4)
+// readAddresses returns those of the families that paths need.
+func readAddresses(nl *netlink.Handle, paths []*path) ([]netlink.Addr, error) {
+	family := netlink.FAMILY_V4
+	if slices.ContainsFunc(paths, func(p *path) bool { return p.dst.Is6() }) {
+		family = netlink.FAMILY_ALL
+	}
+	addrs, err := nl.AddrList(nil, family)
 	for try := 0; try < 3 && errors.Is(err, netlink.ErrDumpInterrupted); try++ {
-		addrs, err = nl.AddrList(nil, netlink.FAMILY_V4) // one was added or removed meanwhile
+		addrs, err = nl.AddrList(nil, family) // one was added or removed meanwhile
 	}
 	return addrs, err
 }
@@ -92,7 +97,7 @@ type lead struct {
 func survey(cfg Config, paths []*path, addrs []netlink.Addr, devices *devices) (map[netip.Addr]bool, []lead) {
 	own := map[netip.Addr]bool{cfg.Local: true}
 	for _, a := range addrs {
-		if ip := addr4(a); !slices.Contains(cfg.Virtual, ip) {
+		if ip := addrOf(a); !slices.Contains(cfg.Virtual, ip) {
 			own[ip] = true
 		}
 	}
@@ -103,7 +108,7 @@ func survey(cfg Config, paths []*path, addrs []netlink.Addr, devices *devices) (
 			continue
 		}
 		leads[i].index = devices.index(p.device)
-		leads[i].src = source(addrs, leads[i].index, cfg.Virtual)
+		leads[i].src = source(addrs, leads[i].index, cfg.Virtual, p.dst.Is6())
 	}
 	return own, leads
 }
@@ -128,6 +133,9 @@ func (p *path) problem() error {
 	case p.device != "" && p.index == 0:
 		return fmt.Errorf("there is no device %s", p.device)
 	case !p.src.IsValid():
+		if p.dst.Is6() {
+			return fmt.Errorf("%s has no own link-local IPv6 address", p.device)
+		}
 		return fmt.Errorf("%s has no own IPv4 address", p.device)
 	case errno != 0:
 		return errno
@@ -137,17 +145,20 @@ func (p *path) problem() error {
 
 // source is the address that adverts leave a device with: the first permanent
 // one that is nobody's but this node's, a global one rather than a link-local
-// one; a leased one if there is no other.
-func source(addrs []netlink.Addr, index int, virtual []netip.Addr) netip.Addr {
+// one; a leased one if there is no other. Over IPv6 it is a link-local one
+// always (RFC 9568 §5.1.2.1), once the kernel lets it be used.
+func source(addrs []netlink.Addr, index int, virtual []netip.Addr, six bool) netip.Addr {
 	var best netip.Addr
 	rank := 0
 	for _, a := range addrs {
-		ip := addr4(a)
-		if a.LinkIndex != index || !ip.IsValid() || slices.Contains(virtual, ip) {
+		ip := addrOf(a)
+		if a.LinkIndex != index || !ip.IsValid() || ip.Is6() != six || slices.Contains(virtual, ip) {
 			continue
 		}
 		r := 3
 		switch {
+		case six && (!ip.IsLinkLocalUnicast() || a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) != 0):
+			r = 0
 		case a.Flags&unix.IFA_F_PERMANENT == 0:
 			r = 1
 		case ip.IsLinkLocalUnicast():
@@ -160,9 +171,9 @@ func source(addrs []netlink.Addr, index int, virtual []netip.Addr) netip.Addr {
 	return best
 }
 
-func addr4(a netlink.Addr) netip.Addr {
-	ip, _ := netip.AddrFromSlice(a.IP.To4())
-	return ip
+func addrOf(a netlink.Addr) netip.Addr {
+	ip, _ := netip.AddrFromSlice(a.IP)
+	return ip.Unmap()
 }
 
 // devices looks devices up by name.

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,24 +28,31 @@ type Received struct {
 }
 
 // socket receives at one place.
-type socket struct{ file *os.File }
+type socket struct {
+	file *os.File
+	six  bool
+}
 
 // openSocket opens a socket that sees each packet of its place, and no other:
 // one that is bound to the group takes nothing that is sent to an address, and
 // the other way round, so that nothing is reported twice.
 func openSocket(p place, index int) (*socket, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, vrrp.Protocol)
+	family, bind := unix.AF_INET, place.bind4
+	if p.six {
+		family, bind = unix.AF_INET6, place.bind6
+	}
+	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, vrrp.Protocol)
 	if err != nil {
 		return nil, fmt.Errorf("open a raw socket (needs CAP_NET_RAW): %w", err)
 	}
-	if err := place.bind(p, fd, index); err != nil {
+	if err := bind(p, fd, index); err != nil {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	return &socket{file: os.NewFile(uintptr(fd), p.String())}, nil
+	return &socket{file: os.NewFile(uintptr(fd), p.String()), six: p.six}, nil
 }
 
-func (p place) bind(fd, index int) error {
+func (p place) bind4(fd, index int) error {
 	// Without this the groups that others joined count too (ip(7)).
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0); err != nil {
 		return fmt.Errorf("keep to our own groups: %w", err)
@@ -72,20 +80,62 @@ func (p place) bind(fd, index int) error {
 	return nil
 }
 
+func (p place) bind6(fd, index int) error {
+	for _, o := range []option{
+		{unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_ALL, 0, "keep to our own groups"},
+		// The header does not come with the message.
+		{unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT, 1, "ask for the hop limit"},
+	} {
+		if err := unix.SetsockoptInt(fd, o.level, o.name, o.value); err != nil {
+			return fmt.Errorf("%s: %w", o.what, err)
+		}
+	}
+	if err := unix.BindToDevice(fd, p.device); err != nil {
+		return fmt.Errorf("bind to %s: %w", p.device, err)
+	}
+	group := vrrp.Group6.As16()
+	if err := unix.SetsockoptIPv6Mreq(fd, unix.IPPROTO_IPV6, unix.IPV6_JOIN_GROUP, &unix.IPv6Mreq{Multiaddr: group, Interface: uint32(index)}); err != nil {
+		return fmt.Errorf("join %v on %s: %w", vrrp.Group6, p.device, err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet6{Addr: group, ZoneId: uint32(index)}); err != nil {
+		return fmt.Errorf("bind to %v on %s: %w", vrrp.Group6, p.device, err)
+	}
+	return nil
+}
+
 func (s *socket) close() { _ = s.file.Close() }
 
 // terms say what is taken. They are never changed, only replaced.
 type terms struct {
-	vrid    uint8               // 0: any
-	version vrrp.Version        // 0: any
-	own     map[netip.Addr]bool // packets from own addresses are ignored
+	vrid   uint8               // 0: any
+	links  map[string]uint8    // the same of links, by name
+	own    map[netip.Addr]bool // packets from own addresses are ignored
+	advert vrrp.Terms
+}
+
+// of is what is taken on a link, "" unicast.
+func (t *terms) of(link string) (vrid uint8, advert vrrp.Terms) {
+	return cmp.Or(t.links[link], t.vrid), t.advert
+}
+
+// datagram is a packet that came, read as far as IP goes.
+type datagram struct {
+	src, dst netip.Addr
+	ttl      int // -1 not known
+	payload  []byte
 }
 
 // run reports what comes until the socket is closed (nil) or fails.
 func (s *socket) run(link string, terms *atomic.Pointer[terms], receive func(Received)) error {
-	buf := make([]byte, 4096) // more than an advert of 255 addresses
+	next := s.reader4()
+	if s.six {
+		var err error
+		if next, err = s.reader6(); err != nil {
+			return err
+		}
+	}
 	for {
-		n, err := s.file.Read(buf)
+		d, ok, err := next()
 		if errors.Is(err, os.ErrClosed) {
 			return nil
 		}
@@ -93,8 +143,12 @@ func (s *socket) run(link string, terms *atomic.Pointer[terms], receive func(Rec
 			return fmt.Errorf("receive: %w", err)
 		}
 		now := terms.Load()
-		r, ok := judge(buf[:n], now.vrid, now.version)
-		if !ok || now.own[r.Src] {
+		vrid, advert := now.of(link)
+		if !ok || now.own[d.src] {
+			continue
+		}
+		r, ok := judge(d, vrid, advert)
+		if !ok {
 			continue
 		}
 		r.Link, r.At = link, time.Now()
@@ -102,33 +156,96 @@ func (s *socket) run(link string, terms *atomic.Pointer[terms], receive func(Rec
 	}
 }
 
-// judge reads a whole IPv4 packet as a raw socket gives it. It is not ok if the
-// kernel should not have let it through, or if it is of another virtual router:
-// that one may speak as it likes (RFC 9568 §7.1).
-func judge(b []byte, vrid uint8, version vrrp.Version) (Received, bool) {
+// reader4 returns what reads one packet; it is not ok if it is none.
+func (s *socket) reader4() func() (datagram, bool, error) {
+	buf := make([]byte, 4096) // more than an advert of 255 addresses
+	return func() (datagram, bool, error) {
+		n, err := s.file.Read(buf)
+		if err != nil {
+			return datagram{}, false, err
+		}
+		d, ok := read4(buf[:n])
+		return d, ok, nil
+	}
+}
+
+// read4 reads a whole IPv4 packet as a raw socket gives it. It is not ok if the
+// kernel should not have let it through.
+func read4(b []byte) (datagram, bool) {
 	if len(b) < ipHeaderLen || b[0]>>4 != 4 {
-		return Received{}, false
+		return datagram{}, false
 	}
 	header, total := int(b[0]&0xf)*4, int(binary.BigEndian.Uint16(b[2:]))
 	if header < ipHeaderLen || len(b) < header {
-		return Received{}, false
+		return datagram{}, false
 	}
 	payload := b[header:]
 	if total >= header && total < len(b) {
 		payload = b[header:total]
 	}
-	if vrid != 0 && len(payload) > 1 && payload[1] != vrid {
+	return datagram{
+		src: netip.AddrFrom4([4]byte(b[12:16])), dst: netip.AddrFrom4([4]byte(b[16:20])), ttl: int(b[8]), payload: payload,
+	}, true
+}
+
+// reader6 is the like over IPv6, where the message comes alone: the group is
+// the only address that the socket is bound to, the hop limit comes beside.
+func (s *socket) reader6() (func() (datagram, bool, error), error) {
+	raw, err := s.file.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("receive over IPv6: %w", err)
+	}
+	buf, control := make([]byte, 8192), make([]byte, 256)
+	return func() (d datagram, ok bool, err error) {
+		var n, nc int
+		var from unix.Sockaddr
+		waited := raw.Read(func(fd uintptr) bool {
+			for {
+				n, nc, _, from, err = unix.Recvmsg(int(fd), buf, control, unix.MSG_DONTWAIT)
+				if !errors.Is(err, unix.EINTR) {
+					return !errors.Is(err, unix.EAGAIN)
+				}
+			}
+		})
+		if waited != nil || err != nil {
+			return datagram{}, false, cmp.Or(waited, err)
+		}
+		src, ok := from.(*unix.SockaddrInet6)
+		if !ok {
+			return datagram{}, false, nil
+		}
+		return datagram{src: netip.AddrFrom16(src.Addr), dst: vrrp.Group6, ttl: readHopLimit(control[:nc]), payload: buf[:n]}, true, nil
+	}, nil
+}
+
+// readHopLimit finds it among control messages, -1 if it is not there.
+func readHopLimit(b []byte) int {
+	for len(b) >= unix.CmsgLen(0) {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(b)
+		if err != nil {
+			break
+		}
+		if h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_HOPLIMIT && len(data) >= 4 {
+			return int(int32(binary.NativeEndian.Uint32(data)))
+		}
+		b = rest
+	}
+	return -1
+}
+
+// judge reads the message. It is not ok if it is of another virtual router:
+// that one may speak as it likes (RFC 9568 §7.1).
+func judge(d datagram, vrid uint8, terms vrrp.Terms) (Received, bool) {
+	if vrid != 0 && len(d.payload) > 1 && d.payload[1] != vrid {
 		return Received{}, false
 	}
-	r := Received{
-		Src: netip.AddrFrom4([4]byte(b[12:16])), Dst: netip.AddrFrom4([4]byte(b[16:20])), TTL: int(b[8]),
-	}
-	if r.TTL != ttl { // RFC 9568 §5.1.1.3: it came through a router
+	r := Received{Src: d.src, Dst: d.dst, TTL: d.ttl}
+	if r.TTL != ttl { // RFC 9568 §5.1.1.3, §5.1.2.3: it came through a router
 		r.Drop = vrrp.DropTTL
 		return r, true
 	}
 	var err error
-	if r.Advert, r.Checksum, err = vrrp.Parse(payload, r.Src, r.Dst); err != nil {
+	if r.Advert, r.Checksum, err = vrrp.Parse(d.payload, r.Src, r.Dst); err != nil {
 		r.Drop = vrrp.DropLength
 		var de *vrrp.DropError
 		if errors.As(err, &de) {
@@ -136,8 +253,6 @@ func judge(b []byte, vrid uint8, version vrrp.Version) (Received, bool) {
 		}
 		return r, true
 	}
-	if version != 0 && r.Advert.Version != version {
-		r.Drop = vrrp.DropVersion
-	}
+	r.Drop = terms.Refuse(r.Advert)
 	return r, true
 }

@@ -42,7 +42,7 @@ type Transport struct {
 	cfg   Config
 	paths []*path
 
-	spare []int // the keeper's: sockets without a path
+	spare []*path // the keeper's: ways that are used no more, for their sockets
 }
 
 // New checks the configuration; it opens no socket yet.
@@ -75,8 +75,8 @@ func (t *Transport) Run(ctx context.Context) error {
 		for _, p := range t.paths {
 			p.close()
 		}
-		for _, fd := range t.spare {
-			_ = unix.Close(fd)
+		for _, p := range t.spare {
+			p.close()
 		}
 		t.spare = nil
 		t.mu.Lock()

@@ -661,9 +661,14 @@ func TestNew(t *testing.T) {
 		{"interval of version 2", func(c *Config) { c.Version = 2 }, "version 2"},
 		{"version", func(c *Config) { c.Version = 4 }, "version 4"},
 		{"lease", func(c *Config) { c.Lease = 0 }, "lease"},
-		{"IPv6 on a lan", func(c *Config) {
-			c.Links = []Link{{Name: "six", Device: "lan6", Addresses: []netip.Addr{ip("fe80::1")}}}
-		}, "lan six"},
+		{"IPv6 without a link-local address", func(c *Config) {
+			c.Links = []Link{{Name: "six", Device: "lan6", Addresses: []netip.Addr{ip("2001:db8::1")}}}
+		}, "lan six over IPv6"},
+		{"IPv6 in version 2", func(c *Config) {
+			c.Version, c.Interval, c.Links = 2, time.Second, []Link{{Name: "six", Device: "lan6", Addresses: []netip.Addr{ip("fe80::1")}}}
+		}, "lan six over IPv6"},
+		{"a password in version 3", func(c *Config) { c.Password = "apple" }, "no passwords"},
+		{"a long password", func(c *Config) { c.Version, c.Interval, c.Password = 2, time.Second, "9 bytes !" }, "9 bytes"},
 		{"too many addresses", func(c *Config) { c.UnicastAddresses = make([]netip.Addr, 256) }, "peer 192.0.2.2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

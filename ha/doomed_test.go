@@ -1,0 +1,115 @@
+package ha
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// ended compares the uplinks whose flows a node ended, each once.
+func (s *sim) ended(node string, want ...string) {
+	s.t.Helper()
+	var got []string
+	for _, u := range s.nodes[node].deleted {
+		if len(got) == 0 || got[len(got)-1] != u {
+			got = append(got, u)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		s.t.Errorf("%s ended the flows of (-want +got):\n%s", node, diff)
+	}
+}
+
+// TestWhoseVerdictEndsFlows: the master's. A backup that has the master's flows
+// keeps them through its own bad view, or they would be lost at a takeover by a
+// node that is well again.
+func TestWhoseVerdictEndsFlows(t *testing.T) {
+	// Of r1 only its adverts come to r2, whose cable dies.
+	advertsOnly := func(t *testing.T, sync bool) *sim {
+		s := inSync(t, "", "r1", "r2")
+		n := s.nodes["r2"]
+		n.flows.apart = sync
+		n.lost["r1"] = true
+		s.run(10 * time.Millisecond) // what is on its way
+		n.handle(PeerLost{Node: "r1"})
+		n.blind["cable"] = true
+		s.run(6 * time.Second)
+		s.master("r1")
+		return s
+	}
+	t.Run("backup in sync", func(t *testing.T) {
+		s := advertsOnly(t, true)
+		s.ended("r2")
+		s.power("r1")
+		s.run(time.Second)
+		s.master("r2")
+		s.ended("r2", "cable") // now its own verdict counts
+	})
+	t.Run("backup in sync, well again", func(t *testing.T) {
+		s := advertsOnly(t, true)
+		s.nodes["r2"].blind["cable"] = false
+		s.run(2 * time.Second)
+		s.power("r1")
+		s.run(2 * time.Second)
+		s.master("r2")
+		s.ended("r2")
+	})
+	t.Run("backup out of sync", func(t *testing.T) {
+		advertsOnly(t, false).ended("r2", "cable")
+	})
+	t.Run("by the master's word", func(t *testing.T) {
+		s := inSync(t, "", "r1", "r2")
+		s.kill("cable", true)
+		s.run(3 * time.Second)
+		s.ended("r1", "cable")
+		s.ended("r2", "cable")
+	})
+	t.Run("restarted backup", func(t *testing.T) {
+		s := inSync(t, "", "r1", "r2")
+		s.nodes["r2"].blind["cable"] = true
+		s.power("r2")
+		s.run(3 * time.Second)
+		s.boot("r2")
+		s.run(5 * time.Second)
+		s.master("r1")
+		s.ended("r1")
+		s.ended("r2")
+	})
+}
+
+// TestAllLinesDieTogether: a node that was cut off from everything has not seen
+// one ISP die. Its uplinks do so within a moment of each other, and it ends no
+// flows, which the others go on with.
+func TestAllLinesDieTogether(t *testing.T) {
+	s := inSync(t, "", "r1", "r2")
+	s.partition("r1", "r2", true)
+	s.nodes["r2"].blind["cable"] = true
+	s.run(100 * time.Millisecond)
+	s.nodes["r2"].blind["dsl"] = true
+	s.run(3 * time.Second)
+	s.master("r1+r2")
+	s.ended("r2")
+	s.partition("r1", "r2", false)
+	clear(s.nodes["r2"].blind)
+	s.run(5 * time.Second)
+	s.master("r1")
+	s.ended("r1")
+	s.ended("r2")
+
+	s.kill("cable", true) // and one that dies alone ends them at once
+	s.run(3 * time.Second)
+	s.ended("r1", "cable")
+}
+
+// TestSecondLineIsBackFirst: all died, one returns; the flows of the other end.
+func TestSecondLineIsBackFirst(t *testing.T) {
+	s := inSync(t, "", "r1")
+	s.kill("cable", true)
+	s.kill("dsl", true)
+	s.run(3 * time.Second)
+	s.ended("r1")
+	s.kill("dsl", false)
+	s.run(2 * time.Second)
+	s.ended("r1", "cable")
+}
