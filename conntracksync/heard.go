@@ -194,6 +194,9 @@ func (t *Table) SetRole(now time.Time, r Role) {
 		}
 	}
 	if !became {
+		for _, p := range t.peers {
+			t.adopt(p) // in a later term this node may be right
+		}
 		t.Hurry(now)
 		return
 	}

@@ -41,6 +41,8 @@ type peer struct {
 	// From it.
 	refs     []ref
 	count    int
+	lost     int // refs whose flow is another peer's here, or found no room
+	doubt    set // buckets to ask for again, since one of those may be its now
 	sums     [buckets]uint64
 	gen      uint32
 	syncing  bool // a sync from it is under way
@@ -56,7 +58,7 @@ type peer struct {
 type ref struct {
 	identity, digest uint64
 	slot, gen        uint32
-	used             bool
+	used, lost       bool
 	bucket           uint8
 }
 
@@ -199,11 +201,10 @@ func (p *peer) forgotten(now time.Time, after time.Duration) bool {
 func (t *Table) forget(p *peer) {
 	for i := range t.slots {
 		if t.slots[i].owner == p.index {
-			t.want(remove, t.full(uint32(i), 0))
-			t.drop(uint32(i))
+			t.leave(uint32(i))
 		}
 	}
-	p.since, p.refs, p.count, p.sums, p.complete = time.Time{}, nil, 0, [buckets]uint64{}, false
+	p.since, p.refs, p.count, p.lost, p.sums, p.complete = time.Time{}, nil, 0, 0, [buckets]uint64{}, false
 }
 
 // Received takes a frame of a peer. An error says why it means nothing; what
@@ -238,6 +239,7 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 			return fmt.Errorf("it says that it is %q", h.node)
 		}
 		p.hello, p.met, p.complete, p.digestAt = h, true, false, now.Add(digestEvery)
+		t.adopt(p)
 		t.sync(p, allBuckets)
 	case roleFrame:
 		role := r.role()
@@ -411,18 +413,63 @@ func (t *Table) release(p *peer, id uint32) {
 	}
 	p.sums[ref.bucket] -= ref.digest
 	p.count--
+	p.unlose(ref)
 	if s := t.slotOf(p, id); s != nil {
-		if t.role.Master && p.hello.role.Master {
-			// Two masters: what the other one ends, for its uplink may be dead, may
-			// go on here. If it does not it has its own time.
-			t.assume(ref.slot)
-			t.want(setTime, t.full(ref.slot, t.lifetime(ref.slot)))
-		} else {
-			t.want(remove, t.full(ref.slot, 0))
-			t.drop(ref.slot)
-		}
+		t.leave(ref.slot)
 	}
 	ref.used = false
+}
+
+// leave lets a flow go that was a peer's. A master holds only flows of another
+// one that calls itself master too, with the better right: whether they ended
+// the kernel here knows, through which the packets may go.
+func (t *Table) leave(i uint32) {
+	if s := &t.slots[i]; t.role.Master && !s.gone {
+		t.claim(i)
+		s.queued = ready
+		t.tell(i, ready)
+		t.want(setTime, t.full(i, t.lifetime(i)))
+		return
+	}
+	t.want(remove, t.full(i, 0))
+	t.missed(&t.slots[i].key)
+	t.drop(i)
+}
+
+// missed has peers asked again for what they may have told by a name that is
+// free now.
+func (t *Table) missed(k *Key) {
+	b := k.bucket()
+	for _, p := range t.peers {
+		for i := 0; p.lost > 0 && !p.doubt.has(b) && i < len(p.refs); i++ {
+			if r := &p.refs[i]; r.used && r.lost && r.bucket == b {
+				p.doubt.add(b)
+			}
+		}
+	}
+}
+
+// unlose counts a ref that is told anew or ends.
+func (p *peer) unlose(r *ref) {
+	if r.lost {
+		r.lost = false
+		p.lost--
+	}
+}
+
+// lose notes that the flow behind a ref is not the peer's here.
+func (p *peer) lose(r *ref) {
+	r.lost = true
+	p.lost++
+}
+
+// ask asks for what is in doubt.
+func (t *Table) ask(p *peer) {
+	if p.syncing || p.doubt == (set{}) {
+		return
+	}
+	t.send(p, p.doubt.append([]byte{byte(askFrame)}))
+	p.doubt = set{}
 }
 
 // slotOf is the slot of a flow of a peer, nil if it is not the peer's here.
@@ -484,6 +531,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 	if ref.used {
 		p.sums[ref.bucket] -= ref.digest
 		p.count--
+		p.unlose(ref)
 	}
 	keep := ref.slot
 	*ref = refOf(f, r, identity, p.gen)
@@ -494,6 +542,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 	i, there := t.index[f.key]
 	if !there {
 		if i, there = t.add(f, r, p.index); !there {
+			p.lose(&p.refs[id])
 			return nil // the digest is right all the same
 		}
 		t.slots[i].id, ref.slot = id, i
@@ -515,6 +564,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 		t.disown(i)
 	case s.owner >= 0:
 		if other := t.peers[s.owner]; !beats(p.hello.role, p.name, other.hello.role, other.name) {
+			p.lose(ref)
 			return nil
 		}
 	}
