@@ -247,9 +247,9 @@ func memory(t *testing.T, c *site.Cluster, router string) int64 {
 	return resident >> 20
 }
 
-// syncing tells whether the first peer is in that state.
-func syncing(want ha.SyncState) func(ha.Status) bool {
-	return func(s ha.Status) bool { return s.ConntrackSync.Peers[0].State == want }
+// syncing tells whether the first peer is in one of these states.
+func syncing(want ...ha.SyncState) func(ha.Status) bool {
+	return func(s ha.Status) bool { return slices.Contains(want, s.ConntrackSync.Peers[0].State) }
 }
 
 // counters that nft keeps in a router of what it sends to the sync port.
@@ -332,14 +332,14 @@ func TestRoughSessions(t *testing.T) {
 	t.Run("a peer that stands still", func(t *testing.T) {
 		must(t, c.Daemons["r2"].Signal(syscall.SIGSTOP))
 		more("r1", 5000)
-		must(t, c.Wait("the master does not wait", "r1", 3*time.Second, syncing(ha.SyncStale)))
+		must(t, c.Wait("the master does not wait", "r1", 5*time.Second, syncing(ha.SyncStale, ha.SyncConnecting)))
 		must(t, c.Daemons["r2"].Signal(syscall.SIGCONT))
 		agree(t, c, have, "r1", "r2")
 	})
 	t.Run("a peer that is killed in the middle of a sync", func(t *testing.T) {
 		for range 2 {
 			must(t, c.Daemons["r2"].Kill())
-			must(t, c.Wait("the session is gone", "r1", 3*time.Second, syncing(ha.SyncStale)))
+			must(t, c.Wait("the session is gone", "r1", 5*time.Second, syncing(ha.SyncStale, ha.SyncConnecting)))
 			must(t, c.Run("r2"))
 			must(t, c.Wait("a sync", "r1", 5*time.Second, syncing(ha.SyncSyncing)))
 		}
@@ -368,8 +368,9 @@ func TestRoughSessions(t *testing.T) {
 		_, err = p.Wait(20 * time.Second)
 		must(t, err)
 		must(t, c.Port("r2", "sync0").Drop(netlab.Both, "tcp dport 7947"))
+		defer c.Port("r2", "sync0").Pass()
 		more("r1", 1000)
-		must(t, c.Wait("the session is gone", "r1", 3*time.Second, syncing(ha.SyncStale)))
+		must(t, c.Wait("the session is gone", "r1", 5*time.Second, syncing(ha.SyncStale, ha.SyncConnecting)))
 		must(t, c.Port("r2", "sync0").Pass())
 		agree(t, c, have, "r1", "r2")
 	})
