@@ -41,8 +41,8 @@ type peer struct {
 	// From it.
 	refs     []ref
 	count    int
-	lost     int // refs whose flow is another peer's here, or found no room
-	doubt    set // buckets to ask for again, since one of those may be its now
+	lost     [buckets]uint32 // refs whose flow is another node's here, or found no room
+	doubt    set             // buckets to ask for again, since one of those may be its now
 	sums     [buckets]uint64
 	gen      uint32
 	syncing  bool // a sync from it is under way
@@ -204,7 +204,8 @@ func (t *Table) forget(p *peer) {
 			t.leave(uint32(i))
 		}
 	}
-	p.since, p.refs, p.count, p.lost, p.sums, p.complete = time.Time{}, nil, 0, 0, [buckets]uint64{}, false
+	p.since, p.refs, p.count, p.sums, p.complete = time.Time{}, nil, 0, [buckets]uint64{}, false
+	p.lost, p.doubt = [buckets]uint32{}, set{}
 }
 
 // Received takes a frame of a peer. An error says why it means nothing; what
@@ -424,10 +425,8 @@ func (t *Table) release(p *peer, id uint32) {
 // one that calls itself master too, with the better right: whether they ended
 // the kernel here knows, through which the packets may go.
 func (t *Table) leave(i uint32) {
-	if s := &t.slots[i]; t.role.Master && !s.gone {
-		t.claim(i)
-		s.queued = ready
-		t.tell(i, ready)
+	if t.role.Master && !t.slots[i].gone {
+		t.assume(i)
 		t.want(setTime, t.full(i, t.lifetime(i)))
 		return
 	}
@@ -441,10 +440,8 @@ func (t *Table) leave(i uint32) {
 func (t *Table) missed(k *Key) {
 	b := k.bucket()
 	for _, p := range t.peers {
-		for i := 0; p.lost > 0 && !p.doubt.has(b) && i < len(p.refs); i++ {
-			if r := &p.refs[i]; r.used && r.lost && r.bucket == b {
-				p.doubt.add(b)
-			}
+		if p.lost[b] > 0 {
+			p.doubt.add(b)
 		}
 	}
 }
@@ -453,14 +450,27 @@ func (t *Table) missed(k *Key) {
 func (p *peer) unlose(r *ref) {
 	if r.lost {
 		r.lost = false
-		p.lost--
+		p.lost[r.bucket]--
 	}
 }
 
 // lose notes that the flow behind a ref is not the peer's here.
 func (p *peer) lose(r *ref) {
-	r.lost = true
-	p.lost++
+	if !r.lost {
+		r.lost = true
+		p.lost[r.bucket]++
+	}
+}
+
+// overrule notes that the flow of a slot becomes another's than the peer's whose
+// it is, if it is one's.
+func (t *Table) overrule(s *slot) {
+	if s.owner < 0 {
+		return
+	}
+	if p := t.peers[s.owner]; int(s.id) < len(p.refs) && p.refs[s.id].used {
+		p.lose(&p.refs[s.id])
+	}
 }
 
 // ask asks for what is in doubt.
@@ -558,6 +568,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 		}
 	case s.owner == mine:
 		if !t.wins(p) {
+			p.lose(ref)
 			t.merge(i, f, r)
 			return nil
 		}
@@ -567,6 +578,9 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 			p.lose(ref)
 			return nil
 		}
+	}
+	if s.owner != p.index {
+		t.overrule(s)
 	}
 	s.owner, s.id, s.assert = p.index, id, false
 	s.flow = *f

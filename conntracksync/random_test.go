@@ -331,8 +331,8 @@ func (w *world) step() {
 				delete(m.kernel, k)
 				m.table.Heard(w.now, &Event{Kind: Ended, Flow: h.Flow})
 				w.work(i)
+				break
 			}
-			break
 		}
 	case n < 89: // events got lost
 		w.dump(i, false)

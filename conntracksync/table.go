@@ -47,7 +47,7 @@ const (
 	// table has to say that it ended, before it is installed again.
 	missingFor = time.Second
 	// settleAtOnce is how many flows get their own time at once after a takeover.
-	settleAtOnce = 4 * Batch
+	settleAtOnce = Batch
 )
 
 // Whose a flow is, where it is no peer's.
@@ -276,6 +276,7 @@ func (t *Table) disown(i uint32) {
 // claim makes a flow mine that was not.
 func (t *Table) claim(i uint32) {
 	s := &t.slots[i]
+	t.overrule(s)
 	s.owner, s.told, s.id, s.kernel = mine, false, 0, 0
 	t.own++
 }

@@ -15,12 +15,13 @@ import (
 
 // node is a Table with a pretended kernel.
 type node struct {
-	name   string
-	table  *Table
-	kernel map[Tuple]Flow
-	did    []string // the kernel's changes, of one batch each
-	bytes  int
-	frames int
+	name     string
+	table    *Table
+	kernel   map[Tuple]Flow
+	expected map[Tuple]Expectation
+	did      []string // the kernel's changes, of one batch each
+	bytes    int
+	frames   int
 }
 
 // site is some nodes that are connected to each other, and the time.
@@ -45,7 +46,7 @@ func (s *site) boot(name string) *node {
 	n := s.node(name)
 	n.table = NewTable(Config{Node: name, Boot: rand.Uint64(), Limit: 4096, Timeouts: DefaultTimeouts(),
 		Ignore: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
-	n.kernel = map[Tuple]Flow{}
+	n.kernel, n.expected = map[Tuple]Flow{}, map[Tuple]Expectation{}
 	return n
 }
 
@@ -128,6 +129,25 @@ func (s *site) do(n *node, a Action) {
 				n.kernel[f.Original] = old
 			}
 		}
+	case *Expect:
+		for _, e := range a.Expectations {
+			if _, ok := n.kernel[e.Master]; !ok {
+				s.t.Errorf("%s: %v before its master", n.name, e)
+			}
+			n.expected[e.Tuple] = e
+		}
+	case *Unexpect:
+		for _, e := range a.Expectations {
+			delete(n.expected, e.Tuple)
+		}
+	case *Read:
+		for i, f := range a.Flows {
+			if there, ok := n.kernel[f.Original]; ok {
+				there.ID = 1
+				a.Flows[i] = there
+			}
+		}
+		n.table.WasRead(s.now, a)
 	case *Send:
 		n.bytes += len(a.Frame)
 		n.frames++
@@ -490,6 +510,9 @@ func (s *site) dump(name string, first bool) {
 	for _, f := range n.kernel {
 		n.table.Dumped(s.now, &f, first)
 	}
+	for _, e := range n.expected {
+		n.table.ExpectationDumped(s.now, &e, first)
+	}
 	n.table.DumpDone(s.now)
 	s.work()
 }
@@ -771,6 +794,9 @@ func FuzzReceived(f *testing.F) {
 	s.fill("r1", 2000, 5)
 	s.packet("r1", Ended, natted(2001))
 	s.pass(10 * time.Second)
+	e := data(5000)
+	end := e.name()
+	seen = append(seen, e.append([]byte{byte(expectFrame)}), end.append([]byte{byte(unexpectFrame)}))
 	for i, b := range seen {
 		f.Add(b, seen[(i+1)%len(seen)])
 	}
@@ -937,4 +963,19 @@ func TestEndedApart(t *testing.T) {
 	s.pass(2 * time.Second)
 	s.holds("r1", 10)
 	s.holds("r2", 10)
+}
+
+// TestWaitsForAcknowledgement: while a peer does not acknowledge a sync there is
+// nothing to do by oneself, least of all at once.
+func TestWaitsForAcknowledgement(t *testing.T) {
+	s := newSite(t, "r1", "r2")
+	s.lost = func(_, _ string, frame []byte) bool { return kind(frame[0]) == ackFrame }
+	s.connect("r1", "r2")
+	s.now = s.now.Add(2 * digestEvery)
+	s.work()
+	for _, n := range s.nodes {
+		if at, ok := n.table.Deadline(); ok && !at.After(s.now) {
+			t.Errorf("%s wants to work at %v, and it is %v", n.name, at, s.now)
+		}
+	}
 }

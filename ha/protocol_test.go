@@ -139,3 +139,31 @@ func TestReloadOfVersion(t *testing.T) {
 	within(t, "nobody holds the addresses", none, 0)
 	within(t, "two hold them", double, 0)
 }
+
+// TestOwnOn: a tie with a foreign speaker is decided by the address that our
+// adverts leave the lan with (RFC 9568 §6.4.3).
+func TestOwnOn(t *testing.T) {
+	for _, c := range []struct {
+		name, lan string
+		on        []string
+		want      string // "" none
+	}{
+		{"the admin's", "office", []string{"192.168.77.1/24", "169.254.51.1/32", "192.168.77.11/24"}, "192.168.77.11"},
+		{"ours, where there is none", "office", []string{"192.168.77.1/24", "169.254.51.1/32"}, "169.254.51.1"},
+		{"none", "office", []string{"192.168.77.1/24"}, ""},
+		{"unicast", "", []string{"192.168.77.11/24"}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := booted(t, "r1", "r2")
+			m := s.nodes["r1"].m
+			m.links["lan0"] = Link{Present: true, Carrier: true, Addresses: prefixes(c.on...)}
+			want := netip.Addr{}
+			if c.want != "" {
+				want = netip.MustParseAddr(c.want)
+			}
+			if got := m.ownOn(c.lan); got != want {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+}

@@ -32,6 +32,7 @@ func (m *Machine) elect(ev vrrp.Event, now time.Time) {
 func (m *Machine) become(b vrrp.Become, now time.Time) {
 	if b.State == vrrp.Master {
 		m.found, m.claims = false, 0
+		m.wills++
 		m.takeFlows() // what was received is in the kernel before a packet comes
 		m.setActive(true, true)
 		m.addAddresses()
@@ -229,6 +230,11 @@ func (m *Machine) ownOn(lan string) netip.Addr {
 		if l.Name == lan {
 			if own := m.own(l.Device); len(own) > 0 {
 				return own[0].Addr()
+			}
+			for _, p := range m.links[l.Device].Addresses { // the one that we set where the admin set none
+				if a := p.Addr(); a.Is4() && a.IsLinkLocalUnicast() {
+					return a
+				}
 			}
 		}
 	}

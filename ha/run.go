@@ -118,7 +118,7 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 		l.awoke()
 		now := time.Now()
 		advertise := l.machine.cfg.Advertise
-		every, limit := Lease(advertise)/3, sleepLimit(advertise)
+		every, limit := restLimit(advertise), sleepLimit(advertise)
 		l.ran = now
 		l.sure.Store(l.machine.Sure())
 		l.awake.Store(l.machine.Awake())
@@ -203,9 +203,12 @@ func (l *Loop) next() (Event, bool) {
 // late is how far behind its deadline a tick may come before the receivers are
 // given a moment: a machine that was busy must not take a peer for dead whose
 // adverts lie in the sockets.
+// What lies in them unread is waited for longer: there the master's advert may
+// be, and the receivers have not had a processor for as long as this loop.
 const (
-	late  = 3 * time.Millisecond
-	grace = 3 * time.Millisecond
+	late   = 3 * time.Millisecond
+	grace  = 3 * time.Millisecond
+	unread = 50 * time.Millisecond
 )
 
 func (l *Loop) tick(due time.Time) {
@@ -213,17 +216,22 @@ func (l *Loop) tick(due time.Time) {
 	if now.Before(due) {
 		return
 	}
+	wait := time.Duration(0)
 	if now.Sub(due) > late {
-		wait := time.NewTimer(grace)
-		defer wait.Stop()
+		wait = grace
+	}
+	for l.ports.Adverts.Unread() || wait > 0 {
+		pause := time.NewTimer(max(wait, time.Millisecond))
 		select {
 		case ev := <-l.urgent:
+			pause.Stop()
 			l.handle(ev, time.Now())
 			return
-		case <-wait.C:
+		case <-pause.C:
 		}
-		if l.awoke() {
-			return
+		wait = 0
+		if time.Since(now) > unread { // a flood of something else
+			break
 		}
 	}
 	l.handle(Tick{}, time.Now())

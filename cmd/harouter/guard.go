@@ -41,7 +41,7 @@ func guardPorts(log *slog.Logger) (guard.Ports, error) {
 		return guard.Ports{}, err
 	}
 	return guard.Ports{
-		Log: log,
+		Log: log, Tell: guard.SendWords,
 		Remove: func(as []guard.Address) error {
 			out := make([]vip.Address, 0, len(as))
 			for _, a := range as {

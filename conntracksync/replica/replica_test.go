@@ -255,6 +255,39 @@ func TestResize(t *testing.T) {
 	})
 }
 
+// TestNewFlowsDoNotWait: a former master writes what the new one claims, which
+// takes a while, and what begins on it meanwhile is told at once.
+func TestNewFlowsDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _, part := started(t)
+		defer part()
+		var all []conntracksync.Flow
+		for p := range uint16(7 * conntracksync.Batch) {
+			all = append(all, flow(p+1))
+		}
+		a.kernel.begin(all...)
+		settle()
+		must(t, a.Flush(within(t, time.Second), "r2"))
+		a.kernel.mu.Lock()
+		a.kernel.delay = 10 * time.Millisecond // for each batch
+		a.kernel.mu.Unlock()
+		must(t, b.Take(within(t, time.Second), 2))
+		time.Sleep(15 * time.Millisecond) // r1 is at it
+		late := flow(60000)
+		late.Status, late.TCP.State = conntracksync.Confirmed, conntracksync.SYNSent
+		a.kernel.begin(late)
+		time.Sleep(25 * time.Millisecond)
+		if got := b.kernel.has(); !slices.Contains(got, 60000) {
+			t.Error("r2 does not have it yet")
+		}
+		a.kernel.mu.Lock()
+		if n := len(a.kernel.done); n == 0 || n >= len(all) {
+			t.Errorf("r1 has written %d flows of %d: the test shows nothing", n, len(all))
+		}
+		a.kernel.mu.Unlock()
+	})
+}
+
 // TestStartsOver: after an overflow or garbage the session begins anew, and all
 // is there.
 func TestStartsOver(t *testing.T) {

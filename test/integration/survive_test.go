@@ -244,6 +244,30 @@ func holdsAll(t *testing.T, c *site.Cluster, when, router string, want []uint16)
 	}
 }
 
+// hasAgain waits until a router has connections: at the latest when the tables
+// have been compared.
+func hasAgain(t *testing.T, c *site.Cluster, router string, want []uint16) {
+	t.Helper()
+	var lacks []uint16
+	if netlab.WaitFor("all connections again", 12*time.Second, func() bool {
+		got := established(t, c, router)
+		lacks = slices.DeleteFunc(slices.Clone(want), func(p uint16) bool { return slices.Contains(got, p) })
+		return len(lacks) == 0
+	}) == nil {
+		return
+	}
+	all, err := c.Router(router).Connections(0, 0)
+	must(t, err)
+	for _, f := range all {
+		if slices.Contains(lacks, f.Src.Port()) {
+			t.Logf("%s has %+v", router, f)
+		}
+	}
+	s, err := c.Status(router)
+	must(t, err)
+	t.Fatalf("%s lacks connections of ports %v, and says %+v", router, lacks, s.ConntrackSync.Peers)
+}
+
 // impatient are routers whose kernels forget connections soon, so that a test
 // need not wait for minutes: what nobody holds on to is gone in 8 s.
 func impatient() netlab.Spec {
@@ -382,10 +406,7 @@ func TestFlowsSurvivePartition(t *testing.T) {
 	// What r2 ended itself, as its uplinks were dead, is there again after a
 	// second; what the sync missed all the same when the tables are compared.
 	began := netlab.Now()
-	must(t, netlab.WaitFor("r2 has all connections again", 12*time.Second, func() bool {
-		got := established(t, c, "r2")
-		return !slices.ContainsFunc(all, func(p uint16) bool { return !slices.Contains(got, p) })
-	}))
+	hasAgain(t, c, "r2", all)
 	t.Logf("r2 has all connections again after %v (ideal 1 s)", netlab.Now().Sub(began))
 	time.Sleep(1500 * time.Millisecond) // and goes on to have them
 	holdsAll(t, c, "healed", "r2", all)
@@ -524,10 +545,7 @@ func TestFlowsSurviveIsolation(t *testing.T) {
 	holdsAll(t, c, "healed", "r1", all)
 	inSync(t, c, "r1", "r2")
 	holdsAll(t, c, "in sync again", "r1", all)
-	must(t, netlab.WaitFor("r2 has all connections again", 12*time.Second, func() bool {
-		got := established(t, c, "r2")
-		return !slices.ContainsFunc(all, func(p uint16) bool { return !slices.Contains(got, p) })
-	}))
+	hasAgain(t, c, "r2", all)
 	must(t, client.Poke(5*time.Second))
 	r := report(t, client)
 	survived(t, c, r, "isolated")

@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// announcer sends ARP frames. arp.Client wants a device with an IPv4 address,
+// announcer sends ARP frames, and neighbour advertisements. arp.Client wants a device with an IPv4 address,
 // and waits while the device takes nothing; these sockets, one for each device
 // so that none fills another's buffer, neither receive nor wait.
 type announcer struct {
@@ -80,10 +81,11 @@ func (n *announcer) send(link netlink.Link, frames [][]byte) error {
 		}
 		n.fds[name] = fd
 	}
-	to := &unix.SockaddrLinklayer{Protocol: networkOrder(uint16(ethernet.EtherTypeARP)), Ifindex: link.Attrs().Index, Halen: 6}
-	copy(to.Addr[:], ethernet.Broadcast)
+	to := &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index, Halen: 6}
 	var failed error
 	for _, f := range frames {
+		copy(to.Addr[:], f[:6])
+		to.Protocol = binary.NativeEndian.Uint16(f[12:]) // as it stands there: in network order
 		if err := unix.Sendto(fd, f, unix.MSG_DONTWAIT, to); err != nil {
 			failed = errors.Join(failed, err)
 		}
@@ -91,12 +93,15 @@ func (n *announcer) send(link netlink.Link, frames [][]byte) error {
 	return failed
 }
 
-// frames are, for one address, a gratuitous ARP request and reply (some hosts
+// frames are, for one IPv6 address, a neighbour advertisement; else a gratuitous ARP request and reply (some hosts
 // believe the one, some the other; RFC 5227 §3), and a request for the gateway
 // in the virtual address's name: many ISP routers ignore gratuitous ARP but
 // learn from whoever asks them.
 func frames(mac net.HardwareAddr, a Address) ([][]byte, error) {
 	ip := a.Prefix.Addr()
+	if ip.Is6() {
+		return [][]byte{neighbour(mac, ip)}, nil
+	}
 	nobody := make(net.HardwareAddr, 6)
 	var out [][]byte
 	for _, f := range []struct {
@@ -136,5 +141,3 @@ func frame(op arp.Operation, mac net.HardwareAddr, ip netip.Addr, target net.Har
 	}
 	return f, nil
 }
-
-func networkOrder(v uint16) uint16 { return v<<8 | v>>8 }

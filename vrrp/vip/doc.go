@@ -11,6 +11,7 @@
 //	series.go    when to announce
 //	kernel.go    the few things that are done to a device
 //	announce.go  ARP frames
+//	neighbour.go their like for IPv6
 //	rivals.go    who else answers for what is held (pure)
 //	watch.go     asks and listens for that, as master only
 //	ear.go       the socket that hears it
