@@ -413,7 +413,7 @@ func (m *Machine) overslept(now time.Time) []Action {
 	switch m.state {
 	case Master:
 		// Whoever took over in the meantime advertises every A.
-		m.suspect = now.Add(listening(m.cfg.Interval))
+		m.suspect, m.from = now.Add(listening(m.cfg.Interval)), "" // also the one that had just handed over
 		return []Action{Silence{}}
 	case Backup:
 		// The master may have slept on the same host, and listens now.
