@@ -22,6 +22,7 @@ type watch struct {
 	trouble time.Duration // the last
 	both    [][]time.Duration
 	none    time.Duration // since when a part has no master
+	listens time.Duration // one that slept listens for longer than 3A, by so much
 	empty   bool          // one has none
 	dirty   bool
 	times   []int // that a speaker became master since the trouble
@@ -191,7 +192,7 @@ func (wa *watch) silent(at time.Duration) {
 			}
 		}
 		limit := slow(3*wa.longest + Skew(wa.w.script.version, best, wa.longest))
-		if part != nil && masters == 0 && at-wa.none > limit {
+		if part != nil && masters == 0 && at-max(wa.none, wa.listens) > limit {
 			wa.fail("%s has no master since %v, 3A+Skew is %v", names(part), wa.none, limit)
 			return
 		}

@@ -309,6 +309,7 @@ func (w *world) wake(s *speaker) {
 	s.asleep = false
 	if slept := w.now - s.since; !s.foreign && slept > max(w.script.interval, 50*time.Millisecond) {
 		w.handle(s, Overslept{})
+		w.watch.listens = w.now + listening(w.watch.longest) + comeRound - 3*w.watch.longest
 	}
 	waits := s.waits
 	s.waits = nil
