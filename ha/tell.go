@@ -110,15 +110,17 @@ func (m *Machine) settlePublish(now time.Time) {
 		return
 	}
 	s := m.state(now)
-	if now.Sub(m.toldAt) < publishEvery && reflect.DeepEqual(steady(s), steady(m.told)) {
+	if now.Sub(m.toldAt) < publishEvery && slices.Equal(s.Addresses, m.told.Addresses) && reflect.DeepEqual(steady(s), steady(m.told)) {
 		return
 	}
 	m.told, m.toldAt = s, now
 	m.do(Publish{State: s})
 }
 
-// steady is a state without the values that change at each probe.
+// steady is a state without the values that change at each probe, and without
+// the addresses, which are compared before: reflection takes long for them.
 func steady(s PeerState) PeerState {
+	s.Addresses = nil
 	s.Uplinks = slices.Clone(s.Uplinks)
 	for i := range s.Uplinks {
 		s.Uplinks[i].RTT, s.Uplinks[i].Loss, s.Uplinks[i].Measured = 0, 0, false
@@ -143,9 +145,15 @@ func (m *Machine) settleGuard(now time.Time) {
 		}
 	}
 	slices.SortFunc(g.Senders, netip.Addr.Compare)
-	if m.guardTold && reflect.DeepEqual(g, m.guard) {
+	if m.guardTold && slices.Equal(g.Senders, m.guard.Senders) && reflect.DeepEqual(withoutSenders(g), withoutSenders(m.guard)) {
 		return
 	}
 	m.guard, m.guardTold = g, true
 	m.out = slices.Insert(m.out, 0, Action(g))
+}
+
+// withoutSenders are the orders but for the addresses, which are compared before.
+func withoutSenders(g Guard) Guard {
+	g.Senders = nil
+	return g
 }

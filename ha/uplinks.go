@@ -127,7 +127,7 @@ func (m *Machine) settlePlan() {
 	}
 	// What a new file takes away is not put back in the middle of the change.
 	reapply := m.reapply && m.adopting == nil
-	if m.planSeq > 0 && !reapply && reflect.DeepEqual(in, m.input) {
+	if m.planSeq > 0 && !reapply && sameInput(in, m.input) {
 		return
 	}
 	plan, err := balancer.Build(m.cfg.Balancer, in)
@@ -139,6 +139,19 @@ func (m *Machine) settlePlan() {
 	m.input, m.plan, m.planHash = in, plan, balancer.Hash(m.cfg.Balancer, in)
 	m.planSeq++
 	m.do(ApplyPlan{Seq: m.planSeq, Plan: plan})
+}
+
+// sameInput compares at each event what reflection alone takes long for; what is
+// not named here is compared by that.
+func sameInput(a, b balancer.Input) bool {
+	if !maps.Equal(a.Usable, b.Usable) || !maps.Equal(a.Verdicts, b.Verdicts) || !maps.Equal(a.Gateways, b.Gateways) ||
+		!maps.EqualFunc(a.Own, b.Own, slices.Equal) || !maps.EqualFunc(a.OwnLan, b.OwnLan, slices.Equal) || a.Master != b.Master {
+		return false
+	}
+	for _, in := range []*balancer.Input{&a, &b} {
+		in.Usable, in.Verdicts, in.Gateways, in.Own, in.OwnLan, in.Master = nil, nil, nil, nil, nil, netip.Addr{}
+	}
+	return reflect.DeepEqual(a, b)
 }
 
 // onApplied goes on with the flows of uplinks that left the pool, now that no new
