@@ -1,60 +1,135 @@
 package ha
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"harouter/test/shrink"
 )
 
-// TestChaos lets clusters suffer all that a seed brings, over bad wires and with
-// slow edges, and looks at what may never be: see chaos, and settled for the end.
-// HAROUTER_CHAOS=FROM-TO runs other seeds; those here have found something once.
-func TestChaos(t *testing.T) {
-	chaosSeeds(t, "", 0, 1, 3, 8, 27, 34, 56, 89, 172, 173, 215, 250, 314, 340, 388, 390)
-}
+var keepScripts = flag.Bool("keep", false, "write what fails, shortened, to testdata/chaos")
+
+// TestChaos lets clusters suffer all that a seed brings, over bad wires, with
+// slow edges and clocks that drift, and looks at what may never be: see chaos,
+// and settled for the end. What fails is shortened to a script and printed, and
+// with -keep written where TestChaosScripts replays it. With HAROUTER_SOAK=5m
+// other seeds, for so long; HAROUTER_CHAOS=FROM-TO those.
+func TestChaos(t *testing.T) { chaosSeeds(t, "", 150) }
 
 // TestChaosSync is the same where flows are replicated.
-func TestChaosSync(t *testing.T) {
-	chaosSeeds(t, "sync=5s ", 2, 3, 5, 8, 13, 21, 34, 55)
-}
+func TestChaosSync(t *testing.T) { chaosSeeds(t, "sync=5s", 50) }
 
-func chaosSeeds(t *testing.T, sync string, seeds ...uint64) {
+func chaosSeeds(t *testing.T, sync string, to uint64) {
+	t.Parallel()
+	from, end := uint64(0), time.Time{}
+	if text, ok := os.LookupEnv("HAROUTER_SOAK"); ok {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			t.Fatalf("HAROUTER_SOAK: %v", err)
+		}
+		from, to, end = rand.Uint64()>>1, 1<<63, time.Now().Add(d)
+	}
 	if text, ok := os.LookupEnv("HAROUTER_CHAOS"); ok {
-		var from, to uint64
 		if _, err := fmt.Sscanf(text, "%d-%d", &from, &to); err != nil {
 			t.Fatalf("HAROUTER_CHAOS=%s: %v", text, err)
 		}
-		seeds = nil
-		for ; from < to; from++ {
-			seeds = append(seeds, from)
+	}
+	var failed atomic.Int32
+	var seed uint64
+	for seed = from; seed < to && failed.Load() < 3 && (end.IsZero() || time.Now().Before(end)); seed++ {
+		st := invent(t, seed, sync)
+		if p := st.c.problems; len(p) > 0 {
+			failed.Add(1)
+			st.failed(t, seed)
 		}
 	}
-	for _, seed := range seeds {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			st := newStory(t, seed, sync)
-			st.tell()
-			st.heal()
-			st.settled()
+	t.Logf("%d stories", seed-from)
+}
+
+// failed shortens what went wrong and shows it.
+func (st *story) failed(t *testing.T, seed uint64) {
+	kind := st.c.problems[0][strings.IndexByte(st.c.problems[0], ' '):]
+	kind = strings.Map(func(r rune) rune { // whoever it is and however long
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, kind[:min(len(kind), 25)])
+	lines := slices.Clone(st.lines)
+	until := time.Now().Add(2 * time.Minute)
+	short := shrink.Lines(lines, func(l []string) bool {
+		if time.Now().After(until) {
+			return false
+		}
+		again, err := replay(t, l)
+		return err == nil && len(again.c.problems) > 0 && strings.HasPrefix(strings.Map(func(r rune) rune {
+			if r >= '0' && r <= '9' {
+				return -1
+			}
+			return r
+		}, again.c.problems[0][strings.IndexByte(again.c.problems[0], ' '):]), kind)
+	})
+	if again, err := replay(t, short); err == nil && len(again.c.problems) > 0 {
+		st = again
+	}
+	t.Errorf("seed %d: %s\n%s\n\n%s", seed, strings.Join(st.c.problems, "\n"), strings.Join(short, "\n"), strings.Join(st.s.log, "\n"))
+	if *keepScripts {
+		text := fmt.Sprintf("# Seed %d: %s\n%s\n", seed, st.c.problems[0], strings.Join(short, "\n"))
+		if err := os.WriteFile(filepath.Join("testdata/chaos", strconv.FormatUint(seed, 10)+".txt"), []byte(text), 0o644); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestChaosScripts replays what failed once.
+func TestChaosScripts(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/chaos/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("scripts: %v %v", files, err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
+			text, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			st, err := replay(t, strings.Split(string(text), "\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
 			if p := st.c.problems; len(p) > 0 {
-				t.Errorf("%+v\n%s\n\n%s\n\n%s", st.c.menu, strings.Join(p, "\n"), strings.Join(st.lines, "\n"), strings.Join(st.s.log, "\n"))
+				t.Errorf("%s\n\n%s", strings.Join(p, "\n"), strings.Join(st.s.log, "\n"))
 			}
 		})
 	}
 }
 
+// story is what happens to one cluster. Its script has two lines of settings and
+// one for each happening, with the time since the start:
+//
+//	chaos 27 lossy slow failing      seed of the dice, and what they may do
+//	cluster r1,r2 sync=5s            nodes of the first file, and words of each
+//	drift r1 -4000                   of a clock, in millionths
+//	1.5s crash r1                    see happen
+//	20s heal                         all of it, and what a person would do
 type story struct {
-	t     *testing.T
+	t     testing.TB
 	s     *sim
 	c     *chaos
-	r     *rand.Rand
 	lines []string
 	asked []asked
-	names []string // all that there are
+	words string // of each file
 }
 
 // asked is a command that waits for its answer.
@@ -66,29 +141,89 @@ type asked struct {
 	until time.Time
 }
 
-func newStory(t *testing.T, seed uint64, sync string) *story {
-	r := rand.New(rand.NewPCG(seed, 11))
-	flip := func(of int) bool { return r.IntN(of) == 0 }
-	m := menu{
-		power: flip(2), freeze: flip(4), partition: flip(3), lossy: flip(3), slow: flip(4), failing: flip(4),
-		files: flip(2), nodes: flip(4), ports: flip(3), uplinks: flip(2), moves: flip(2), forged: flip(5),
+// allNodes are those that can be in a file.
+var allNodes = []string{"r1", "r2", "r3", "r4", "r5"}
+
+// begin makes the cluster of the first two lines.
+func begin(t testing.TB, chaosLine, clusterLine string) (*story, error) {
+	f, g := strings.Fields(chaosLine), strings.Fields(clusterLine)
+	if len(f) < 2 || f[0] != "chaos" || len(g) < 2 || g[0] != "cluster" {
+		return nil, fmt.Errorf("a script begins with chaos and cluster, not %q, %q", chaosLine, clusterLine)
 	}
-	m.sync = sync
-	m.nodes = m.nodes && !m.partition // a node that is taken out while it is cut off is another matter
-	all := []string{"r1", "r2", "r3"}
-	names := all[:2+seed%2]
-	s := newSim(t, all...)
-	for _, n := range s.all() {
-		n.disk = sync + "cable=2 nodes=" + strings.Join(names, ",")
-		n.cfg, _ = simFile(n.name, n.disk)
+	seed, err := strconv.ParseUint(f[1], 10, 64)
+	if err != nil {
+		return nil, err
 	}
-	c := newChaos(s, seed, m)
-	c.boot(names...)
-	return &story{t: t, s: s, c: c, r: r, names: all}
+	m, err := readMenu(f[2:])
+	if err != nil {
+		return nil, err
+	}
+	st := &story{t: t, words: strings.Join(g[2:], " "), lines: []string{chaosLine, clusterLine}}
+	names := strings.Split(g[1], ",")
+	for _, name := range names {
+		if !slices.Contains(allNodes, name) {
+			return nil, fmt.Errorf("no node can be called %q", name)
+		}
+	}
+	st.s = newSim(t, allNodes...)
+	for _, n := range st.s.all() {
+		n.disk = strings.TrimSpace(st.words + " cable=2 nodes=" + strings.Join(names, ","))
+		cfg, err := simFile(n.name, n.disk)
+		if err != nil && slices.Contains(names, n.name) {
+			return nil, err
+		}
+		n.cfg = cfg
+	}
+	m.sync = strings.Contains(st.words, "sync=")
+	st.c = newChaos(st.s, seed, m)
+	st.c.boot(names...)
+	return st, nil
 }
 
-func (st *story) note(format string, a ...any) {
-	line := fmt.Sprintf("%v %s", st.s.now.Sub(st.s.start), fmt.Sprintf(format, a...))
+// replay plays a script. The error says that it is none.
+func replay(t testing.TB, lines []string) (*story, error) {
+	lines = slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return strings.TrimSpace(l) == "" || l[0] == '#' })
+	if len(lines) < 2 {
+		return nil, fmt.Errorf("a script of %d lines", len(lines))
+	}
+	st, err := begin(t, lines[0], lines[1])
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range lines[2:] {
+		word, rest, _ := strings.Cut(line, " ")
+		if word == "drift" {
+			if err := st.drift(line); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		at, err := time.ParseDuration(word)
+		if err != nil {
+			return nil, err
+		}
+		st.pass(st.s.start.Add(at).Sub(st.s.now))
+		if err := st.happen(rest); err != nil {
+			return nil, fmt.Errorf("%s: %w", line, err)
+		}
+	}
+	return st, nil
+}
+
+func (st *story) drift(line string) error {
+	f := strings.Fields(line)
+	if len(f) != 3 || st.s.nodes[f[1]] == nil {
+		return fmt.Errorf("%s: want drift NODE PPM", line)
+	}
+	n, err := strconv.Atoi(f[2])
+	st.s.nodes[f[1]].drift = n
+	st.lines = append(st.lines, line)
+	return err
+}
+
+// note keeps a line of the script.
+func (st *story) note(line string) {
+	line = fmt.Sprintf("%v %s", st.s.now.Sub(st.s.start), line)
 	st.lines = append(st.lines, line)
 	st.s.log = append(st.s.log, "         --- "+line)
 }
@@ -139,16 +274,6 @@ func (st *story) members() []string {
 	return out
 }
 
-func (st *story) some(names []string) *simNode { return st.s.nodes[names[st.r.IntN(len(names))]] }
-
-func (st *story) file() string {
-	text := st.c.menu.sync + fmt.Sprintf("cable=%d ", 1+st.r.IntN(9))
-	if st.r.IntN(4) == 0 {
-		text += "only "
-	}
-	return text
-}
-
 // withNodes completes a file with the nodes that the file of n names.
 func withNodes(text string, n *simNode) string {
 	cfg, _ := simFile(n.name, n.accepted)
@@ -156,240 +281,18 @@ func withNodes(text string, n *simNode) string {
 	for _, o := range cfg.Nodes {
 		names = append(names, o.Name)
 	}
-	return text + "nodes=" + strings.Join(names, ",")
-}
-
-// tell lets a dozen things happen.
-func (st *story) tell() {
-	m := st.c.menu
-	var kinds []func()
-	add := func(on bool, fs ...func()) {
-		if on {
-			kinds = append(kinds, fs...)
-		}
-	}
-	add(m.power, st.powerOff, st.powerOn, st.powerOn)
-	add(m.freeze, st.freeze)
-	add(m.partition, st.partition, st.mend)
-	add(m.files, st.edit, st.reload, st.reload)
-	add(m.nodes, st.addNode, st.forget)
-	add(m.ports, st.port)
-	add(m.uplinks, st.uplink)
-	add(m.moves, st.failover, st.stop, st.rest, st.powerOn)
-	add(m.forged, st.forge)
-	add(len(kinds) == 0, st.failover)
-	st.pass(time.Duration(st.r.IntN(3000)) * time.Millisecond)
-	for range 14 {
-		kinds[st.r.IntN(len(kinds))]()
-		switch st.r.IntN(4) {
-		case 0: // at once
-		case 1:
-			st.pass(time.Duration(st.r.IntN(20)) * time.Millisecond)
-		default:
-			st.pass(time.Duration(st.r.IntN(2500)) * time.Millisecond)
-		}
-	}
-}
-
-func (st *story) powerOff() {
-	n := st.some(st.members())
-	if !n.running {
-		return
-	}
-	if st.r.IntN(2) == 0 {
-		st.note("crash %s", n.name)
-		st.c.crash(n)
-		return
-	}
-	st.note("power %s", n.name)
-	st.s.power(n.name)
-}
-
-func (st *story) powerOn() {
-	if n := st.some(st.members()); !n.running {
-		st.note("boot %s", n.name)
-		st.c.boot(n.name)
-	}
-}
-
-func (st *story) freeze() {
-	n, d, machine := st.some(st.members()), time.Duration(50+st.r.IntN(3000))*time.Millisecond, st.r.IntN(2) == 0
-	st.note("freeze %s for %v, machine %v", n.name, d, machine)
-	st.c.freeze(n, d, machine)
-}
-
-func (st *story) partition() {
-	a, b := st.some(st.names), st.some(st.names)
-	if a == b {
-		return
-	}
-	kind := st.r.IntN(7)
-	st.note("partition %s %s, kind %d", a.name, b.name, kind)
-	gossip, adverts := kind%3 != 1, kind%3 != 0
-	if gossip {
-		a.lost[b.name] = true
-	}
-	if adverts {
-		a.strain.deaf[b.name] = true
-	}
-	if kind < 5 { // both directions
-		b.lost[a.name], b.strain.deaf[a.name] = b.lost[a.name] || gossip, b.strain.deaf[a.name] || adverts
-	}
-}
-
-func (st *story) mend() {
-	st.note("wires mended")
-	for _, n := range st.s.all() {
-		clear(n.lost)
-		clear(n.strain.deaf)
-	}
-}
-
-func (st *story) edit() {
-	n := st.some(st.members())
-	if n.accepted == "" {
-		return
-	}
-	text := withNodes(st.file(), n)
-	if st.r.IntN(4) == 0 {
-		text = "cabel=1"
-	}
-	st.note("edit on %s: %s", n.name, text)
-	n.disk = text
-	n.seen()
-}
-
-func (st *story) reload() {
-	n := st.some(st.members())
-	if !n.running {
-		return
-	}
-	if st.r.IntN(4) > 0 {
-		text := withNodes(st.file(), n)
-		if st.r.IntN(4) == 0 && n.m.trial != nil {
-			text = n.disk // keep it
-		}
-		st.note("write %s", text)
-		for _, o := range st.s.all() {
-			o.disk = text
-			o.seen()
-		}
-	}
-	var args Args
-	if st.r.IntN(3) == 0 {
-		args.Trial = time.Duration(1+st.r.IntN(8)) * time.Second
-	}
-	st.note("reload on %s, trial %v", n.name, args.Trial)
-	st.command(n, VerbReload, args)
-}
-
-func (st *story) addNode() {
-	n := st.some(st.members())
-	if !n.running || !n.strain.frozen.IsZero() {
-		return
-	}
-	for _, o := range st.s.all() {
-		if slices.Contains(st.members(), o.name) || o.running {
-			continue
-		}
-		st.note("add %s on %s", o.name, n.name)
-		id := st.command(n, VerbAddNode, Args{Add: &Joiner{Name: o.name}})
-		st.pass(100 * time.Millisecond)
-		if text, ok := n.answers[id]; ok && text == "" && n.running {
-			st.note("join %s", o.name)
-			o.disk, o.accepted, o.gen, o.rests, o.refused = string(n.m.cfg.Text), string(n.m.cfg.Text), n.m.cfg.Generation, false, ""
-			if _, err := simFile(o.name, o.accepted); err != nil {
-				st.c.fail("%s was added and is not in the file of %s", o.name, n.name)
-				return
-			}
-			st.c.boot(o.name)
-		}
-		return
-	}
-}
-
-func (st *story) forget() {
-	n := st.some(st.members())
-	if !n.running || len(st.members()) < 2 {
-		return
-	}
-	st.note("forget %s", n.name)
-	st.command(n, VerbForget, Args{})
-}
-
-func (st *story) port() {
-	n, device, on := st.some(st.names), []string{"lan0", "lan1"}[st.r.IntN(2)], st.r.IntN(2) == 0
-	if !n.running {
-		return
-	}
-	st.note("%s of %s: %v", device, n.name, on)
-	n.carrier(device, on)
-}
-
-func (st *story) uplink() {
-	n, u := st.some(st.names), []string{"cable", "dsl"}[st.r.IntN(2)]
-	on := st.r.IntN(2) == 0
-	switch kind := st.r.IntN(4); kind {
-	case 0:
-		st.note("%s for all: %v", u, on)
-		st.s.kill(u, !on)
-	case 1, 2:
-		st.note("%s on %s: %v", u, n.name, on)
-		n.blind[u] = !on
-	case 3:
-		if n.running {
-			st.note("carrier of %s on %s: %v", u, n.name, on)
-			n.carrier(map[string]string{"cable": "wan1", "dsl": "wan2"}[u], on)
-		}
-	}
-}
-
-func (st *story) failover() {
-	n, o := st.some(st.members()), st.some(st.members())
-	verb, args := VerbFailover, Args{To: o.name}
-	switch st.r.IntN(3) {
-	case 0:
-		verb, args = VerbAuto, Args{}
-	case 1:
-		args = Args{}
-	}
-	st.note("failover on %s, verb %d to %s", n.name, verb, args.To)
-	st.command(n, verb, args)
-}
-
-func (st *story) stop() {
-	n := st.some(st.members())
-	st.note("stop %s", n.name)
-	st.command(n, VerbStop, Args{})
-}
-
-func (st *story) rest() {
-	n, verb := st.some(st.members()), []Verb{VerbRest, VerbServe}[st.r.IntN(2)]
-	st.note("maintenance on %s, verb %d", n.name, verb)
-	st.command(n, verb, Args{})
-}
-
-func (st *story) forge() {
-	at, as := st.some(st.names), st.some(st.names)
-	if at == as || !as.running {
-		return
-	}
-	priority := []uint8{0, 254, 120}[st.r.IntN(3)]
-	st.note("forged adverts as of %s at %s, priority %d", as.name, at.name, priority)
-	for i := range 1 + st.r.IntN(30) {
-		st.s.after(time.Duration(i)*20*time.Millisecond, func() {
-			at.handle(Advert{Link: "office", Source: as.links["lan0"].Addresses[0].Addr(), Advert: adv(priority)})
-		})
-	}
+	return text + " nodes=" + strings.Join(names, ",")
 }
 
 // heal ends all trouble. Where files differ a person copies one to all and
 // reloads.
 func (st *story) heal() {
-	st.note("all is healed")
 	s := st.s
 	st.c.calm = true
-	st.mend()
+	for _, n := range s.all() {
+		clear(n.lost)
+		clear(n.strain.deaf)
+	}
 	clear(s.dead)
 	for _, n := range s.all() {
 		clear(n.blind)
@@ -404,10 +307,8 @@ func (st *story) heal() {
 	for _, n := range s.all() {
 		switch in := slices.Contains(members, n.name); {
 		case in && !n.running:
-			st.note("boot %s", n.name)
 			st.c.boot(n.name)
 		case !in && n.running:
-			st.note("off with %s", n.name)
 			s.power(n.name)
 		}
 	}
@@ -416,7 +317,10 @@ func (st *story) heal() {
 		st.command(s.nodes[name], VerbServe, Args{})
 		st.command(s.nodes[name], VerbAuto, Args{})
 	}
-	st.pass(35 * time.Second) // a node whose disk was full tries again after 30 s
+	if st.c.menu.failing {
+		st.pass(23 * time.Second) // a node whose disk was full tries again after 30 s
+	}
+	st.pass(12 * time.Second)
 	differ := map[string]bool{}
 	generations := map[uint64]bool{}
 	for _, name := range members {
@@ -433,7 +337,7 @@ func (st *story) heal() {
 	}
 	for _, name := range members {
 		alarm := false
-		for _, a := range s.nodes[name].m.Status(s.now).Alarms {
+		for _, a := range s.nodes[name].m.Status(s.nodes[name].clock()).Alarms {
 			alarm = alarm || a.Code == AlarmConfigDiffers
 		}
 		if alarm != (len(differ) > 1) {
@@ -443,19 +347,37 @@ func (st *story) heal() {
 	if len(differ) == 1 && st.c.seed%2 == 0 {
 		return
 	}
-	text := withNodes(st.c.menu.sync+"cable=3 ", s.nodes[members[0]])
+	text := withNodes(strings.TrimSpace(st.words+" cable=3"), s.nodes[members[0]])
 	for _, n := range s.all() {
 		n.disk = text
 		n.seen()
 	}
-	n := st.some(members)
-	st.note("write %s, reload on %s", text, n.name)
+	n := s.nodes[members[len(members)-1]]
 	id := st.command(n, VerbReload, Args{})
 	st.pass(12 * time.Second)
 	if answer, ok := n.answers[id]; !ok || answer != "" {
 		st.c.fail("the last reload: answered %v %q", ok, answer)
 	}
 	st.pass(5 * time.Second)
+}
+
+// best is the node that has to be master once all is well.
+func (st *story) best(members []string) *simNode {
+	var best *simNode
+	for _, name := range members {
+		n := st.s.nodes[name]
+		switch {
+		case best == nil:
+			best = n
+		case !n.m.cfg.Preempt || priorities[name] == priorities[best.name]:
+			if n.m.Role() == RoleMaster { // whoever is
+				best = n
+			}
+		case priorities[name] > priorities[best.name]:
+			best = n
+		}
+	}
+	return best
 }
 
 // settled is how a cluster has to be some time after all was healed.
@@ -465,7 +387,7 @@ func (st *story) settled() {
 		c.fail("two hold the addresses since %v", c.several.Sub(s.start))
 	}
 	members := st.members()
-	best := s.nodes[slices.MinFunc(members, func(a, b string) int { return int(priorities[b]) - int(priorities[a]) })]
+	best := st.best(members)
 	for _, name := range members {
 		n := s.nodes[name]
 		if !n.running {
@@ -482,10 +404,10 @@ func (st *story) settled() {
 		if n.accepted != string(m.cfg.Text) || n.gen != m.cfg.Generation {
 			c.fail("%s keeps %q %d, runs %q %d", name, n.accepted, n.gen, m.cfg.Text, m.cfg.Generation)
 		}
-		if n.flows.owned != m.owned || (m.owned != 0) != (n == best && c.menu.sync != "") || m.last > best.m.owned && c.menu.sync != "" {
+		if n.flows.owned != m.owned || (m.owned != 0) != (n == best && c.menu.sync) || m.last > best.m.owned && c.menu.sync {
 			c.fail("%s owns the flows in term %d, before %d (kernel: %d), %s in %d", name, m.owned, m.last, n.flows.owned, best.name, best.m.owned)
 		}
-		for _, a := range m.Status(s.now).Alarms {
+		for _, a := range m.Status(n.clock()).Alarms {
 			c.fail("%s has the alarm %s %s: %s", name, a.Code, a.Subject, a.Text)
 		}
 		if m.offer != nil || m.pledge != nil || m.trial != nil || m.fetch != nil || m.adopting != nil || m.handoff != nil || m.taking != nil || m.move != nil ||

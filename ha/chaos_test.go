@@ -23,12 +23,6 @@ type chaos struct {
 	problems []string
 }
 
-// menu are the kinds of trouble that a seed may bring.
-type menu struct {
-	power, freeze, partition, lossy, slow, failing, files, nodes, ports, uplinks, moves, forged bool
-	sync                                                                                        string // a word of the files: flows are replicated
-}
-
 // strain is what chaos does to one node.
 type strain struct {
 	born     time.Time
@@ -159,18 +153,30 @@ func (c *chaos) wire(from, to *simNode, packet bool) []time.Duration {
 	return nil
 }
 
-// advert tells whether one arrives.
-func (c *chaos) advert(from, to *simNode, link string) bool {
+// advert tells after which times one arrives: none, late, so that others come
+// before it, or twice.
+func (c *chaos) advert(from, to *simNode, link string) []time.Duration {
 	if link != "" && to.strain.deaf[from.name] {
-		return false
+		return nil
 	}
-	return c.calm || !c.menu.lossy || c.dice("advert"+from.name+">"+to.name).IntN(20) > 0
+	if c.calm || !c.menu.lossy {
+		return []time.Duration{simDelay}
+	}
+	switch r := c.dice("advert" + from.name + ">" + to.name); r.IntN(40) {
+	case 0, 1:
+		return nil
+	case 2:
+		return []time.Duration{simDelay, simDelay + time.Duration(r.IntN(200))*time.Millisecond}
+	case 3, 4:
+		return []time.Duration{simDelay + time.Duration(r.IntN(60))*time.Millisecond}
+	}
+	return []time.Duration{simDelay}
 }
 
 // mute tells whether the thread that repeats adverts does not.
 func (c *chaos) mute(n *simNode) bool {
 	f := n.strain.frozen
-	return !f.IsZero() && (n.strain.machine || c.s.now.Sub(f) > Lease(100*time.Millisecond))
+	return !f.IsZero() && (n.strain.machine || c.s.now.Sub(f) > Lease(n.cfg.Advertise))
 }
 
 // defers keeps events for a node that stands still.
@@ -194,7 +200,7 @@ func (c *chaos) freeze(n *simNode, d time.Duration, machine bool) {
 	life, at := n.life, c.s.now
 	n.strain.frozen, n.strain.machine, n.strain.fenced = at, machine, false
 	if !machine {
-		c.s.after(Lease(100*time.Millisecond), func() {
+		c.s.after(Lease(n.cfg.Advertise), func() {
 			if n.life == life && n.strain.frozen.Equal(at) && n.guard.Holding && n.guard.PeerAlive {
 				c.fence(n)
 			}
@@ -311,16 +317,15 @@ func (c *chaos) run(d time.Duration) {
 
 // handled watches that a machine does not spin.
 func (c *chaos) handled(n *simNode, ev Event) {
-	now := c.s.now
 	if _, ok := ev.(Tick); !ok || !n.running {
 		return
 	}
 	n.strain.spins++
-	if n.m.Deadline(now).After(now) {
+	if n.m.Deadline(n.clock()).After(n.clock()) {
 		n.strain.spins = 0
 	}
 	if n.strain.spins == 2 {
-		c.fail("%s spins: a deadline of %v ago stays", n.name, now.Sub(n.m.Deadline(now)))
+		c.fail("%s spins: a deadline of %v ago stays", n.name, n.clock().Sub(n.m.Deadline(n.clock())))
 	}
 	if c.often(&n.strain.ticks, 150) {
 		c.fail("%s wants 150 ticks within a second", n.name)

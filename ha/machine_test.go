@@ -145,9 +145,10 @@ func TestStop(t *testing.T) {
 // TestBothStop stops both nodes, the second at any moment of the first one's
 // leave: in the end exactly one guard holds the addresses.
 func TestBothStop(t *testing.T) {
+	t.Parallel()
 	for _, first := range []string{"r1", "r2"} {
 		second := map[string]string{"r1": "r2", "r2": "r1"}[first]
-		for gap := time.Duration(0); gap < 1600*time.Millisecond; gap += 7 * time.Millisecond {
+		for gap := time.Duration(0); gap < 1600*time.Millisecond; gap += 13 * time.Millisecond {
 			s := booted(t, "r1", "r2")
 			s.command(first, VerbStop, "")
 			s.run(gap)

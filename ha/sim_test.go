@@ -17,7 +17,7 @@ import (
 // sim runs the machines of a whole cluster in virtual time: adverts and words
 // travel with a small delay, addresses and plans take a moment.
 type sim struct {
-	t       *testing.T
+	t       testing.TB
 	now     time.Time
 	start   time.Time
 	queue   simQueue
@@ -74,10 +74,24 @@ type simNode struct {
 	refused  string          // hash of a file on trial
 	blind    map[string]bool // uplinks whose probes are not answered here
 	strain   strain          // what chaos does to this node
+	drift    int             // of its clock, in millionths
 	looks    time.Duration   // after a change of the file, until it sees lan2; 0: never
 	lab      bool            // lan2 is unplugged
 	passes   time.Time       // until when packets go through it
 	flows    simFlows
+}
+
+// clock is what the clock of a node shows, which runs by its own drift.
+func (n *simNode) clock() time.Time {
+	return n.s.now.Add(n.s.now.Sub(n.s.start) * time.Duration(n.drift) / 1_000_000)
+}
+
+// takes is how long d on that clock takes.
+func (n *simNode) takes(d time.Duration) time.Duration {
+	if n.drift == 0 {
+		return d
+	}
+	return d*1_000_000/time.Duration(1_000_000+n.drift) + 1
 }
 
 type span struct{ from, to time.Time }
@@ -106,9 +120,9 @@ func (q *simQueue) Pop() any {
 	return x
 }
 
-var priorities = map[string]uint8{"r1": 200, "r2": 150, "r3": 100}
+var priorities = map[string]uint8{"r1": 200, "r2": 150, "r3": 100, "r4": 150, "r5": 50}
 
-func newSim(t *testing.T, names ...string) *sim {
+func newSim(t testing.TB, names ...string) *sim {
 	t.Helper()
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}, dead: map[string]bool{}, every: 200 * time.Millisecond}
@@ -154,6 +168,12 @@ func simFile(node, text string) (Config, error) {
 			fmt.Sscan(value, &c.Balancer.Uplinks[0].Weight)
 		case "preempt":
 			c.Preempt = value == "on"
+		case "advertise":
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				return c, err
+			}
+			c.Advertise = d
 		case "version": // of VRRP; 2 counts seconds
 			fmt.Sscan(value, &c.VRRPVersion)
 			if c.VRRPVersion == 2 {
@@ -262,7 +282,7 @@ func (s *sim) boot(names ...string) {
 		n.cfg.Generation, n.cfg.Maintenance, n.cfg.Refused, n.cfg.Known = n.gen, n.rests, n.refused, known
 		n.cfg.Crashes = s.crashes[name]
 		n.cfg.Will = [32]byte{name[1], byte(n.life), 1} // random
-		n.m = NewMachine(n.cfg, s.now)
+		n.m = NewMachine(n.cfg, n.clock())
 		last := name[1:]
 		n.links = map[string]Link{}
 		for device, a := range map[string]string{"lan0": "192.168.77.10", "lan1": "192.168.78.10", "wan1": "203.0.113.2", "wan2": "203.0.113.13"} {
@@ -301,7 +321,7 @@ func (n *simNode) carrier(device string, on bool) {
 func (n *simNode) tick() {
 	n.alarm++
 	turn, life := n.alarm, n.life
-	n.s.after(max(n.m.Deadline(n.s.now).Sub(n.s.now), time.Millisecond), func() {
+	n.s.after(max(n.takes(n.m.Deadline(n.clock()).Sub(n.clock())), time.Millisecond), func() {
 		if n.alarm == turn && n.life == life { // nothing else woke it since
 			n.handle(Tick{})
 		}
@@ -313,7 +333,7 @@ func (n *simNode) probe() {
 	n.s.after(n.s.every, func() {
 		if n.life == life && n.running {
 			for _, u := range []string{"cable", "dsl"} {
-				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.s.now, Good: !n.s.dead[u] && !n.blind[u], RTT: time.Millisecond}})
+				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.clock(), Good: !n.s.dead[u] && !n.blind[u], RTT: time.Millisecond}})
 			}
 			n.probe()
 		}
@@ -376,7 +396,7 @@ func (n *simNode) handle(ev Event) {
 		}
 		return
 	}
-	for _, a := range n.m.Handle(ev, n.s.now) {
+	for _, a := range n.m.Handle(ev, n.clock()) {
 		n.perform(a)
 	}
 	if n.s.chaos != nil {
@@ -549,7 +569,7 @@ func (n *simNode) advertise(turn int) {
 	if n.s.chaos == nil || !n.s.chaos.mute(n) {
 		n.send(n.repeat.Priority)
 	}
-	n.s.after(n.repeat.Interval, func() { n.advertise(turn) })
+	n.s.after(n.takes(n.repeat.Interval), func() { n.advertise(turn) })
 }
 
 // send carries an advert over each lan that both ends reach, and over the
@@ -563,17 +583,20 @@ func (n *simNode) send(priority uint8) {
 			continue
 		}
 		deliver := func(link string, src netip.Addr) {
-			if n.s.chaos != nil && !n.s.chaos.advert(n, o, link) {
-				return
+			after := []time.Duration{simDelay}
+			if n.s.chaos != nil {
+				after = n.s.chaos.advert(n, o, link)
 			}
-			n.s.after(simDelay, func() {
-				o.hearAsGuard(priority)
-				if reason := (vrrp.Terms{Version: vrrp.Version(o.cfg.VRRPVersion), Interval: o.cfg.Advertise}).Refuse(ad); reason != "" {
-					o.handle(Dropped{Part: "vrrp", Reason: string(reason), Source: src})
-					return
-				}
-				o.handle(Advert{Link: link, Source: src, Advert: ad})
-			})
+			for _, d := range after {
+				n.s.after(d, func() {
+					o.hearAsGuard(priority)
+					if reason := (vrrp.Terms{Version: vrrp.Version(o.cfg.VRRPVersion), Interval: o.cfg.Advertise}).Refuse(ad); reason != "" {
+						o.handle(Dropped{Part: "vrrp", Reason: string(reason), Source: src})
+						return
+					}
+					o.handle(Advert{Link: link, Source: src, Advert: ad})
+				})
+			}
 		}
 		if n.links["lan0"].Carrier && o.links["lan0"].Carrier && !o.deaf && !o.muffled {
 			deliver("office", n.links["lan0"].Addresses[0].Addr())
@@ -623,7 +646,15 @@ func (s *sim) master(want string) {
 // coverage tells, from a time on, how long nobody and how long more than one
 // held the addresses.
 func (s *sim) coverage(from time.Time) (none, double time.Duration) {
-	for at := from; at.Before(s.now); at = at.Add(250 * time.Microsecond) {
+	edges := []time.Time{from, s.now}
+	for _, n := range s.nodes {
+		for _, h := range n.held {
+			edges = append(edges, h.from, h.to)
+		}
+	}
+	edges = slices.DeleteFunc(edges, func(at time.Time) bool { return at.Before(from) || at.After(s.now) })
+	slices.SortFunc(edges, time.Time.Compare)
+	for i, at := range edges[:len(edges)-1] {
 		holders := 0
 		for _, n := range s.nodes {
 			for _, h := range n.held {
@@ -632,11 +663,11 @@ func (s *sim) coverage(from time.Time) (none, double time.Duration) {
 				}
 			}
 		}
-		switch {
+		switch d := edges[i+1].Sub(at); {
 		case holders == 0:
-			none += 250 * time.Microsecond
+			none += d
 		case holders > 1:
-			double += 250 * time.Microsecond
+			double += d
 		}
 	}
 	return none, double
