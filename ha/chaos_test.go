@@ -17,8 +17,9 @@ type chaos struct {
 	wires map[string]*rand.Rand // one for each direction, so that map order does not matter
 	calm  bool                  // healed: wires and edges behave
 
-	several  time.Time     // since when more than one holds the addresses
-	none     time.Duration // how long nobody has, although somebody could
+	both     map[[2]string]time.Time // since when two masters could hear each other
+	several  time.Time               // since when more than one holds the addresses
+	none     time.Duration           // how long nobody has, although somebody could
 	worst    struct{ several, none time.Duration }
 	problems []string
 }
@@ -64,7 +65,7 @@ func (c *chaos) dice(name string) *rand.Rand {
 
 // newChaos makes s bad. The nodes have to be booted afterwards.
 func newChaos(s *sim, seed uint64, m menu) *chaos {
-	c := &chaos{s: s, seed: seed, menu: m, wires: map[string]*rand.Rand{}}
+	c := &chaos{s: s, seed: seed, menu: m, wires: map[string]*rand.Rand{}, both: map[[2]string]time.Time{}}
 	s.chaos = c
 	for _, n := range s.all() {
 		n.strain = strain{deaf: map[string]bool{}}
@@ -290,6 +291,7 @@ const chaosStep = 10 * time.Millisecond
 func (c *chaos) run(d time.Duration) {
 	for end := c.s.now.Add(d); c.s.now.Before(end); {
 		c.s.run(min(chaosStep, end.Sub(c.s.now)))
+		c.masters()
 		able, held := false, false
 		for _, n := range c.s.all() {
 			held = held || n.holds
@@ -313,6 +315,44 @@ func (c *chaos) run(d time.Duration) {
 			c.fail("nobody held the addresses for %v", limit)
 		}
 	}
+}
+
+// masters looks for two that are sure to be master and hear each other.
+func (c *chaos) masters() {
+	all := c.s.all()
+	for i, a := range all {
+		for _, b := range all[:i] {
+			pair := [2]string{a.name, b.name}
+			if !a.rules() || !b.rules() || a.lost[b.name] || b.lost[a.name] || a.strain.deaf[b.name] || b.strain.deaf[a.name] || !knows(a, b) {
+				delete(c.both, pair)
+				continue
+			}
+			since, ok := c.both[pair]
+			if !ok {
+				c.both[pair] = c.s.now
+				continue
+			}
+			limit := 2*a.cfg.Advertise + vouchLimit + 2*chaosStep
+			switch {
+			case c.calm:
+			case c.menu.slow:
+				limit += 4 * time.Second
+			case c.menu.lossy:
+				limit += 600 * time.Millisecond
+			case c.menu.forged:
+				limit += denialFor
+			}
+			if d := c.s.now.Sub(since); d > limit && d <= limit+chaosStep {
+				c.fail("%s and %s are both master since %v and hear each other", b.name, a.name, since.Sub(c.s.start))
+			}
+		}
+	}
+}
+
+// rules tells whether a node is master beyond doubt, and says so.
+func (n *simNode) rules() bool {
+	return n.running && n.strain.frozen.IsZero() && !n.stopped && n.m.Role() == RoleMaster && !n.m.vrrp.Suspect() &&
+		n.m.handoff == nil && n.m.taking == nil && n.links["lan0"].Carrier
 }
 
 // handled watches that a machine does not spin.

@@ -110,22 +110,28 @@ func (m *Machine) settlePublish(now time.Time) {
 		return
 	}
 	s := m.state(now)
-	if now.Sub(m.toldAt) < publishEvery && slices.Equal(s.Addresses, m.told.Addresses) && reflect.DeepEqual(steady(s), steady(m.told)) {
+	if now.Sub(m.toldAt) < publishEvery && sameState(s, m.told) {
 		return
 	}
 	m.told, m.toldAt = s, now
 	m.do(Publish{State: s})
 }
 
-// steady is a state without the values that change at each probe, and without
-// the addresses, which are compared before: reflection takes long for them.
-func steady(s PeerState) PeerState {
-	s.Addresses = nil
-	s.Uplinks = slices.Clone(s.Uplinks)
-	for i := range s.Uplinks {
-		s.Uplinks[i].RTT, s.Uplinks[i].Loss, s.Uplinks[i].Measured = 0, 0, false
+// sameState compares two states but for the values that change at each probe. It
+// does so at each event, and reflection alone takes long: it has what is left.
+func sameState(a, b PeerState) bool {
+	steady := func(v UplinkView) UplinkView {
+		v.RTT, v.Loss, v.Measured = 0, 0, false
+		return v
 	}
-	return s
+	if !slices.Equal(a.Addresses, b.Addresses) || !slices.Equal(a.Pool, b.Pool) || !maps.Equal(a.Verdicts, b.Verdicts) ||
+		!slices.EqualFunc(a.Uplinks, b.Uplinks, func(v, w UplinkView) bool { return steady(v) == steady(w) }) {
+		return false
+	}
+	for _, s := range []*PeerState{&a, &b} {
+		s.Addresses, s.Pool, s.Verdicts, s.Uplinks = nil, nil, nil, nil
+	}
+	return reflect.DeepEqual(a, b)
 }
 
 // settleGuard keeps the guard's orders up to date. It must know of addresses
