@@ -6,10 +6,12 @@ VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo d
 TOOLS       = ip:iproute2 nft:nftables conntrack:conntrack sysctl:procps prlimit:util-linux
 BENCH_TOOLS = keepalived:keepalived conntrackd:conntrackd iptables:iptables iperf3:iperf3
 
+SOAK       ?= 5m
+
 export CGO_ENABLED = 0
 GO = go
 
-.PHONY: help build demo test soak check fuzz bench tools bench-tools root clean
+.PHONY: help build demo test soak simulate check fuzz bench tools bench-tools root clean
 
 help:           ## show the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
@@ -24,8 +26,12 @@ test: root tools build   ## all tests, with real packets in network namespaces
 	$(GO) test -timeout 5m $$($(GO) list ./... | grep -v -e /test/integration -e /test/soak)
 	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 9m -parallel 3 -count 1 ./test/integration/...
 
-soak: root tools build   ## what needs real minutes: connections that are silent for longer than one (6 min)
+soak: root tools build simulate   ## what needs real minutes: silent connections, calm, and simulated clusters (SOAK=5m each)
 	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 15m -count 1 -v ./test/soak
+
+simulate:       ## other seeds of the simulators than make test has, SOAK=5m for each of the two
+	HAROUTER_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run '^TestElection$$' ./vrrp
+	HAROUTER_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run '^TestChaos(Sync)?$$' ./ha
 
 check:          ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not in gofmt's form:"; gofmt -l .; exit 1; }
