@@ -383,6 +383,12 @@ func (st *story) best(members []string) *simNode {
 // settled is how a cluster has to be some time after all was healed.
 func (st *story) settled() {
 	s, c := st.s, st.c
+	for _, name := range st.members() {
+		if !s.nodes[name].running {
+			c.fail("%s does not run after all was healed", name)
+			return
+		}
+	}
 	turns := func() (n int) {
 		for _, name := range st.members() {
 			n += s.nodes[name].m.transitions

@@ -162,8 +162,10 @@ type peer struct {
 	unsynced  time.Time // since when it is alive and its flow table does not agree
 	// unconfirmed is when it did not confirm the flows for the hand-over to it.
 	unconfirmed time.Time
-	executed    []byte // the proof of its will that was taken last
-	settling    bool   // one of both has just taken a new file
+	executed    []byte    // the proof of its will that was taken last
+	settling    bool      // one of both has just taken a new file
+	refiled     time.Time // when it was heard to run another file than before
+	advertised  time.Time // last advert of it
 }
 
 func (p *peer) alive(now time.Time) bool {

@@ -180,7 +180,7 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 		return
 	case ok:
 		p := m.peers[name]
-		p.heard = now
+		p.heard, p.advertised = now, now
 		heard.Speaker, heard.Rank, heard.Ours = name, p.Address, true
 		if !m.credible(p, heard, ev.Source, now) {
 			return
@@ -218,10 +218,20 @@ func (m *Machine) hearInstead(now time.Time) {
 	if p == nil || now.Before(m.vrrp.Deadline()) || m.adopting == nil && !p.settling {
 		return
 	}
-	if !p.told || p.state.Role != RoleMaster || p.state.Leaving || now.Sub(p.worded) > wordFresh {
+	if !p.told || p.state.Role != RoleMaster || p.state.Leaving || now.Sub(p.worded) > wordFresh || m.understands(p) {
 		return
 	}
 	m.elect(vrrp.Heard{Speaker: name, Rank: p.Address, Ours: true, Priority: p.state.Effective, Interval: m.cfg.Advertise}, now)
+}
+
+// understands tells whether adverts of a peer were heard well after both took the
+// file that they run: they fit this node's settings then, and silence is silence.
+func (m *Machine) understands(p *peer) bool {
+	changed := m.changedFile
+	if p.refiled.After(changed) {
+		changed = p.refiled
+	}
+	return m.adopting == nil && p.advertised.Sub(changed) > settleFor/2
 }
 
 // ownOn is the address that adverts carry as source on a lan.

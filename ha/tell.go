@@ -21,6 +21,9 @@ func (m *Machine) onPeerTold(s PeerState, now time.Time) {
 	} else if p.state.Role != s.Role {
 		m.record("node", s.Node, p.state.Role.String(), s.Role.String(), "it says so")
 	}
+	if !p.told || p.state.Hash != s.Hash {
+		p.refiled = now
+	}
 	p.says(s.Role, s.Effective, now)
 	p.heard, p.worded, p.state, p.told = now, now, s, true
 	m.unbind(s, now)
