@@ -54,7 +54,7 @@ func (st *story) happen(line string) error {
 	case "write": // write all TEXT, or write r1 TEXT
 		text := strings.Join(args[min(1, len(args)):], " ")
 		for _, n := range st.s.all() {
-			if n.name == arg(0) || arg(0) == "all" {
+			if n.accepted != "" && (n.name == arg(0) || arg(0) == "all") {
 				n.disk = text
 				n.seen()
 			}
@@ -69,7 +69,7 @@ func (st *story) happen(line string) error {
 	switch what {
 	case "boot":
 		if !n.running && member {
-			st.c.boot(n.name)
+			st.boot(n)
 		}
 	case "crash":
 		if n.running {
@@ -143,6 +143,15 @@ func (st *story) addNode(n, o *simNode) {
 		return
 	}
 	st.c.boot(o.name)
+}
+
+// boot starts a node; one that was added and did not get the file joins anew.
+func (st *story) boot(n *simNode) {
+	if n.accepted == "" {
+		best := st.newest()
+		n.disk, n.accepted, n.gen = best.accepted, best.accepted, best.gen
+	}
+	st.c.boot(n.name)
 }
 
 // forge sends adverts on the lan to one node as if they were another's.

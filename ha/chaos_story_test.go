@@ -258,14 +258,20 @@ func (st *story) pass(d time.Duration) {
 	})
 }
 
-// members are the nodes of the file with the highest generation.
-func (st *story) members() []string {
+// newest is the node with the file of the highest generation.
+func (st *story) newest() *simNode {
 	var best *simNode
 	for _, n := range st.s.all() {
 		if n.accepted != "" && (best == nil || n.gen > best.gen) {
 			best = n
 		}
 	}
+	return best
+}
+
+// members are the nodes of the file with the highest generation.
+func (st *story) members() []string {
+	best := st.newest()
 	cfg, _ := simFile(best.name, best.accepted)
 	var out []string
 	for _, n := range cfg.Nodes {
@@ -307,7 +313,7 @@ func (st *story) heal() {
 	for _, n := range s.all() {
 		switch in := slices.Contains(members, n.name); {
 		case in && !n.running:
-			st.c.boot(n.name)
+			st.boot(n)
 		case !in && n.running:
 			s.power(n.name)
 		}

@@ -43,6 +43,11 @@ func flip(r *rand.Rand, of int) bool { return r.IntN(of) == 0 }
 
 // invent plays the story of a seed.
 func invent(t testing.TB, seed uint64, sync string) *story {
+	defer func() {
+		if r := recover(); r != nil {
+			panic(fmt.Sprintf("seed %d: %v", seed, r))
+		}
+	}()
 	r := rand.New(rand.NewPCG(seed, 11))
 	first := fmt.Sprintf("chaos %d", seed)
 	for _, w := range []struct {

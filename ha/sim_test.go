@@ -214,6 +214,9 @@ func simFile(node, text string) (Config, error) {
 			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
 		case "nodes":
 			for _, n := range strings.Split(value, ",") {
+				if n == "" {
+					return c, fmt.Errorf("nodes=%s", value)
+				}
 				c.Nodes = append(c.Nodes, Node{Name: n, Address: addr("192.0.2." + n[1:]), Priority: priorities[n]})
 			}
 		default:
