@@ -7,9 +7,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -24,12 +26,12 @@ var keepScripts = flag.Bool("keep", false, "write what fails, shortened, to test
 // and settled for the end. What fails is shortened to a script and printed, and
 // with -keep written where TestChaosScripts replays it. With HAROUTER_SOAK=5m
 // other seeds, for so long; HAROUTER_CHAOS=FROM-TO those.
-func TestChaos(t *testing.T) { chaosSeeds(t, "", 120) }
+func TestChaos(t *testing.T) { chaosSeeds(t, "", 100) }
 
 // TestChaosSync is the same where flows are replicated.
 func TestChaosSync(t *testing.T) { chaosSeeds(t, "sync=5s", 40) }
 
-func chaosSeeds(t *testing.T, sync string, to uint64) {
+func chaosSeeds(t *testing.T, words string, to uint64) {
 	t.Parallel()
 	from, end := uint64(0), time.Time{}
 	if text, ok := os.LookupEnv("HAROUTER_SOAK"); ok {
@@ -44,16 +46,25 @@ func chaosSeeds(t *testing.T, sync string, to uint64) {
 			t.Fatalf("HAROUTER_CHAOS=%s: %v", text, err)
 		}
 	}
-	var failed atomic.Int32
-	var seed uint64
-	for seed = from; seed < to && failed.Load() < 3 && (end.IsZero() || time.Now().Before(end)); seed++ {
-		st := invent(t, seed, sync)
-		if p := st.c.problems; len(p) > 0 {
-			failed.Add(1)
-			st.failed(t, seed)
-		}
+	var next, failed atomic.Uint64
+	next.Store(from)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for failed.Load() < 3 && (end.IsZero() || time.Now().Before(end)) {
+				seed := next.Add(1) - 1
+				if seed >= to {
+					return
+				}
+				if st := invent(t, seed, words); len(st.c.problems) > 0 {
+					failed.Add(1)
+					st.failed(t, seed)
+				}
+			}
+		})
 	}
-	t.Logf("%d stories", seed-from)
+	wg.Wait()
+	t.Logf("%d stories", min(next.Load(), to)-from)
 }
 
 // failed shortens what went wrong and shows it.

@@ -32,6 +32,9 @@ func (m *Machine) heldBack(now time.Time) bool { return now.Before(m.backUntil) 
 func (m *Machine) rests(now time.Time) bool { return m.maintenance || m.heldBack(now) }
 
 func (m *Machine) settleCrashes(now time.Time) {
-	m.holdAlarm(m.heldBack(now), AlarmServiceFailed, "harouter",
-		fmt.Sprintf("harouter crashed %d times on %s within %v: it stays backup for %v while another node serves; see its log", m.crashes, m.cfg.Node, CrashWindow, holdAfter(m.crashes)), now)
+	text := ""
+	if m.heldBack(now) {
+		text = fmt.Sprintf("harouter crashed %d times on %s within %v: it stays backup for %v while another node serves; see its log", m.crashes, m.cfg.Node, CrashWindow, holdAfter(m.crashes))
+	}
+	m.holdAlarm(text != "", AlarmServiceFailed, "harouter", text, now)
 }

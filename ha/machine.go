@@ -30,6 +30,7 @@ type Machine struct {
 	gateways map[string]netip.Addr
 	peers    map[string]*peer
 	speakers map[netip.Addr]string // source address -> node
+	senders  []netip.Addr          // the others' addresses, and those of foreign routers, in order
 
 	holding    bool      // virtual addresses are, or are about to be, on the devices
 	found      bool      // they were there at start and nothing is decided yet

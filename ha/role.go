@@ -227,11 +227,7 @@ func (m *Machine) hearInstead(now time.Time) {
 // understands tells whether adverts of a peer were heard well after both took the
 // file that they run: they fit this node's settings then, and silence is silence.
 func (m *Machine) understands(p *peer) bool {
-	changed := m.changedFile
-	if p.refiled.After(changed) {
-		changed = p.refiled
-	}
-	return m.adopting == nil && p.advertised.Sub(changed) > settleFor/2
+	return m.adopting == nil && p.advertised.Sub(later(m.changedFile, p.refiled)) > settleFor/2
 }
 
 // ownOn is the address that adverts carry as source on a lan.

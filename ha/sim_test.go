@@ -23,6 +23,7 @@ type sim struct {
 	queue   simQueue
 	seq     int
 	nodes   map[string]*simNode
+	sorted  []*simNode
 	log     []string
 	dead    map[string]bool // uplinks whose probes are not answered
 	chaos   *chaos          // nil: wires and edges always take the same time
@@ -232,11 +233,13 @@ func simFile(node, text string) (Config, error) {
 // all are the nodes in the order of their names, so that a seed tells the same
 // story each time.
 func (s *sim) all() []*simNode {
-	var out []*simNode
-	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
-		out = append(out, s.nodes[name])
+	if len(s.sorted) != len(s.nodes) {
+		s.sorted = nil
+		for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
+			s.sorted = append(s.sorted, s.nodes[name])
+		}
 	}
-	return out
+	return s.sorted
 }
 
 // seen tells the machine what is in the file on disk.

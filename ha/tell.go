@@ -57,6 +57,13 @@ func (m *Machine) indexSpeakers() {
 	for _, n := range m.cfg.Nodes { // the file's word stands above what nodes tell
 		m.speakers[n.Address] = n.Name
 	}
+	m.senders = slices.Clone(m.cfg.Foreign)
+	for a, name := range m.speakers {
+		if name != m.cfg.Node {
+			m.senders = append(m.senders, a)
+		}
+	}
+	slices.SortFunc(m.senders, netip.Addr.Compare)
 }
 
 // state is what this node tells the others.
@@ -143,17 +150,11 @@ func (m *Machine) settleGuard(now time.Time) {
 	g := Guard{
 		Holding:   m.holding || m.removing != 0,
 		PeerAlive: m.peerCanServe(now),
-		Senders:   slices.Clone(m.cfg.Foreign),
+		Senders:   m.senders,
 	}
 	if heir := m.successor(now); heir != nil && g.Holding {
 		g.Heir, g.Will = heir.Name, m.will()
 	}
-	for a, name := range m.speakers {
-		if name != m.cfg.Node {
-			g.Senders = append(g.Senders, a)
-		}
-	}
-	slices.SortFunc(g.Senders, netip.Addr.Compare)
 	if m.guardTold && slices.Equal(g.Senders, m.guard.Senders) && reflect.DeepEqual(withoutSenders(g), withoutSenders(m.guard)) {
 		return
 	}
