@@ -270,6 +270,9 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 			m.failover(c.Verb == VerbAuto, c.Args.To, answer, now)
 			return
 		}
+		if c.Verb == VerbAuto { // should the role come back here
+			clear(m.moved)
+		}
 		master := m.peers[m.vrrp.Master()]
 		if master == nil || !master.alive(now) {
 			answer("no node of this cluster is heard as master, so none can hand over; nothing changed")

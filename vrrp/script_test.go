@@ -17,6 +17,7 @@ import (
 //	1.5s boot r1                     also crash, stop (with a farewell)
 //	2s sleep r1 400ms                nothing of it runs, sockets take what comes
 //	2s priority r1 120
+//	2s interval r1 50ms              a new file there
 //	2s cut r1>r2                     that direction
 //	2s lose r1>r2 3                  the next 3 adverts
 //	2s delay r1>r2 3 35ms            the same, they come that much later
@@ -124,7 +125,7 @@ func (sc *script) happening(f []string) (err error) {
 	}
 	want := map[string][]string{
 		"boot": {"node"}, "crash": {"node"}, "stop": {"node"}, "sleep": {"node", "for"}, "priority": {"node", "number"}, "cut": {"wire"},
-		"lose": {"wire", "number"}, "delay": {"wire", "number", "for"}, "copy": {"wire", "for"}, "mend": {"wire"}, "end": {},
+		"interval": {"node", "for"}, "lose": {"wire", "number"}, "delay": {"wire", "number", "for"}, "copy": {"wire", "for"}, "mend": {"wire"}, "end": {},
 	}[h.what]
 	if h.what == "mend" && len(f) == 2 {
 		want = nil
@@ -151,6 +152,11 @@ func (sc *script) happening(f []string) (err error) {
 			if h.d, err = time.ParseDuration(word); err != nil || h.d < 0 {
 				return fmt.Errorf("no such time: %w", err)
 			}
+		}
+	}
+	if h.what == "interval" {
+		if err := CheckInterval(sc.version, h.d); err != nil || sc.version == Version2 || sc.speakers[h.nodes[0]].foreign {
+			return fmt.Errorf("no such interval: %w", err)
 		}
 	}
 	if h.what == "end" {

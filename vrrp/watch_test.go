@@ -12,7 +12,8 @@ import (
 //   - nodes that hear each other and have no master for longer than 3A+Skew after
 //     the last trouble;
 //   - some time after it anything but one master, the fittest where they preempt;
-//   - a node that becomes master more than twice, or at all after that time.
+//   - a node that becomes master more than twice, or at all after that time, or
+//     beside one that is not lesser and that it hears.
 //
 // Trouble is each line of the script, and each advert that one of them had lost,
 // delayed or copied.
@@ -38,6 +39,11 @@ func newWatch(w *world) watch {
 			row[i] = -1
 		}
 		wa.both = append(wa.both, row)
+	}
+	for _, h := range w.script.happenings {
+		if h.what == "interval" {
+			wa.longest = max(wa.longest, h.d)
+		}
 	}
 	return wa
 }
@@ -65,6 +71,14 @@ func (wa *watch) became(s *speaker, to State) {
 	if wa.times[s.index]++; wa.times[s.index] > 2 {
 		wa.fail("%s flaps", s.name)
 	}
+	s.rules = wa.w.now
+	if wa.w.now-wa.trouble > wa.waits() {
+		for _, o := range wa.part(s) {
+			if o != s && o.master() && o.priority >= s.priority && wa.w.now-o.rules > slow(0) {
+				wa.fail("%s becomes master although it hears %s", s.name, o.name)
+			}
+		}
+	}
 	if settled := wa.trouble + wa.settles(); wa.w.now > settled && wa.part(s) != nil {
 		wa.fail("%s becomes master %v after all was well", s.name, wa.w.now-settled)
 	}
@@ -73,11 +87,15 @@ func (wa *watch) became(s *speaker, to State) {
 // slow is d on the slowest clock, with the way over the wire and work.
 func slow(d time.Duration) time.Duration { return d + d/90 + 2*workTakes }
 
+// waits is how long the least of all needs to hear a master, or to be one.
+func (wa *watch) waits() time.Duration {
+	return slow(4*wa.longest + Skew(wa.w.script.version, 0, wa.longest))
+}
+
 // settles is after how long without trouble everything has its place: a master
 // is there, and each fitter one has waited its delay and asked.
 func (wa *watch) settles() time.Duration {
-	waits := 4*wa.longest + Skew(wa.w.script.version, 0, wa.longest)
-	return slow(waits + time.Duration(len(wa.w.speakers))*(wa.w.script.delay+asLong+waits))
+	return wa.waits() + time.Duration(len(wa.w.speakers))*slow(wa.w.script.delay+asLong+wa.waits())
 }
 
 func (s *speaker) master() bool {

@@ -32,6 +32,7 @@ type speaker struct {
 	up      bool
 	asleep  bool
 	since   time.Duration // asleep
+	rules   time.Duration // since when it is master
 	waits   []packet      // in its socket meanwhile
 	life    int           // of the process: what an earlier one began is void
 	turn    int           // of its adverts
@@ -249,6 +250,11 @@ func (w *world) happen(h happening) {
 				s.priority = uint8(h.n)
 				w.handle(s, SetPriority{Priority: s.priority})
 			}
+		case "interval":
+			s.interval = h.d // a restarted one reads it too
+			if s.up && !s.asleep {
+				w.handle(s, Configure{Version: w.script.version, Interval: h.d, Rank: s.address, Preempt: w.script.preempt, PreemptDelay: w.script.delay})
+			}
 		}
 	}
 	if len(h.nodes) != 2 && h.what != "mend" {
@@ -285,7 +291,7 @@ func (w *world) boot(s *speaker) {
 		s.elect = &plainRouter{version: w.script.version, priority: s.priority, interval: cmp.Or(s.interval, w.script.interval), address: s.address, preempt: s.preempt}
 	} else {
 		s.elect = NewMachine(MachineConfig{
-			Version: w.script.version, Priority: s.priority, Interval: w.script.interval, Rank: s.address,
+			Version: w.script.version, Priority: s.priority, Interval: cmp.Or(s.interval, w.script.interval), Rank: s.address,
 			Preempt: w.script.preempt, PreemptDelay: w.script.delay,
 		})
 	}
