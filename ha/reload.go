@@ -124,11 +124,26 @@ func (m *Machine) propose(o offer, read ReadFile, now time.Time) {
 		o.answer(m.editedText() + "; nothing changed")
 		return
 	}
+	if p := m.ahead(now); o.spread && p != nil { // the change would be made to a file that is not the cluster's any more
+		o.answer(fmt.Sprintf("%s has generation %d, %s still %d: try again in a moment; nothing changed", p.Name, p.state.Gen, m.cfg.Node, m.cfg.Generation))
+		return
+	}
 	m.nextID++
 	o.id, o.until, o.waiting = m.nextID, now.Add(offerLimit), map[string]bool{}
 	read.ID = o.id
 	m.offer = &o
 	m.do(read)
+}
+
+// ahead is a live peer that has a generation which this node has not, nil if
+// there is none.
+func (m *Machine) ahead(now time.Time) *peer {
+	for _, n := range m.cfg.Nodes {
+		if p := m.peers[n.Name]; p != nil && p.told && p.alive(now) && p.state.Gen > m.cfg.Generation {
+			return p
+		}
+	}
+	return nil
 }
 
 // edited tells whether the file on this node's disk is not the one that runs.
