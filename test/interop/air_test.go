@@ -66,14 +66,17 @@ func (l *lan) first(t *testing.T, node string, since netlab.Instant, s settings)
 }
 
 // succeeds waits for the first advert of the new master after the old one was
-// ended, and tells its time after the last word of the old one, and that word.
+// ended, and tells its time after the last word of the old one that it heard, and
+// that word.
 func (l *lan) succeeds(t *testing.T, node string, since netlab.Instant, s settings) (time.Duration, netlab.Advert) {
 	t.Helper()
 	first := l.first(t, node, since, s)
-	old := l.said(other(node), 0)
-	old = slices.DeleteFunc(old, func(a netlab.Advert) bool { return a.At > first.At })
+	// What the old one still says while its power is being taken reaches nobody.
+	old := slices.DeleteFunc(l.captures[node].Adverts(), func(a netlab.Advert) bool {
+		return a.Out || a.VRID != vrid || a.At > first.At
+	})
 	if len(old) == 0 {
-		t.Fatalf("%s never said a word", other(node))
+		t.Fatalf("%s was never heard by %s", other(node), node)
 	}
 	last := old[len(old)-1]
 	return first.At.Sub(last.At), last

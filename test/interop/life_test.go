@@ -141,7 +141,10 @@ func equal(t *testing.T, l *lan, lower, greater daemon, s settings) {
 	ports := []*netlab.Port{l.Port("r1", "lan0"), l.Port("r2", "lan0")}
 	at = netlab.Now()
 	must(t, l.Cut(ports...))
-	l.first(t, "r2", at, s)
+	// FRR, whose device comes up with the role, takes a moment until it knows its own address.
+	if err := netlab.WaitFor("two masters", 2*s.down(low)+5*time.Second, func() bool { return len(l.claims("r2", at)) >= 3 }); err != nil {
+		t.Fatal(err)
+	}
 	at = netlab.Now()
 	must(t, l.Pass(ports...))
 	l.reigns(t, "r2", s)

@@ -251,11 +251,11 @@ func (frr) start(l *lan, node string, s settings, m member) error {
 	// Its virtual addresses stand on a macvlan of the virtual MAC all the time;
 	// it is up while this router is master. Over IPv6 it speaks from the macvlan.
 	mac, prefix, address := "00:00:5e:00:01:33", virtual4+"/24", "ip "+virtual4
-	lines := []string{"link add vrrp4 link lan0 addrgenmode none address " + mac + " type macvlan mode bridge"}
+	lines := []string{"link add vrrp4 link lan0 address " + mac + " type macvlan mode bridge"}
 	if s.six {
 		mac, prefix, address = "00:00:5e:00:02:33", virtual6+"/64", "ipv6 "+virtual6
 		lines = []string{
-			"link add vrrp4 link lan0 addrgenmode none address " + mac + " type macvlan mode bridge",
+			"link add vrrp4 link lan0 address " + mac + " type macvlan mode bridge",
 			"address del " + own6[node] + "/64 dev lan0",
 			"address add " + own6[node] + "/64 dev vrrp4 nodad",
 		}
@@ -281,7 +281,7 @@ func (frr) start(l *lan, node string, s settings, m member) error {
 	conf, err := l.write(node, "vrrpd.conf", text)
 	empty, err2 := l.write(node, "zebra.conf", "")
 	// It asks for a group that its package makes at installation.
-	group, err3 := l.write(node, "group", "root:x:0:\nfrr:x:998:\nfrrvty:x:999:\n")
+	group, err3 := l.write(node, "group", "root:x:0:\nfrr:x:998:\nfrrvty:x:999:root\n")
 	if err := errors.Join(err, err2, err3); err != nil {
 		return err
 	}
