@@ -36,23 +36,47 @@ func (l *lan) claims(node string, since netlab.Instant) []netlab.Advert {
 	return slices.DeleteFunc(l.said(node, since), func(a netlab.Advert) bool { return a.Priority == 0 })
 }
 
-// reigns waits until a node alone has advertised for as long as it takes a
-// backup to lose patience, and then looks on for as long again: never two
-// masters after convergence.
-func (l *lan) reigns(t *testing.T, node string, s settings) {
+// look is for how long the air is watched to say who is master.
+func (s settings) look() time.Duration { return max(5*s.advertise/2, 4*100*time.Millisecond) }
+
+// only tells whether a node alone has advertised of late.
+func (l *lan) only(node string, s settings) bool {
+	since := netlab.Now().Add(-s.look())
+	return len(l.claims(node, since)) >= 2 && len(l.claims(other(node), since)) == 0
+}
+
+// settles waits until one node alone advertises, looks on for as long again,
+// and tells which it is: never two masters after convergence.
+func (l *lan) settles(t *testing.T, s settings) string {
 	t.Helper()
-	patience := s.down(1)
-	alone := func() bool {
-		since := netlab.Now().Add(-patience)
-		return len(l.claims(node, since)) >= 3 && len(l.claims(other(node), since)) == 0
-	}
-	if err := netlab.WaitFor(node+" is the only master", 3*patience+10*time.Second, alone); err != nil {
+	var master string
+	if err := netlab.WaitFor("one master", 5*s.down(1)+10*time.Second, func() bool {
+		for node := range own4 {
+			if l.only(node, s) {
+				master = node
+				return true
+			}
+		}
+		return false
+	}); err != nil {
 		t.Fatal(err)
 	}
 	since := netlab.Now()
-	time.Sleep(patience)
-	if two := l.claims(other(node), since); len(two) > 0 {
-		t.Errorf("%s is master, and %s advertises %d times within %v", node, other(node), len(two), patience)
+	time.Sleep(s.look())
+	if two := l.claims(other(master), since); len(two) > 0 {
+		t.Errorf("%s is master, and %s advertises %d times within %v", master, other(master), len(two), s.look())
+	}
+	return master
+}
+
+// reigns is settles, with the one that it is to be.
+func (l *lan) reigns(t *testing.T, node string, s settings) {
+	t.Helper()
+	if err := netlab.WaitFor(node+" is the only master", 3*s.down(1)+10*time.Second, func() bool { return l.only(node, s) }); err != nil {
+		t.Fatal(err)
+	}
+	if is := l.settles(t, s); is != node {
+		t.Errorf("%s is master, want %s", is, node)
 	}
 }
 
