@@ -37,7 +37,7 @@ func (l *lan) claims(node string, since netlab.Instant) []netlab.Advert {
 }
 
 // look is for how long the air is watched to say who is master.
-func (s settings) look() time.Duration { return max(5*s.advertise/2, 4*100*time.Millisecond) }
+func (s settings) look() time.Duration { return max(9*s.advertise/4, 400*ms) }
 
 // only tells whether a node alone has advertised of late.
 func (l *lan) only(node string, s settings) bool {
@@ -47,7 +47,7 @@ func (l *lan) only(node string, s settings) bool {
 
 // settles waits until one node alone advertises, looks on for as long again,
 // and tells which it is: never two masters after convergence.
-func (l *lan) settles(t *testing.T, s settings) string {
+func (l *lan) settles(t testing.TB, s settings) string {
 	t.Helper()
 	var master string
 	if err := netlab.WaitFor("one master", 5*s.down(1)+10*time.Second, func() bool {
@@ -70,7 +70,7 @@ func (l *lan) settles(t *testing.T, s settings) string {
 }
 
 // reigns is settles, with the one that it is to be.
-func (l *lan) reigns(t *testing.T, node string, s settings) {
+func (l *lan) reigns(t testing.TB, node string, s settings) {
 	t.Helper()
 	if err := netlab.WaitFor(node+" is the only master", 3*s.down(1)+10*time.Second, func() bool { return l.only(node, s) }); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func (l *lan) reigns(t *testing.T, node string, s settings) {
 }
 
 // first waits for the first advert of a master since a moment.
-func (l *lan) first(t *testing.T, node string, since netlab.Instant, s settings) netlab.Advert {
+func (l *lan) first(t testing.TB, node string, since netlab.Instant, s settings) netlab.Advert {
 	t.Helper()
 	if err := netlab.WaitFor("an advert of "+node, 3*s.down(1)+10*time.Second, func() bool { return len(l.claims(node, since)) > 0 }); err != nil {
 		t.Fatal(err)
@@ -92,7 +92,7 @@ func (l *lan) first(t *testing.T, node string, since netlab.Instant, s settings)
 // succeeds waits for the first advert of the new master after the old one was
 // ended, and tells its time after the last word of the old one that it heard, and
 // that word.
-func (l *lan) succeeds(t *testing.T, node string, since netlab.Instant, s settings) (time.Duration, netlab.Advert) {
+func (l *lan) succeeds(t testing.TB, node string, since netlab.Instant, s settings) (time.Duration, netlab.Advert) {
 	t.Helper()
 	first := l.first(t, node, since, s)
 	// What the old one still says while its power is being taken reaches nobody.
@@ -107,7 +107,7 @@ func (l *lan) succeeds(t *testing.T, node string, since netlab.Instant, s settin
 }
 
 // within fails if a time is not between its bounds.
-func within(t *testing.T, what string, got, least, most time.Duration) {
+func within(t testing.TB, what string, got, least, most time.Duration) {
 	t.Helper()
 	t.Logf("%s: %v (ideal %v)", what, got.Round(100*time.Microsecond), most)
 	if got < least-20*time.Millisecond || got > most+noise { // FRR counts its skew in hundredths of a second

@@ -3,6 +3,7 @@ package interop
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ var (
 
 // TestElections: the trials of each pair of programs. They wait most of the time.
 func TestElections(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name         string
 		ours, theirs daemon
@@ -33,17 +35,17 @@ func TestElections(t *testing.T) {
 		{"keepalived, version 2", harouter{}, keepalived{}, two, all},
 		{"keepalived, version 2, password", harouter{}, keepalived{}, password, []trial{oursStops, theirsStops}},
 		{"keepalived, version 2, unicast", harouter{}, keepalived{}, unicast2, []trial{oursStops, theirsStops}},
-		{"keepalived, version 3", harouter{}, keepalived{}, three, append(all, oursIsKilled)},
-		{"keepalived, version 3, unicast", harouter{}, keepalived{}, unicast, all},
+		{"keepalived, version 3", harouter{}, keepalived{}, three, append(slices.Clone(all), oursIsKilled)},
+		{"keepalived, version 3, unicast", harouter{}, keepalived{}, unicast, []trial{oursCrashes, theirsCrashes, oursStops, theirsStops, oursIsLower}},
 		{"keepalived, version 3, IPv6", speaker{}, keepalived{}, threeSix, all},
-		{"FRR, version 3", harouter{}, frr{}, three, append(all, oursIsKilled)},
+		{"FRR, version 3", harouter{}, frr{}, three, append(slices.Clone(all), oursIsKilled)},
 		{"FRR, version 3, IPv6", speaker{}, frr{}, threeSix, all},
 		{"harouter with plain checksums", harouter{}, harouter{}, plainSums, []trial{oursIsGreater}},
 	} {
 		for _, try := range c.trials {
 			t.Run(c.name+"/"+try.name, func(t *testing.T) {
 				t.Parallel()
-				try.run(t, newLAN(t), c.ours, c.theirs, c.settings)
+				twice(t, c.settings, func(t testing.TB) { try.run(t, newLAN(t), c.ours, c.theirs, c.settings) })
 			})
 		}
 	}
@@ -52,12 +54,12 @@ func TestElections(t *testing.T) {
 // trial is one election of two routers on a fresh site.
 type trial struct {
 	name string
-	run  func(t *testing.T, l *lan, ours, theirs daemon, s settings)
+	run  func(t testing.TB, l *lan, ours, theirs daemon, s settings)
 }
 
 // swapped has the two change places.
-func swapped(run func(t *testing.T, l *lan, one, other daemon, s settings)) func(*testing.T, *lan, daemon, daemon, settings) {
-	return func(t *testing.T, l *lan, ours, theirs daemon, s settings) { run(t, l, theirs, ours, s) }
+func swapped(run func(t testing.TB, l *lan, one, other daemon, s settings)) func(testing.TB, *lan, daemon, daemon, settings) {
+	return func(t testing.TB, l *lan, ours, theirs daemon, s settings) { run(t, l, theirs, ours, s) }
 }
 
 var (
@@ -80,7 +82,7 @@ const (
 )
 
 // preempts: the better one, on r1, starts while the lesser is master.
-func preempts(t *testing.T, l *lan, better, lesser daemon, s settings) {
+func preempts(t testing.TB, l *lan, better, lesser daemon, s settings) {
 	t.Helper()
 	at := netlab.Now()
 	must(t, better.start(l, "r1", s, member{priority: high}))
@@ -102,7 +104,7 @@ func late(d daemon, s settings) time.Duration {
 
 // crashes: the better one, on r1, comes second and preempts; the other follows
 // it when it crashes, and gives way when it is back.
-func crashes(t *testing.T, l *lan, better, lesser daemon, s settings) {
+func crashes(t testing.TB, l *lan, better, lesser daemon, s settings) {
 	must(t, lesser.start(l, "r2", s, member{priority: low}))
 	l.reigns(t, "r2", s)
 	preempts(t, l, better, lesser, s)
@@ -118,7 +120,7 @@ func crashes(t *testing.T, l *lan, better, lesser daemon, s settings) {
 }
 
 // stops: the better one is stopped and says so with priority 0.
-func stops(t *testing.T, l *lan, better, lesser daemon, s settings) {
+func stops(t testing.TB, l *lan, better, lesser daemon, s settings) {
 	must(t, better.start(l, "r1", s, member{priority: high}))
 	l.reigns(t, "r1", s)
 	up := netlab.Now()
@@ -139,7 +141,7 @@ func stops(t *testing.T, l *lan, better, lesser daemon, s settings) {
 
 // killed: the daemon dies and its guard lives. Nobody of ours is alive, so the
 // addresses stay until the other one is heard as master (DESIGN.md §5, row 2).
-func killed(t *testing.T, l *lan, better, lesser daemon, s settings) {
+func killed(t testing.TB, l *lan, better, lesser daemon, s settings) {
 	must(t, better.start(l, "r1", s, member{priority: high}))
 	l.reigns(t, "r1", s)
 	up := netlab.Now()
@@ -168,7 +170,7 @@ func killed(t *testing.T, l *lan, better, lesser daemon, s settings) {
 
 // equal: of two with one priority the first stays master. When each has been
 // master alone, because the LAN was cut, the greater address wins; that is r2's.
-func equal(t *testing.T, l *lan, lower, greater daemon, s settings) {
+func equal(t testing.TB, l *lan, lower, greater daemon, s settings) {
 	must(t, lower.start(l, "r1", s, member{priority: low}))
 	l.reigns(t, "r1", s)
 	at := netlab.Now()
@@ -197,7 +199,7 @@ func equal(t *testing.T, l *lan, lower, greater daemon, s settings) {
 }
 
 // patient: a better one that does not preempt stays backup until the master dies.
-func patient(t *testing.T, l *lan, better, lesser daemon, s settings) {
+func patient(t testing.TB, l *lan, better, lesser daemon, s settings) {
 	must(t, lesser.start(l, "r2", s, member{priority: low}))
 	l.reigns(t, "r2", s)
 	at := netlab.Now()
@@ -210,7 +212,7 @@ func patient(t *testing.T, l *lan, better, lesser daemon, s settings) {
 
 // stays: for as long as the other, which has just been started, would need to
 // become master, it says nothing.
-func (l *lan) stays(t *testing.T, node string, since netlab.Instant, s settings) {
+func (l *lan) stays(t testing.TB, node string, since netlab.Instant, s settings) {
 	t.Helper()
 	time.Sleep(s.down(low) + 1500*ms)
 	if claims := l.claims(other(node), since); len(claims) > 0 {
@@ -219,7 +221,7 @@ func (l *lan) stays(t *testing.T, node string, since netlab.Instant, s settings)
 }
 
 // oneHolder: the address is on two routers for a moment at most.
-func (l *lan) oneHolder(t *testing.T, since netlab.Instant) {
+func (l *lan) oneHolder(t testing.TB, since netlab.Instant) {
 	t.Helper()
 	within(t, "two hold the address", l.Watch().Overlap(netip.MustParseAddr(virtual4), since), 0, 50*ms)
 }

@@ -68,7 +68,7 @@ type lan struct {
 	runs     map[string]*netlab.Process // keepalived, vrrpd, the speaker
 }
 
-func newLAN(t *testing.T) *lan {
+func newLAN(t testing.TB) *lan {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("interop tests need root (network namespaces): run them with sudo")
@@ -96,7 +96,7 @@ func (l *lan) address(node string) error {
 }
 
 // crash takes a router's power.
-func (l *lan) crash(t *testing.T, node string) netlab.Instant {
+func (l *lan) crash(t testing.TB, node string) netlab.Instant {
 	t.Helper()
 	at := netlab.Now()
 	must(t, l.PowerOff(node))
@@ -104,7 +104,7 @@ func (l *lan) crash(t *testing.T, node string) netlab.Instant {
 }
 
 // boot gives it back.
-func (l *lan) boot(t *testing.T, nodes ...string) {
+func (l *lan) boot(t testing.TB, nodes ...string) {
 	t.Helper()
 	for _, node := range nodes {
 		must(t, l.PowerOn(node))
@@ -251,18 +251,20 @@ func (frr) start(l *lan, node string, s settings, m member) error {
 	// Its virtual addresses stand on a macvlan of the virtual MAC all the time;
 	// it is up while this router is master. Over IPv6 it speaks from the macvlan.
 	mac, prefix, address := "00:00:5e:00:01:33", virtual4+"/24", "ip "+virtual4
-	lines := []string{"link add vrrp4 link lan0 address " + mac + " type macvlan mode bridge"}
+	lines := []string{
+		"link add vrrp4 link lan0 address " + mac + " type macvlan mode bridge",
+		"address add " + prefix + " dev vrrp4",
+		"link set vrrp4 up",
+	}
 	if s.six {
 		mac, prefix, address = "00:00:5e:00:02:33", virtual6+"/64", "ipv6 "+virtual6
 		lines = []string{
 			"link add vrrp4 link lan0 address " + mac + " type macvlan mode bridge",
 			"address del " + own6[node] + "/64 dev lan0",
-			"address add " + own6[node] + "/64 dev vrrp4 nodad",
+			"address add " + prefix + " dev vrrp4 nodad",
+			"address add " + own6[node] + "/64 dev vrrp4 nodad", // the last one is the first in the kernel's list, and the source
+			"link set vrrp4 up",
 		}
-	}
-	lines = append(lines, "address add "+prefix+" dev vrrp4", "link set vrrp4 up")
-	if s.six {
-		lines[len(lines)-2] += " nodad"
 	}
 	if out, err := r.Exec("ip", "link", "show", "vrrp4"); err == nil && out != "" {
 		lines = nil // it was stopped and comes again
