@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"harouter/ha"
 	"harouter/test/netlab"
 )
 
@@ -90,6 +91,12 @@ func preempts(t testing.TB, l *lan, better, lesser daemon, s settings) {
 	l.reigns(t, "r1", s)
 	if both := l.claims("r2", first.At); len(both) > 0 {
 		within(t, fmt.Sprintf("%v gives way to %v", lesser, better), both[len(both)-1].At.Sub(first.At), 0, 0)
+	}
+	if better == (harouter{}) {
+		l.says(t, "r1", ha.RoleMaster, "r1")
+	}
+	if lesser == (harouter{}) {
+		l.says(t, "r2", ha.RoleBackup, own4["r1"])
 	}
 }
 
@@ -217,6 +224,21 @@ func (l *lan) stays(t testing.TB, node string, since netlab.Instant, s settings)
 	time.Sleep(s.down(low) + 1500*ms)
 	if claims := l.claims(other(node), since); len(claims) > 0 {
 		t.Fatalf("%s claims to be master after %v", other(node), claims[0].At.Sub(since))
+	}
+}
+
+// says: status of ours names the master, and nothing troubles it.
+func (l *lan) says(t testing.TB, node string, role ha.Role, master string) {
+	t.Helper()
+	st, err := l.cluster.Status(node)
+	must(t, err)
+	if st.Role != role || st.VRRP.Master != master || len(st.Alarms) > 0 {
+		t.Errorf("%s is %v, its master %q, alarms %v; want %v, %q and none", node, st.Role, st.VRRP.Master, st.Alarms, role, master)
+	}
+	for reason, n := range st.Drops.VRRP {
+		if n > 0 {
+			t.Errorf("%s dropped %d adverts: %s", node, n, reason)
+		}
 	}
 }
 
