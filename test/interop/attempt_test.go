@@ -14,8 +14,12 @@ var (
 	// seats are how many trials with short times run at once: with adverts each
 	// 100 ms a daemon that gets no processor for a third of a second loses its
 	// role, and rightly. Version 2 has seconds: those wait nearly all the time.
-	seats = make(chan struct{}, 8)
+	seats   = make(chan struct{}, 8)
+	repeats int // under crowd
 )
+
+// mostRepeats: more failures than that are not the machine's.
+const mostRepeats = 4
 
 // twice runs a trial, and if it fails once more with nothing beside it: what
 // fails then is no matter of a busy machine.
@@ -35,9 +39,12 @@ func twice(t *testing.T, s settings, run func(t testing.TB)) {
 	if !first.failed {
 		return
 	}
-	t.Logf("failed among others, and is repeated alone: %s", first.reason)
 	crowd.Lock()
 	defer crowd.Unlock()
+	if repeats++; repeats > mostRepeats {
+		t.Fatalf("failed, as %d before it: %s", mostRepeats, first.reason)
+	}
+	t.Logf("failed among others, and is repeated alone: %s", first.reason)
 	second := &attempt{TB: t}
 	second.run(run)
 	if second.failed {
