@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.1
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 # What demo and test need beside Go: command and Debian package.
-TOOLS       = ip:iproute2 nft:nftables conntrack:conntrack sysctl:procps
+TOOLS       = ip:iproute2 nft:nftables conntrack:conntrack sysctl:procps prlimit:util-linux
 BENCH_TOOLS = keepalived:keepalived conntrackd:conntrackd iptables:iptables iperf3:iperf3
 
 export CGO_ENABLED = 0
