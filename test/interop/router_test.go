@@ -176,10 +176,10 @@ func peers() (string, error) {
 
 // unpacked is the environment that finds the libraries of what is unpacked in dir.
 func unpacked(dir string) []string {
-	libs, _ := filepath.Glob(filepath.Join(dir, "usr/lib/*-linux-gnu*"))
-	path := append([]string(nil), libs...)
-	for _, l := range libs {
-		path = append(path, filepath.Join(l, "frr"))
+	var path []string
+	for _, pattern := range []string{"usr/lib/*-linux-gnu*", "lib/*-linux-gnu*", "usr/lib/*-linux-gnu*/frr"} {
+		libs, _ := filepath.Glob(filepath.Join(dir, pattern)) // the patterns are good
+		path = append(path, libs...)
 	}
 	return []string{"env", "LD_LIBRARY_PATH=" + strings.Join(path, ":")}
 }
