@@ -18,7 +18,9 @@ func TestLines(t *testing.T) {
 		fails func([]string) bool
 		want  []string
 	}{
-		"one line": {func(l []string) bool { return slices.ContainsFunc(l, func(s string) bool { return strings.Contains(s, "crash r1") }) },
+		"one line": {func(l []string) bool {
+			return slices.ContainsFunc(l, func(s string) bool { return strings.Contains(s, "crash r1") })
+		},
 			[]string{"1s crash r1"}},
 		"a number that is needed": {func(l []string) bool {
 			return slices.ContainsFunc(l, func(s string) bool { return strings.Contains(s, " 9") })
