@@ -100,7 +100,8 @@ func (st *story) happen(line string) error {
 		}
 		st.addNode(n, o)
 	case "forget":
-		if n.running && member && len(st.members()) > 1 {
+		// Whoever is off meanwhile may come back and know nobody who is left.
+		if off := slices.ContainsFunc(st.members(), func(name string) bool { return !st.s.nodes[name].running }); !off && member && len(st.members()) > 1 {
 			st.command(n, VerbForget, Args{})
 		}
 	case "carrier": // carrier r1 lan0 off
