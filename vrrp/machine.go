@@ -70,6 +70,7 @@ type Machine struct {
 	from        string // its adverts are ignored until fromUntil, or until they paused
 	fromUntil   time.Time
 	fromHeard   time.Time
+	fromEvery   time.Duration // its interval
 	yieldTo     string
 	yieldUntil  time.Time
 	replied     time.Time
@@ -398,11 +399,11 @@ func (m *Machine) handsOver(h Heard, now time.Time) bool {
 	if m.from != h.Speaker || !now.Before(m.fromUntil) {
 		return false
 	}
-	if !m.quiet && now.Sub(m.fromHeard) > 2*max(m.cfg.Interval, h.Interval) {
+	if !m.quiet && now.Sub(m.fromHeard) > 2*m.fromEvery {
 		m.from = ""
 		return false
 	}
-	m.fromHeard = now
+	m.fromHeard, m.fromEvery = now, h.Interval
 	return true
 }
 
@@ -421,7 +422,7 @@ func (m *Machine) promote(p Promote, now time.Time) []Action {
 	if m.state != Backup {
 		return nil
 	}
-	m.from, m.fromUntil, m.fromHeard = p.From, now.Add(cmp.Or(p.For, promoteGrace)), now
+	m.from, m.fromUntil, m.fromHeard, m.fromEvery = p.From, now.Add(cmp.Or(p.For, promoteGrace)), now, m.masterInterval
 	return m.becomeMaster(p.Reason, p.Quiet)
 }
 
