@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 )
@@ -308,13 +309,21 @@ func (c *chaos) run(d time.Duration) {
 		switch {
 		case c.menu.slow:
 			limit = 8 * time.Second
-		case c.menu.lossy || c.menu.freeze || c.menu.partition || c.menu.forged:
+		case c.menu.lossy || c.menu.freeze || c.menu.partition || c.menu.forged || c.files():
 			limit = 1500 * time.Millisecond
 		}
 		if c.none == limit+chaosStep {
 			c.fail("nobody held the addresses for %v", limit)
 		}
 	}
+}
+
+// files tells whether a node has just taken a file into use: the word over gossip
+// stands for adverts then, see hearInstead.
+func (c *chaos) files() bool {
+	return slices.ContainsFunc(c.s.all(), func(n *simNode) bool {
+		return n.m != nil && n.clock().Sub(n.m.changedFile) < 2*wordFresh+settleFor/2
+	})
 }
 
 // masters looks for two that are sure to be master and hear each other.
