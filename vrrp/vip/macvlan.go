@@ -27,11 +27,6 @@ type VirtualMAC struct {
 	MAC    net.HardwareAddr
 }
 
-// MACForVRID is the MAC of a virtual router for IPv4 (RFC 9568 §7.3).
-func MACForVRID(vrid uint8) net.HardwareAddr {
-	return net.HardwareAddr{0x00, 0x00, 0x5e, 0x00, 0x01, vrid}
-}
-
 // alias marks the devices that we made, for whoever looks at `ip link`, and for
 // a run of us that has another file.
 const alias = "harouter virtual MAC"

@@ -9,10 +9,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"harouter/test/netlab"
+	"harouter/vrrp"
 )
 
 var (
-	office    = VirtualMAC{Name: "hrv-office", Parent: "lan0", MAC: MACForVRID(51)}
+	office    = VirtualMAC{Name: "hrv-office", Parent: "lan0", MAC: vrrp.VirtualMAC(51, false)}
 	lanMAC    = Address{Device: "hrv-office", Prefix: pfx("192.168.77.1/24"), Link: "office"}
 	officeMAC = "00:00:5e:00:01:33"
 )

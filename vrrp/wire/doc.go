@@ -9,6 +9,7 @@
 //	look.go       devices and addresses come and go: where paths lead now
 //	sender.go     the advert thread
 //	path.go       one way out, packets made ready
+//	framed.go     packets with the virtual router's MAC
 //	listen.go     the receive sockets of a set of places, also for the guard
 //	receive.go    one receive socket, and the judgement of a packet
 //	flood.go      what is not handed over, so that no flood reaches the loop

@@ -21,6 +21,10 @@ type place struct {
 	device string // "" unicast
 	six    bool   // the group of IPv6
 	local  netip.Addr
+	// vrid: the device is the one with this router's virtual MAC. It may be
+	// missing, and only what comes with that MAC counts: all else the device
+	// below hears too.
+	vrid uint8
 }
 
 func (p place) String() string {
@@ -81,6 +85,9 @@ func (e *ears) look(devices *devices, tell func(string, error)) error {
 			}
 			old.socket.close()
 			delete(e.open, p)
+		}
+		if p.vrid != 0 && index == 0 {
+			continue
 		}
 		err := fmt.Errorf("there is no device %s", p.device)
 		if p.device == "" || index != 0 {

@@ -45,6 +45,12 @@ func openSocket(p place, index int) (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open a raw socket (needs CAP_NET_RAW): %w", err)
 	}
+	if p.vrid != 0 {
+		if err := onlyFrom(fd, vrrp.VirtualMAC(p.vrid, p.six)); err != nil {
+			_ = unix.Close(fd)
+			return nil, err
+		}
+	}
 	if err := bind(p, fd, index); err != nil {
 		_ = unix.Close(fd)
 		return nil, err
