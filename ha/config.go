@@ -28,8 +28,11 @@ type Config struct {
 	Maintenance bool   // at start: an operator keeps this node out
 	Refused     string // at start: hash of a file that was on trial and that nobody kept
 
-	VRID         uint8            // of unicast adverts
-	VRIDs        map[string]uint8 // of those on lans, by name; none: VRID
+	VRID  uint8            // of unicast adverts
+	VRIDs map[string]uint8 // of those on lans, by name; none: VRID
+	// OneHolder: at no moment may two nodes hold the addresses, since both would
+	// use one MAC.
+	OneHolder    bool
 	VRRPVersion  uint8
 	Advertise    time.Duration // A
 	Preempt      bool

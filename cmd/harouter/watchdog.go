@@ -122,12 +122,19 @@ func (w *watchdog) state() guard.State {
 		st.Addresses = append(st.Addresses, guard.Address{Device: a.Device, Prefix: a.Prefix})
 	}
 	for _, l := range w.d.settings().wire().Links {
-		st.Devices = append(st.Devices, l.Device)
-		if l.VRID != v.ID {
-			if st.VRIDs == nil {
-				st.VRIDs = map[string]uint8{}
-			}
-			st.VRIDs[l.Device] = l.VRID
+		devices := []string{l.Device}
+		if l.MACDevice != "" { // adverts with its MAC come there
+			devices = append(devices, l.MACDevice)
+		}
+		st.Devices = append(st.Devices, devices...)
+		if l.VRID == v.ID {
+			continue
+		}
+		if st.VRIDs == nil {
+			st.VRIDs = map[string]uint8{}
+		}
+		for _, d := range devices {
+			st.VRIDs[d] = l.VRID
 		}
 	}
 	frames, err := w.d.wire.Frames(0)
