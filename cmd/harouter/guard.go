@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +60,15 @@ func guardPorts(log *slog.Logger) (ports guard.Ports, ended func(), err error) {
 			return sender.Send(out)
 		},
 		Listen: func(ctx context.Context, devices []string, local netip.Addr, recv func(guard.Heard)) error {
-			return wire.Listen(ctx, devices, local, func(r wire.Received) {
+			var macs, others []string
+			for _, d := range devices {
+				if strings.HasPrefix(d, macPrefix) {
+					macs = append(macs, d)
+				} else {
+					others = append(others, d)
+				}
+			}
+			return wire.Listen(ctx, others, macs, local, func(r wire.Received) {
 				recv(guard.Heard{Device: r.Link, Src: r.Src, TTL: r.TTL, VRID: r.Advert.VRID, Priority: r.Advert.Priority, Drop: string(r.Drop)})
 			})
 		},

@@ -178,13 +178,16 @@ func macDevice(on bool, link string) string {
 	if !on {
 		return ""
 	}
-	name := "hrv-" + link
+	name := macPrefix + link
 	if len(name) > maxDevice {
 		sum := sha256.Sum256([]byte(link))
 		name = fmt.Sprintf("%s-%x", name[:maxDevice-7], sum[:3])
 	}
 	return name
 }
+
+// macPrefix begins the names of the devices with virtual MACs.
+const macPrefix = "hrv-"
 
 // maxDevice is how long a device's name may be (IFNAMSIZ less the end).
 const maxDevice = 15

@@ -85,6 +85,7 @@ type Keeper struct {
 	ownAt   map[string]time.Time // when a device's own address was set last
 	unmade  map[string]string    // devices of MACs that could not be made, and why
 	swept   bool                 // of devices that a former self made
+	hushAt  time.Time            // when those that were made are to be off
 
 	// Present has its own: a status request holds up no Add.
 	reader *netlink.Handle
@@ -185,6 +186,7 @@ func (k *Keeper) Remove(context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.held = false
+	k.hushAt = time.Now().Add(hushAfter)
 	k.turns++
 	clear(k.lost)
 	poke(k.kick)

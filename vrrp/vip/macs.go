@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 )
@@ -60,7 +61,15 @@ func (k *Keeper) raise(links map[string]netlink.Link) error {
 		if !isOurs(link) {
 			continue
 		}
-		if err := k.nl.LinkSetUp(link); err != nil {
+		err := k.nl.LinkSetARPOn(link)
+		if err == nil {
+			err = k.nl.LinkSetUp(link)
+		}
+		if err == nil {
+			links[name], err = k.nl.LinkByName(name)
+		}
+		if err != nil {
+			links[name] = link
 			failed = errors.Join(failed, fmt.Errorf("switch %s on: %w", name, err))
 			continue
 		}
@@ -74,12 +83,16 @@ func (k *Keeper) raise(links map[string]netlink.Link) error {
 
 // lower switches a device of ours off that carries nothing. What it carries may
 // be found by a run that has just begun, and is not to be touched before this
-// node knows its role.
-func (k *Keeper) lower(link netlink.Link, on []netlink.Addr) {
-	if len(on) > 0 {
-		return
+// node knows its role. It tells when to look again.
+func (k *Keeper) lower(link netlink.Link, on []netlink.Addr, now time.Time) (again time.Time) {
+	switch {
+	case len(on) > 0 || !isOurs(link) || !up(link):
+		return time.Time{}
+	case now.Before(k.hushAt):
+		return k.hushAt
 	}
 	if err := hush(k.nl, link); err != nil {
 		k.log.Warn("virtual MAC", "reason", err)
 	}
+	return time.Time{}
 }

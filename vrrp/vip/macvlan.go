@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -17,10 +18,11 @@ import (
 // are held and down else.
 //
 // Two things make it silent, one quick and one thorough. With the last address
-// the kernel takes the routes over the device away and answers no ARP there: from
-// then on nothing leaves with its MAC, and switches may learn that it is
-// elsewhere. Switching the device off waits for the kernel's readers, some 10 ms
-// for each; it keeps frames out that a switch floods, and follows.
+// the kernel takes the routes over the device away, and with ARP it forgets the
+// neighbours that it would ask again there: from then on nothing leaves with that
+// MAC, and switches may learn that it is elsewhere; what still comes in is
+// forwarded by the parent. Switching the device off holds the kernel's lock on
+// all devices for some 10 ms. It keeps out what a switch floods, and follows.
 type VirtualMAC struct {
 	Name   string // of the macvlan, at most 15 bytes
 	Parent string
@@ -112,6 +114,21 @@ func (v VirtualMAC) prepare() error {
 
 // up tells whether a device is switched on, by whomever.
 func up(link netlink.Link) bool { return link.Attrs().RawFlags&unix.IFF_UP != 0 }
+
+// hushAfter is when that follows: what was under way has come by then.
+const hushAfter = 200 * time.Millisecond
+
+// mute switches ARP off on a device of ours, which makes the kernel forget its
+// neighbours.
+func mute(nl *netlink.Handle, link netlink.Link) error {
+	if !isOurs(link) || link.Attrs().RawFlags&unix.IFF_NOARP != 0 {
+		return nil
+	}
+	if err := nl.LinkSetARPOff(link); err != nil && !missing(err) {
+		return fmt.Errorf("switch ARP off on %s: %w", link.Attrs().Name, err)
+	}
+	return nil
+}
 
 // hush switches a device of ours off: no frame to or from its MAC passes here.
 func hush(nl *netlink.Handle, link netlink.Link) error {

@@ -52,7 +52,9 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 	}
 	err := put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
 	if err == nil {
-		err = k.raise(map[string]netlink.Link{a.Device: link})
+		links := map[string]netlink.Link{a.Device: link}
+		err = k.raise(links)
+		link = links[a.Device]
 	}
 	if err != nil {
 		k.log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -32,6 +33,11 @@ func remove(nl *netlink.Handle, as []Address) error {
 		}
 		if err := take(nl, link, a.Prefix); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("remove %v: %w", a, err))
+		}
+	}
+	for _, link := range links {
+		if link != nil {
+			failed = errors.Join(failed, mute(nl, link))
 		}
 	}
 	return failed
@@ -66,6 +72,7 @@ func NewRemover() (*Remover, error) {
 func (r *Remover) Remove(as []Address) error {
 	err := remove(r.nl, as)
 	r.hushing.Go(func() {
+		time.Sleep(hushAfter)
 		links, err := macvlans(r.slow)
 		if err != nil {
 			return // silent they are

@@ -151,7 +151,9 @@ func (k *Keeper) look(now time.Time) time.Time {
 			next = again
 		}
 		if !k.held {
-			k.lower(link, on)
+			if again := k.lower(link, on, now); again.Before(next) && !again.IsZero() {
+				next = again
+			}
 			continue
 		}
 		for _, a := range k.cfg.Addresses {

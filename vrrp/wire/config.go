@@ -134,7 +134,7 @@ func (c *Config) places() []place {
 			if len(four) > 0 || len(six) == 0 {
 				out = append(out, place{link: l.Name, device: l.Device})
 				if l.MACDevice != "" {
-					out = append(out, place{link: l.Name, device: l.MACDevice, vrid: c.vrid(l)})
+					out = append(out, place{link: l.Name, device: l.MACDevice, tap: true})
 				}
 			}
 			if len(six) > 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -54,10 +55,7 @@ func newFramed(p *path, mac net.HardwareAddr, payload []byte) packet {
 	b = append(b, mac...)
 	b = binary.BigEndian.AppendUint16(b, typ)
 	b = append(b, ip...)
-	ll := &unix.SockaddrLinklayer{Protocol: typ<<8 | typ>>8, Ifindex: p.index, Halen: 6}
-	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 { // the network's order is ours
-		ll.Protocol = typ
-	}
+	ll := &unix.SockaddrLinklayer{Protocol: networkOrder(typ), Ifindex: p.index, Halen: 6}
 	copy(ll.Addr[:], to[:])
 	return packet{path: p, header: len(b), bytes: append(b, payload...), to: ll}
 }
@@ -97,25 +95,54 @@ func header6(src, dst netip.Addr, payload int) []byte {
 // linkLayer is where a socket's filter finds the Ethernet header (SKF_LL_OFF).
 const linkLayer = 0xffe00000
 
-// onlyFrom lets a socket take only what comes from a MAC.
-func onlyFrom(fd int, mac net.HardwareAddr) error {
+// openTap opens a socket on the device with the virtual MAC that sees the
+// adverts which come with that MAC, and no others. It joins no group: the kernel
+// would tell the network so, with that MAC and at times of its choice.
+func openTap(p place, index int) (*socket, error) {
+	ifi, err := net.InterfaceByIndex(index)
+	if err != nil {
+		return nil, fmt.Errorf("read the MAC of %s: %w", p.device, err)
+	}
+	mac, group := ifi.HardwareAddr, vrrp.Group4.As4()
+	if len(mac) != 6 {
+		return nil, fmt.Errorf("%s has no Ethernet address", p.device)
+	}
 	prog, err := bpf.Assemble([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: linkLayer + 6, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(mac), SkipTrue: 3},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(mac), SkipTrue: 7},
 		bpf.LoadAbsolute{Off: linkLayer + 10, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(binary.BigEndian.Uint16(mac[4:])), SkipTrue: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(binary.BigEndian.Uint16(mac[4:])), SkipTrue: 5},
+		bpf.LoadAbsolute{Off: 9, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: vrrp.Protocol, SkipTrue: 3},
+		bpf.LoadAbsolute{Off: 16, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(group[:]), SkipTrue: 1},
 		bpf.RetConstant{Val: 0xffff},
 		bpf.RetConstant{Val: 0},
 	})
 	if err != nil {
-		return fmt.Errorf("assemble the filter of a MAC: %w", err)
+		return nil, fmt.Errorf("assemble the filter of a MAC: %w", err)
 	}
 	raw := make([]unix.SockFilter, len(prog))
 	for i, p := range prog {
 		raw[i] = unix.SockFilter{Code: p.Op, Jt: p.Jt, Jf: p.Jf, K: p.K}
 	}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(raw)), Filter: &raw[0]}); err != nil {
-		return fmt.Errorf("set the filter of a MAC: %w", err)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open a packet socket (needs CAP_NET_RAW): %w", err)
 	}
-	return nil
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(raw)), Filter: &raw[0]}); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("set the filter of a MAC: %w", err)
+	}
+	// From here on it receives.
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: index}); err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("bind to %s: %w", p.device, err)
+	}
+	return &socket{file: os.NewFile(uintptr(fd), p.String())}, nil
+}
+
+// networkOrder is a number as the sockets of packets take it.
+func networkOrder(v uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
 }

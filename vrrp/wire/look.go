@@ -213,6 +213,12 @@ func (d *devices) index(name string) int {
 	return i
 }
 
+// up tells whether a device is there and switched on.
+func (d *devices) up(name string) bool {
+	req, err := unix.NewIfreq(name)
+	return err == nil && unix.IoctlIfreq(d.fd, unix.SIOCGIFFLAGS, req) == nil && req.Uint16()&unix.IFF_UP != 0
+}
+
 func deviceIndex(fd int, name string) (int, error) {
 	req, err := unix.NewIfreq(name)
 	if err != nil {

@@ -37,6 +37,9 @@ type socket struct {
 // one that is bound to the group takes nothing that is sent to an address, and
 // the other way round, so that nothing is reported twice.
 func openSocket(p place, index int) (*socket, error) {
+	if p.tap {
+		return openTap(p, index)
+	}
 	family, bind := unix.AF_INET, place.bind4
 	if p.six {
 		family, bind = unix.AF_INET6, place.bind6
@@ -44,12 +47,6 @@ func openSocket(p place, index int) (*socket, error) {
 	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, vrrp.Protocol)
 	if err != nil {
 		return nil, fmt.Errorf("open a raw socket (needs CAP_NET_RAW): %w", err)
-	}
-	if p.vrid != 0 {
-		if err := onlyFrom(fd, vrrp.VirtualMAC(p.vrid, p.six)); err != nil {
-			_ = unix.Close(fd)
-			return nil, err
-		}
 	}
 	if err := bind(p, fd, index); err != nil {
 		_ = unix.Close(fd)
