@@ -3,7 +3,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.1
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 # What demo and test need beside Go: command and Debian package.
-TOOLS       = ip:iproute2 nft:nftables conntrack:conntrack sysctl:procps
+TOOLS       = ip:iproute2 nft:nftables conntrack:conntrack sysctl:procps prlimit:util-linux
 BENCH_TOOLS = keepalived:keepalived conntrackd:conntrackd iptables:iptables iperf3:iperf3
 
 export CGO_ENABLED = 0
@@ -36,8 +36,8 @@ fuzz:           ## each fuzz test for 20 s
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
 		$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s $$p || exit 1; done; done
 
-bench: root tools bench-tools build   ## figures, beside keepalived in the same site
-	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) run -buildvcs=false ./test/bench
+bench: root tools bench-tools build   ## figures, beside keepalived and conntrackd in the same site (ONLY=replication for one, RUNS=3)
+	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) run -buildvcs=false ./test/bench $(if $(ONLY),-only $(ONLY)) $(if $(RUNS),-runs $(RUNS))
 
 root:
 	@test "$$(id -u)" = 0 || { echo "this needs root, for network namespaces: run it with sudo"; exit 1; }

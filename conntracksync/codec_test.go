@@ -62,6 +62,7 @@ func kinds() map[string]Flow {
 	m["sctp in a zone"] = f
 	f = natted(3)
 	f.Labels, f.Helper, f.Timeout = Labels{1, 15: 128}, "ftp", 1<<32-1
+	f.Adjust = [2]Adjustment{{Position: 1 << 31, Before: 1<<32 - 1}, {After: 7}}
 	f.Master = Tuple{Source: nat4[0], Destination: server4, Protocol: TCP, SourcePort: 9, DestinationPort: 21}
 	f.Status |= Expected
 	m["expected, with all"] = f

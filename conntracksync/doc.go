@@ -10,11 +10,21 @@
 // its begin, changes and end; the others hold it in their kernel's table for as
 // long as the owner does not say that it ended. Who becomes master owns
 // everything; who is told by the master that a flow is the master's gives it up.
-// What never lives long is never told.
+// What never lives long is never told. A master keeps what it has until its own
+// kernel says that it ended, whatever another one says that thinks itself master.
 //
 // A flow's whole record takes about 16 bytes in a frame, later ones name it by a
 // number. Digests over 256 buckets find what differs all the same, and only
 // those buckets are told anew.
+//
+// Beside the flows stand the connections that a helper of the kernel foresees
+// (FTP, SIP): they are few and short, are told after their masters and again at
+// each sync of everything, and are in no digest. By how much a helper moved the
+// sequence numbers of a flow no event tells: such flows are read now and then.
+//
+// How to read it: flow.go and expectation.go are what is told, codec.go and
+// message.go how; table.go is the state, heard.go what the kernel does to it,
+// peer.go what peers do, tell.go what is told and when, action.go what comes out.
 //
 // It is pure: it imports no kernel, socket, file or clock, and no other package
 // of ours. Package kernel below it speaks of these flows with the kernel's

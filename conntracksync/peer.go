@@ -33,15 +33,22 @@ type peer struct {
 	sent     uint64 // frames that it acknowledges, ever
 	acked    uint64
 	finish   uint64 // the last frame of the sync; 0 while it is not sent
+	flows    int    // that it is to tell
+	flight   []int  // flows in frames that wait to be acknowledged
+	reached  int    // flows of it that were acknowledged
 	digestAt time.Time
 
 	// From it.
 	refs     []ref
 	count    int
+	lost     [buckets]uint32 // refs whose flow is another node's here, or found no room
+	doubt    set             // buckets to ask for again, since one of those may be its now
 	sums     [buckets]uint64
 	gen      uint32
 	syncing  bool // a sync from it is under way
 	complete bool // one of everything is done
+	coming   int  // flows that the sync tells
+	came     int  // of these
 	from     set
 	took     uint64
 	resyncs  int
@@ -51,7 +58,7 @@ type peer struct {
 type ref struct {
 	identity, digest uint64
 	slot, gen        uint32
-	used             bool
+	used, lost       bool
 	bucket           uint8
 }
 
@@ -98,14 +105,35 @@ type PeerStatus struct {
 	Resyncs int
 	// Limit is how many flows it can hold; 0 before it said so.
 	Limit int
-	Role  Role
+	// Progress is the share, 0 to 1, that is done of the syncs under way, by
+	// their flows both ways.
+	Progress float64
+	Role     Role
+}
+
+// progress is what is done of the syncs with a peer.
+func (p *peer) progress() float64 {
+	done, all := 0, 0
+	if p.syncs {
+		done, all = min(p.reached, p.flows), p.flows
+	}
+	if p.syncing {
+		done, all = done+min(p.came, p.coming), all+p.coming
+	}
+	if all == 0 {
+		return 0
+	}
+	return float64(done) / float64(all)
 }
 
 // Peers returns the state of each peer, in the order in which they came.
 func (t *Table) Peers() []PeerStatus {
 	var all []PeerStatus
 	for _, p := range t.peers {
-		s := PeerStatus{Node: p.name, State: Connecting, Here: p.count, Waiting: int(p.sent - p.acked), Resyncs: p.resyncs, Limit: int(p.hello.limit), Role: p.hello.role}
+		s := PeerStatus{
+			Node: p.name, State: Connecting, Here: p.count, Waiting: int(p.sent - p.acked), Resyncs: p.resyncs,
+			Limit: int(p.hello.limit), Progress: p.progress(), Role: p.hello.role,
+		}
 		switch {
 		case p.met && !p.syncs && p.complete && !p.syncing:
 			s.State = Synced
@@ -135,7 +163,7 @@ func (t *Table) peer(node string) *peer {
 func (t *Table) Connected(now time.Time, node string) {
 	p := t.peer(node)
 	p.up, p.met, p.since, p.syncs, p.frame = true, false, time.Time{}, false, p.frame[:0]
-	p.sent, p.acked, p.took = 0, 0, 0
+	p.sent, p.acked, p.took, p.flight = 0, 0, 0, nil
 	t.send(p, hello{Version, t.config.Node, t.config.Boot, uint32(t.config.Limit), t.role}.append(nil))
 }
 
@@ -173,11 +201,11 @@ func (p *peer) forgotten(now time.Time, after time.Duration) bool {
 func (t *Table) forget(p *peer) {
 	for i := range t.slots {
 		if t.slots[i].owner == p.index {
-			t.want(remove, t.full(uint32(i), 0))
-			t.drop(uint32(i))
+			t.leave(uint32(i))
 		}
 	}
 	p.since, p.refs, p.count, p.sums, p.complete = time.Time{}, nil, 0, [buckets]uint64{}, false
+	p.lost, p.doubt = [buckets]uint32{}, set{}
 }
 
 // Received takes a frame of a peer. An error says why it means nothing; what
@@ -212,6 +240,7 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 			return fmt.Errorf("it says that it is %q", h.node)
 		}
 		p.hello, p.met, p.complete, p.digestAt = h, true, false, now.Add(digestEvery)
+		t.adopt(p)
 		t.sync(p, allBuckets)
 	case roleFrame:
 		role := r.role()
@@ -232,6 +261,9 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 			if err := t.told(p, id, short, &f, &rare); err != nil {
 				return err
 			}
+			if k == bulkFrame {
+				p.came++
+			}
 		}
 		if k == bulkFrame {
 			t.ack(p)
@@ -246,12 +278,12 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 			t.release(p, uint32(id))
 		}
 	case beginFrame:
-		s := r.set()
+		s, n := r.set(), r.uint32()
 		if err := r.done(k); err != nil {
 			return err
 		}
 		p.gen++
-		p.syncing, p.from = true, s
+		p.syncing, p.from, p.coming, p.came = true, s, int(n), 0
 		t.ack(p)
 	case finishFrame:
 		if err := r.done(k); err != nil {
@@ -287,7 +319,11 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 		if n < p.acked || n > p.sent {
 			return fmt.Errorf("it acknowledges %d frames of %d: %w", n, p.sent, errMeaning)
 		}
-		p.acked = n
+		taken := min(int(n-p.acked), len(p.flight))
+		for _, flows := range p.flight[:taken] {
+			p.reached += flows
+		}
+		p.flight, p.acked = p.flight[taken:], n
 		if p.syncs && p.finish != 0 && n >= p.finish {
 			p.syncs = false
 		}
@@ -326,15 +362,22 @@ func (t *Table) sync(p *peer, s set) {
 	}
 	t.closeFrame(p)
 	p.syncs, p.whole, p.buckets, p.cursor, p.finish = true, s == allBuckets, s, 0, 0
+	p.flows, p.reached = t.tells*s.len()/buckets, 0
+	t.sendSync(p, binary.BigEndian.AppendUint32(s.append([]byte{byte(beginFrame)}), uint32(p.flows)), 0)
+}
+
+// sendSync sends a frame that the peer acknowledges, with so many flows in it.
+func (t *Table) sendSync(p *peer, frame []byte, flows int) {
 	p.sent++
-	t.send(p, s.append([]byte{byte(beginFrame)}))
+	p.flight = append(p.flight, flows)
+	t.send(p, frame)
 }
 
 // bulk goes on with a sync as far as the peer has acknowledged it.
 func (t *Table) bulk(now time.Time, p *peer) {
 	for p.syncs && p.finish == 0 && p.sent-p.acked < window {
 		t.closeFrame(p)
-		frame, c := append(make([]byte, 0, MaxFrame), byte(bulkFrame)), newCoder()
+		frame, c, flows := append(make([]byte, 0, MaxFrame), byte(bulkFrame)), newCoder(), 0
 		for ; int(p.cursor) < len(t.slots) && len(frame) <= MaxFrame-maxRecord; p.cursor++ {
 			i := p.cursor
 			s := &t.slots[i]
@@ -346,19 +389,18 @@ func (t *Table) bulk(now time.Time, p *peer) {
 				t.tell(i, s.queued)
 			}
 			frame = c.append(frame, i, &s.flow, t.rarity(i), false)
+			flows++
 		}
 		for _, other := range t.peers {
 			t.closeFrame(other)
 		}
-		p.sent++
-		t.send(p, frame)
+		t.sendSync(p, frame, flows)
 		if int(p.cursor) >= len(t.slots) {
 			if p.whole {
 				t.tellAllExpectations(now, p)
 			}
-			p.sent++
+			t.sendSync(p, []byte{byte(finishFrame)}, 0)
 			p.finish = p.sent
-			t.send(p, []byte{byte(finishFrame)})
 		}
 	}
 }
@@ -372,18 +414,72 @@ func (t *Table) release(p *peer, id uint32) {
 	}
 	p.sums[ref.bucket] -= ref.digest
 	p.count--
+	p.unlose(ref)
 	if s := t.slotOf(p, id); s != nil {
-		if t.role.Master && p.hello.role.Master {
-			// Two masters: what the other one ends, for its uplink may be dead, may
-			// go on here. If it does not it has its own time.
-			t.assume(ref.slot)
-			t.want(setTime, t.full(ref.slot, t.lifetime(ref.slot)))
-		} else {
-			t.want(remove, t.full(ref.slot, 0))
-			t.drop(ref.slot)
-		}
+		t.leave(ref.slot)
 	}
 	ref.used = false
+}
+
+// leave lets a flow go that was a peer's. A master holds only flows of another
+// one that calls itself master too, with the better right: whether they ended
+// the kernel here knows, through which the packets may go.
+func (t *Table) leave(i uint32) {
+	if t.role.Master && !t.slots[i].gone {
+		t.assume(i)
+		t.want(setTime, t.full(i, t.lifetime(i)))
+		return
+	}
+	t.want(remove, t.full(i, 0))
+	t.missed(&t.slots[i].key)
+	t.drop(i)
+}
+
+// missed has peers asked again for what they may have told by a name that is
+// free now.
+func (t *Table) missed(k *Key) {
+	b := k.bucket()
+	for _, p := range t.peers {
+		if p.lost[b] > 0 {
+			p.doubt.add(b)
+		}
+	}
+}
+
+// unlose counts a ref that is told anew or ends.
+func (p *peer) unlose(r *ref) {
+	if r.lost {
+		r.lost = false
+		p.lost[r.bucket]--
+	}
+}
+
+// lose notes that the flow behind a ref is not the peer's here.
+func (p *peer) lose(r *ref) {
+	if !r.lost {
+		r.lost = true
+		p.lost[r.bucket]++
+	}
+}
+
+// overrule notes that the flow of a slot becomes another's than the peer's whose
+// it is, if it is one's.
+func (t *Table) overrule(s *slot) {
+	if s.owner < 0 {
+		return
+	}
+	if p := t.peers[s.owner]; int(s.id) < len(p.refs) && p.refs[s.id].used {
+		p.lose(&p.refs[s.id])
+	}
+}
+
+// ask asks for what is in doubt.
+func (t *Table) ask(p *peer) {
+	if p.syncing || p.doubt == (set{}) {
+		return
+	}
+	t.send(p, p.doubt.append([]byte{byte(askFrame)}))
+	p.doubt = set{}
 }
 
 // slotOf is the slot of a flow of a peer, nil if it is not the peer's here.
@@ -445,6 +541,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 	if ref.used {
 		p.sums[ref.bucket] -= ref.digest
 		p.count--
+		p.unlose(ref)
 	}
 	keep := ref.slot
 	*ref = refOf(f, r, identity, p.gen)
@@ -455,6 +552,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 	i, there := t.index[f.key]
 	if !there {
 		if i, there = t.add(f, r, p.index); !there {
+			p.lose(&p.refs[id])
 			return nil // the digest is right all the same
 		}
 		t.slots[i].id, ref.slot = id, i
@@ -470,14 +568,19 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 		}
 	case s.owner == mine:
 		if !t.wins(p) {
+			p.lose(ref)
 			t.merge(i, f, r)
 			return nil
 		}
 		t.disown(i)
 	case s.owner >= 0:
 		if other := t.peers[s.owner]; !beats(p.hello.role, p.name, other.hello.role, other.name) {
+			p.lose(ref)
 			return nil
 		}
+	}
+	if s.owner != p.index {
+		t.overrule(s)
 	}
 	s.owner, s.id, s.assert = p.index, id, false
 	s.flow = *f

@@ -38,6 +38,7 @@ func (t *Table) Work(now time.Time) []Action {
 			if !now.Before(p.digestAt) && !p.syncs {
 				p.digestAt = now.Add(digestEvery)
 				t.sendDigest(p)
+				t.ask(p)
 			}
 		} else if p.forgotten(now, t.config.Forget) {
 			t.forget(p)
@@ -90,17 +91,7 @@ func (t *Table) Deadline() (at time.Time, ok bool) {
 // flush tells what is due: ends first, since a number or a name may be used
 // again.
 func (t *Table) flush(now time.Time) {
-	if len(t.ends) > 0 {
-		for _, p := range t.peers {
-			if p.met {
-				t.sendEnds(p)
-			}
-		}
-		for _, i := range t.ends {
-			t.pin(i, -1)
-		}
-		t.ends = t.ends[:0]
-	}
+	t.flushEnds()
 	for _, i := range t.readyQ {
 		t.tell(i, ready)
 		t.pin(i, -1)
@@ -116,6 +107,21 @@ func (t *Table) flush(now time.Time) {
 	for _, p := range t.peers {
 		t.closeFrame(p)
 	}
+}
+
+func (t *Table) flushEnds() {
+	if len(t.ends) == 0 {
+		return
+	}
+	for _, p := range t.peers {
+		if p.met {
+			t.sendEnds(p)
+		}
+	}
+	for _, i := range t.ends {
+		t.pin(i, -1)
+	}
+	t.ends = t.ends[:0]
 }
 
 // shift takes the first n of a queue.
@@ -137,6 +143,9 @@ func (t *Table) tell(i uint32, from queue) {
 	if s.owner != mine || !s.told && s.key.protocol == TCP && (s.tcp.State == TimeWait || s.tcp.State == Closed) {
 		return // another's, or over before anybody was told
 	}
+	if len(t.ends) > 0 {
+		t.flushEnds() // one may be of this number
+	}
 	r := t.rarity(i)
 	digest := s.flow.digest(s.identity(r), r)
 	if s.told && digest == s.digest && !s.assert {
@@ -150,6 +159,8 @@ func (t *Table) tell(i uint32, from queue) {
 	b := s.key.bucket()
 	if s.told {
 		t.sums[b] -= s.digest
+	} else {
+		t.tells++
 	}
 	t.sums[b] += digest
 	s.told, s.assert, s.digest = true, false, digest

@@ -80,6 +80,8 @@ type (
 		Holding   bool
 		PeerAlive bool
 		Senders   []netip.Addr
+		Heir      string // who is to be told first, "" nobody
+		Will      []byte // and what: KindFenced; empty: nothing
 	}
 	// ReadFile reads and checks this node's configuration file, or Text, or the
 	// present file with a node added or removed; answered by Checked.

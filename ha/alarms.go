@@ -26,6 +26,7 @@ const (
 	AlarmDiskFull        = "disk_full"
 	AlarmOneWitness      = "one_witness"
 	AlarmUnsynced        = "unsynced"
+	AlarmServiceFailed   = "service_failed"
 )
 
 type alarmKey struct{ code, subject string }

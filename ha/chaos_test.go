@@ -221,6 +221,7 @@ func (c *chaos) freeze(n *simNode, d time.Duration, machine bool) {
 func (c *chaos) fence(n *simNode) {
 	n.strain.fenced = true
 	n.hold(false)
+	n.word()
 	n.send(0)
 }
 

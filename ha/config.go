@@ -23,10 +23,12 @@ type Config struct {
 	Hash    string // of the file's bytes
 	Nodes   []Node // in the file's order
 
-	Text        []byte // the file
-	Generation  uint64 // how often the cluster agreed on a new file
-	Maintenance bool   // at start: an operator keeps this node out
-	Refused     string // at start: hash of a file that was on trial and that nobody kept
+	Text        []byte   // the file
+	Generation  uint64   // how often the cluster agreed on a new file
+	Maintenance bool     // at start: an operator keeps this node out
+	Refused     string   // at start: hash of a file that was on trial and that nobody kept
+	Crashes     int      // at start: lives within CrashWindow that ended without an Exit
+	Will        [32]byte // random, another one at each start; zero: the guard says no word
 
 	VRID  uint8            // of unicast adverts
 	VRIDs map[string]uint8 // of those on lans, by name; none: VRID
@@ -60,6 +62,12 @@ func Lease(advertise time.Duration) time.Duration {
 // not exceed Lease, after which the adverts have stopped.
 func sleepLimit(advertise time.Duration) time.Duration {
 	return max(advertise*5/2, 50*time.Millisecond)
+}
+
+// restLimit is how long the loop rests at most. It must be well below both
+// limits, or a loop with nothing to do would think that it overslept.
+func restLimit(advertise time.Duration) time.Duration {
+	return min(Lease(advertise)/3, sleepLimit(advertise)/2)
 }
 
 const (

@@ -10,7 +10,8 @@
 // takes them before its addresses, a hand-over waits until the successor has
 // them, a better node claims the role once it does. Each mastership has a term,
 // higher than all before that anybody told of; of two words on a flow the one of
-// the later term holds. How flows travel is not ha's concern (Flows in ports.go).
+// the later term holds. The flows of a dead uplink end by the master's verdict
+// (doomed.go). How flows travel is not ha's concern (Flows in ports.go).
 //
 // It imports the pure packages vrrp, balancer and conntracksync, no edge;
 // cmd/harouter wires the edges into Ports.

@@ -49,7 +49,7 @@ type (
 	}
 	// PeerTold is a node's state from gossip.
 	PeerTold struct{ State PeerState }
-	// PeerSeen is a sign of life of a node (membership).
+	// PeerSeen is a sign of life of a node (membership, state sync).
 	PeerSeen struct{ Node string }
 	// PeerLost: membership declared the node dead or it left.
 	PeerLost struct{ Node string }

@@ -86,13 +86,14 @@ func (p *peer) view(uplink string) UplinkView {
 // counts tells whether the peer may be preferred to this node at all: one in
 // maintenance only by one that is too.
 func (m *Machine) counts(p *peer, now time.Time) bool {
-	return p.canServe(now) && (!p.state.Resting || m.maintenance)
+	return p.canServe(now) && (!p.state.Resting || m.rests(now))
 }
 
 // effective is the priority in the election: below the lowest configured
-// priority of the live peers that are fitter, and 1 in maintenance.
+// priority of the live peers that are fitter, and 1 in maintenance and after
+// too many crashes.
 func (m *Machine) effective(now time.Time) uint8 {
-	if m.maintenance {
+	if m.rests(now) {
 		return 1
 	}
 	own, _ := m.cfg.node(m.cfg.Node)

@@ -201,6 +201,8 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			return
 		}
 		m.do(Send{To: from.Name, Message: Message{Kind: KindVouched, ID: msg.ID, Role: m.role, Priority: m.vrrp.Priority(), Was: m.was(now)}})
+	case KindFenced:
+		m.onFenced(from, msg.Will, now)
 	case KindVouched:
 		m.onVouched(from, msg, now)
 	case KindGaveWay:

@@ -100,6 +100,10 @@ type Machine struct {
 	alarms     map[alarmKey]*alarm
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
 	repaired   []time.Time             // addresses that were put back within a minute
+	crashes    int                     // of this node, before this life
+	backUntil  time.Time               // because of them
+	seed       [32]byte                // of the wills
+	wills      uint64                  // masterships so far
 	out        []Action
 	linksKnown bool
 }
@@ -126,6 +130,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
 		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, news: map[string]*syncNews{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
+		seed: cfg.Will, crashes: cfg.Crashes, backUntil: now.Add(holdAfter(cfg.Crashes)),
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
 	for _, n := range cfg.Nodes {
@@ -204,6 +209,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Fenced:
 		m.fenced = m.holding // else they are gone as they should be
 		m.guardTold = false
+		m.wills++ // that one has been read out
 		m.record("address", m.cfg.Node, "", "", "the guard took the virtual addresses away while this process hung")
 		m.elect(vrrp.Overslept{}, now)
 	case Checked:
@@ -248,6 +254,9 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	earlier(m.vrrp.Deadline())
 	earlier(m.deactivate)
 	earlier(m.retry)
+	if m.heldBack(now) {
+		earlier(m.backUntil)
+	}
 	if m.handoff != nil {
 		earlier(m.handoff.until)
 	}
@@ -330,6 +339,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settleAgreement(now)
 	m.settlePlan()
 	m.settleSources()
+	m.settleCrashes(now)
 	m.settleAlarms(now)
 	m.settleGuard(now)
 	m.settlePublish(now)

@@ -32,6 +32,7 @@ const (
 	KindForget   Kind = "forget"   // take me out of the file
 	KindVouch    Kind = "vouch"    // is this advert yours?
 	KindVouched  Kind = "vouched"  // the answer: role and effective priority
+	KindFenced   Kind = "fenced"   // a master's guard -> successor: take over at once
 )
 
 // Message is one direct message; what is not used is empty.
@@ -51,6 +52,8 @@ type Message struct {
 
 	Term     uint64 `json:"term,omitempty"`     // handover, taken, yield, gave-way: highest of a master; 0: flows are not replicated
 	Unsynced bool   `json:"unsynced,omitempty"` // claim: although it does not have all flows
+
+	Will []byte `json:"will,omitempty"` // fenced
 
 	Uplinks []string `json:"uplinks,omitempty"` // handover: because of these
 

@@ -74,6 +74,7 @@ type PeerState struct {
 	Starting  bool                        `json:"starting,omitempty"`  // within startFor of its start
 	FileHash  string                      `json:"file_hash,omitempty"` // of the file on its disk, where that is another
 	Trial     bool                        `json:"trial,omitempty"`     // Generation is not kept yet
+	Will      []byte                      `json:"will,omitempty"`      // master: proof of what its guard would say
 	Offer     uint64                      `json:"offer,omitempty"`     // of a file that it asks all to adopt
 	Gen       uint64                      `json:"generation,omitempty"`
 	Sync      bool                        `json:"sync,omitempty"`      // it replicates flows
@@ -161,7 +162,8 @@ type peer struct {
 	unsynced  time.Time // since when it is alive and its flow table does not agree
 	// unconfirmed is when it did not confirm the flows for the hand-over to it.
 	unconfirmed time.Time
-	settling    bool // one of both has just taken a new file
+	executed    []byte // the proof of its will that was taken last
+	settling    bool   // one of both has just taken a new file
 }
 
 func (p *peer) alive(now time.Time) bool {

@@ -14,6 +14,8 @@ type Adverts interface {
 	Silence()
 	Once(priority uint8)
 	Renew()
+	// Unread tells whether an advert was received that was not handed over yet.
+	Unread() bool
 }
 
 // Addresses holds the virtual addresses (vrrp/vip).

@@ -17,18 +17,19 @@ import (
 // sim runs the machines of a whole cluster in virtual time: adverts and words
 // travel with a small delay, addresses and plans take a moment.
 type sim struct {
-	t      *testing.T
-	now    time.Time
-	start  time.Time
-	queue  simQueue
-	seq    int
-	nodes  map[string]*simNode
-	log    []string
-	dead   map[string]bool // uplinks whose probes are not answered
-	chaos  *chaos          // nil: wires and edges always take the same time
-	every  time.Duration   // between probes
-	noDone bool            // that a file was adopted is not told
-	mute   Kind            // words of this kind are lost
+	t       *testing.T
+	now     time.Time
+	start   time.Time
+	queue   simQueue
+	seq     int
+	nodes   map[string]*simNode
+	log     []string
+	dead    map[string]bool // uplinks whose probes are not answered
+	chaos   *chaos          // nil: wires and edges always take the same time
+	every   time.Duration   // between probes
+	crashes map[string]int  // before the next life
+	noDone  bool            // that a file was adopted is not told
+	mute    Kind            // words of this kind are lost
 }
 
 const (
@@ -262,6 +263,8 @@ func (s *sim) boot(names ...string) {
 		known := n.cfg.Known
 		n.cfg, _ = simFile(n.name, n.accepted)
 		n.cfg.Generation, n.cfg.Maintenance, n.cfg.Refused, n.cfg.Known = n.gen, n.rests, n.refused, known
+		n.cfg.Crashes = s.crashes[name]
+		n.cfg.Will = [32]byte{name[1], byte(n.life), 1} // random
 		n.m = NewMachine(n.cfg, s.now)
 		last := name[1:]
 		n.links = map[string]Link{}
@@ -584,6 +587,15 @@ func (n *simNode) send(priority uint8) {
 			deliver("", own.Address)
 		}
 	}
+}
+
+// word is what a node's guard tells the successor.
+func (n *simNode) word() {
+	o, will := n.s.nodes[n.guard.Heir], n.guard.Will
+	if o == nil || o.lost[n.name] {
+		return
+	}
+	n.s.after(simDelay, func() { o.handle(Told{From: n.name, Message: Message{Kind: KindFenced, Will: will}}) })
 }
 
 // hearAsGuard does what the guard of a node that left alone does.

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"harouter/vrrp"
 )
 
 // onPeerTold takes a node's state from gossip.
@@ -23,6 +25,10 @@ func (m *Machine) onPeerTold(s PeerState, now time.Time) {
 	p.heard, p.worded, p.state, p.told = now, now, s, true
 	m.unbind(s, now)
 	m.sawTerm(s.Term)
+	if m.vrrp.Suspect() && s.Role == RoleMaster && !s.Leaving && s.Effective > 0 && (!m.cfg.Sync || s.Term > m.owned) {
+		// It took over while this node slept, and its word came before its advert.
+		m.elect(vrrp.Heard{Speaker: s.Node, Rank: p.Address, Ours: true, Priority: s.Effective, Interval: m.cfg.Advertise}, now)
+	}
 	if o := m.offer; o != nil && s.Gen == o.generation && s.Hash == o.hash {
 		m.onDone(s.Node, o.id, "", now) // should the word itself be lost
 	}
@@ -57,8 +63,8 @@ func (m *Machine) state(now time.Time) PeerState {
 		Node: m.cfg.Node, Version: m.cfg.Version, Role: m.role, Since: m.since,
 		Priority: own.Priority, Effective: m.vrrp.Priority(), Hash: m.cfg.Hash, PlanHash: m.planHash,
 		Master: m.vrrp.Master(), Held: m.held, Leaving: m.stopping != 0, Lans: m.lans(), DeadLans: m.deadLans(),
-		Verdicts: maps.Clone(m.verdicts), Resting: m.maintenance, Starting: m.starting(now),
-		Gen: m.cfg.Generation, Trial: m.trial != nil,
+		Verdicts: maps.Clone(m.verdicts), Resting: m.rests(now), Starting: m.starting(now),
+		Gen: m.cfg.Generation, Trial: m.trial != nil, Will: proof(m.will()),
 	}
 	if m.cfg.Sync {
 		s.Sync, s.Term = true, m.last // what others owned they tell themselves
@@ -127,6 +133,9 @@ func (m *Machine) settleGuard(now time.Time) {
 		Holding:   m.holding || m.removing != 0,
 		PeerAlive: m.peerCanServe(now),
 		Senders:   slices.Clone(m.cfg.Foreign),
+	}
+	if heir := m.successor(now); heir != nil && g.Holding {
+		g.Heir, g.Will = heir.Name, m.will()
 	}
 	for a, name := range m.speakers {
 		if name != m.cfg.Node {

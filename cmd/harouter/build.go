@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -86,6 +87,10 @@ func (d *daemon) build() error {
 		return err
 	}
 	cfg.Known, cfg.Maintenance, cfg.Refused = known, resting, readTrial(d.c.stateDir)
+	if cfg.Crashes, err = (starts{d.c.runDir}).began(); err != nil {
+		d.log.part("ha").Warn("how often this daemon crashed", "error", err)
+	}
+	rand.Read(cfg.Will[:]) // never fails (crypto/rand)
 	d.loop = ha.NewLoop(cfg, ha.Ports{
 		Adverts: d.wire, Addresses: d.vip, Plane: &firstPlan{Kernel: d.plane, done: d.planned}, Gossip: d.gossip, Files: d,
 		Flows:       d.replica,

@@ -44,7 +44,7 @@ func guardPorts(log *slog.Logger) (ports guard.Ports, ended func(), err error) {
 		return guard.Ports{}, nil, err
 	}
 	return guard.Ports{
-		Log: log,
+		Log: log, Tell: guard.SendWords,
 		Remove: func(as []guard.Address) error {
 			out := make([]vip.Address, 0, len(as))
 			for _, a := range as {

@@ -9,7 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	"runtime/debug"
+
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -29,7 +29,6 @@ import (
 	"harouter/ha/control"
 	"harouter/ha/events"
 	"harouter/ha/gossip"
-	"harouter/ha/guard"
 	"harouter/ha/join"
 	"harouter/ha/links"
 	"harouter/vrrp/vip"
@@ -100,10 +99,9 @@ func run(ctx context.Context, c *common, s *settings) error {
 	}
 	// A log that nobody reads any more is no reason to leave.
 	signal.Ignore(syscall.SIGPIPE)
-	if err := guard.Nice(-20); err != nil {
-		slog.Warn("run at normal priority: on a busy machine the guard may take this process for hanging", "error", err)
+	if lacking := calm(s); lacking != nil {
+		slog.Warn("a busy machine may delay this process: keep vrrp.advertise at 100ms or more, or give the rights that lack", "lacking", lacking)
 	}
-	debug.SetGCPercent(50) // a small heap: what is saved in memory costs next to nothing here
 	lines := newLogQueue(os.Stderr)
 	defer lines.Close(500 * time.Millisecond)
 	d := &daemon{c: c, log: newLoggers(lines, s.file.Log)}
@@ -225,6 +223,11 @@ func (d *daemon) run(parent context.Context) error {
 	d.record(ha.Record{Kind: "node", Subject: d.settings().node, To: "started", Reason: "version " + versionString() + ", configuration " + d.settings().file.Hash[:12]})
 	d.log.part("ha").Info("started", "cluster", d.settings().file.Cluster, "node", d.settings().node, "version", versionString(), "config", d.settings().file.Hash[:12])
 	err := group.Wait()
+	if exit != nil && err == nil {
+		if err := (starts{d.c.runDir}).ended(); err != nil {
+			d.log.part("ha").Warn("the next start", "error", err)
+		}
+	}
 	if exit == nil || !exit.Clean { // without an exit, the guard sees this process end and does what is right
 		return err
 	}

@@ -13,6 +13,9 @@ import (
 	"harouter/ha/guard"
 )
 
+// lookAfterGuard is how often the guard is looked after.
+const lookAfterGuard = time.Second
+
 // watchdog keeps a guard process and tells it what to do should this one die.
 type watchdog struct {
 	d  *daemon
@@ -21,6 +24,7 @@ type watchdog struct {
 	client *guard.Client
 	orders ha.Guard
 	told   bool
+	lives  [2]uint64 // the runs of this node and of the heir that the words are for
 }
 
 func (w *watchdog) String() string { return "guard" }
@@ -56,6 +60,9 @@ func (w *watchdog) spawn() (*guard.Client, error) {
 // Run starts another guard when one dies, and hands on its word.
 func (w *watchdog) Run(ctx context.Context) error {
 	log := w.d.log.part("guard")
+	look := time.NewTicker(lookAfterGuard)
+	defer look.Stop()
+	looked, silent := time.Now(), 0
 	for {
 		w.mu.Lock()
 		client := w.client
@@ -63,6 +70,24 @@ func (w *watchdog) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case at := <-look.C:
+			if w.stale() {
+				w.refresh()
+			}
+			switch {
+			case client.Ping() || at.Sub(looked) > 2*lookAfterGuard: // or it was this process that slept
+				silent = 0
+			default:
+				silent++
+			}
+			looked = at
+			if silent == 2 {
+				log.Error("the guard hangs; ending it to start another", "pid", client.PID())
+				if err := client.Kill(); err != nil {
+					log.Error("end the guard", "error", err)
+				}
+				silent = 0
+			}
 		case <-client.Fenced():
 			w.d.loop.Post(ha.Fenced{})
 		case <-client.Died():
@@ -144,6 +169,39 @@ func (w *watchdog) state() guard.State {
 	for _, f := range frames {
 		st.Farewell = append(st.Farewell, guard.Frame(f))
 	}
+	st.Words = w.words()
 	slices.SortFunc(st.Senders, netip.Addr.Compare)
 	return st
+}
+
+// words are what the guard tells the successor.
+func (w *watchdog) words() []guard.Word {
+	if w.orders.Heir == "" || w.orders.Will == nil {
+		return nil
+	}
+	own, other := w.d.gossip.Lives(w.orders.Heir)
+	w.lives = [2]uint64{own, other}
+	if other == 0 {
+		return nil // it was not heard yet
+	}
+	sealed, err := w.d.gossip.Ahead(w.orders.Heir, string(ha.KindFenced), ha.Message{Kind: ha.KindFenced, Will: w.orders.Will}.Encode())
+	if err != nil {
+		w.d.log.part("guard").Error("make the word for the successor", "error", err)
+	}
+	var out []guard.Word
+	for _, s := range sealed {
+		out = append(out, guard.Word(s))
+	}
+	return out
+}
+
+// stale tells whether the words are for a run that has ended.
+func (w *watchdog) stale() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.orders.Heir == "" || w.orders.Will == nil {
+		return false
+	}
+	own, other := w.d.gossip.Lives(w.orders.Heir)
+	return w.lives != [2]uint64{own, other}
 }

@@ -11,6 +11,9 @@
 // translation beside it, never with the reply as it is read: that gives an entry
 // which lists well and translates nothing. The proof is TestTakeover.
 //
+// Expectations are a table of their own (expectations.go). The kernel tells of
+// them, but not of moved sequence numbers, nor that one was prolonged.
+//
 // It decides nothing and imports no edge of ours. ha calls it: to delete the
 // flows of an uplink that died, to show how many flows each has, and to see
 // the limits of the table and of the ports of NAT before they bite. What an

@@ -280,6 +280,7 @@ func TestThroughput(t *testing.T) {
 func FuzzEvents(f *testing.F) {
 	f.Add(message(newFlow, unix.NLM_F_CREATE, 0, entry(sample)))
 	f.Add(append(message(newFlow, 0, 0, entry(sample6)), message(newFlow+msgDelete, 0, 0, entry(sampleTCP))...))
+	f.Add(message(ofExpectation|msgNew, unix.NLM_F_CREATE, 0, expectationEntry(someExpectation)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		room := len(b)
 		var e ct.Event

@@ -343,7 +343,13 @@ func TestInstall(t *testing.T) {
 	half := flow(ct.Tuple{Source: a, Destination: b, Protocol: ct.TCP, SourcePort: 5, DestinationPort: 6})
 	half.TCP.State = ct.SYNSent
 	icmp6 := flow(ct.Tuple{Source: a6, Destination: b6, Protocol: ct.ICMPv6, ID: 77, Type: 128})
-	for name, f := range map[string]ct.Flow{"tcp": full, "icmp": icmp, "icmpv6": icmp6, "sctp in a zone": sctp, "gre": gre, "udp6": udp6, "both translated": both, "half open": half} {
+	icmp6NAT := icmp6
+	icmp6NAT.Reply.Destination, icmp6NAT.Reply.ID, icmp6NAT.Status = nat6, 99, ct.SeenReply|ct.SourceNAT
+	tcp6 := flow(ct.Tuple{Source: a6, Destination: b6, Protocol: ct.TCP, SourcePort: 5, DestinationPort: 21})
+	tcp6.Reply.Destination, tcp6.Reply.DestinationPort = nat6, 2000
+	tcp6.Status, tcp6.Labels, tcp6.Zone, tcp6.Helper = ct.SeenReply|ct.Assured|ct.SourceNAT, ct.Labels{8, 15: 1}, 7, "ftp"
+	tcp6.TCP.State, tcp6.Adjust = ct.Established, [2]ct.Adjustment{{Position: 1 << 31, Before: 3, After: 4}, {Position: 7, After: 1<<32 - 2}}
+	for name, f := range map[string]ct.Flow{"tcp": full, "icmpv6 through nat": icmp6NAT, "tcp6 in a zone, with all": tcp6, "icmp": icmp, "icmpv6": icmp6, "sctp in a zone": sctp, "gre": gre, "udp6": udp6, "both translated": both, "half open": half} {
 		must(t)(inject.Install(ctx, []ct.Flow{f}))
 		only(name, f)
 		f.Mark, f.Timeout = 0x3300, 300

@@ -68,6 +68,7 @@ func entry(f ct.Flow) []byte {
 	b = nest(b, ctaProtoInfo|unix.NLA_F_NESTED, nest(nest(nil, ctaProtoInfoTCP, tcp), ctaProtoInfoSCTP, sctp))
 	b = nest(b, ctaLabels, f.Labels[:])
 	b = nest(b, ctaHelp, nest(nil, ctaHelpName, append([]byte(f.Helper), 0)))
+	b = appendAdjust(b, &f)
 	return appendUint32(b, ctaMark, f.Mark)
 }
 
@@ -89,6 +90,7 @@ var sampleTCP = ct.Flow{
 	SCTP: ct.SCTPInfo{State: 3, OriginalTag: 1, ReplyTag: 2}, Labels: ct.Labels{1, 15: 2}, Helper: "strange",
 	Master: ct.Tuple{Source: netip.MustParseAddr("192.168.77.9"), Destination: netip.MustParseAddr("198.51.100.1"),
 		Protocol: ct.TCP, SourcePort: 4001, DestinationPort: 21},
+	Adjust: [2]ct.Adjustment{{Position: 1, Before: 2, After: 3}, {After: 4}},
 }
 
 var sample6 = ct.Flow{

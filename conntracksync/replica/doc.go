@@ -6,7 +6,8 @@
 // batches, frames of peers one by one: who brings them waits until they are
 // handled, which is also when they are in the kernel. All that the Table wants
 // is done at once and in order by the same goroutine; nothing there waits for
-// another node.
+// another node. What is to be sent goes before what is to be written, and while
+// the role moves no flow waits for its window to be over.
 //
 // ha drives it through ha.Flows: Take before a takeover puts addresses on,
 // Yield when the role is another's, Flush before a hand-over. cmd/harouter

@@ -65,9 +65,13 @@ func (o *owner) feed(b batch) {
 		default:
 		}
 	}
-	if b.overrun {
-		o.dropped["overrun"]++
-		o.cfg.Log.Warn("events of the connection table got lost: it is read anew")
-		o.dump(false)
-	}
+	o.overran = o.overran || b.overrun
+}
+
+// reread reads the kernel's table after events of it got lost.
+func (o *owner) reread() {
+	o.overran = false
+	o.dropped["overrun"]++
+	o.cfg.Log.Warn("events of the connection table got lost: it is read anew")
+	o.dump(false)
 }

@@ -49,8 +49,11 @@ func (k *table) open(h Hear) (Kernel, int, conntracksync.Timeouts, error) {
 
 func (k *table) Do(_ context.Context, a conntracksync.Action) (int, error) {
 	k.mu.Lock()
+	delay := k.delay
+	k.mu.Unlock()
+	time.Sleep(delay)
+	k.mu.Lock()
 	defer k.mu.Unlock()
-	time.Sleep(k.delay)
 	put := func(what string, flows []conntracksync.Flow) {
 		for _, f := range flows {
 			k.flows[conntracksync.KeyOf(f.Original, f.Zone)] = f

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -254,12 +255,46 @@ func TestResize(t *testing.T) {
 	})
 }
 
+// TestNewFlowsDoNotWait: a former master writes what the new one claims, which
+// takes a while, and what begins on it meanwhile is told at once.
+func TestNewFlowsDoNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b, _, part := started(t)
+		defer part()
+		var all []conntracksync.Flow
+		for p := range uint16(7 * conntracksync.Batch) {
+			all = append(all, flow(p+1))
+		}
+		a.kernel.begin(all...)
+		settle()
+		must(t, a.Flush(within(t, time.Second), "r2"))
+		a.kernel.mu.Lock()
+		a.kernel.delay = 10 * time.Millisecond // for each batch
+		a.kernel.mu.Unlock()
+		must(t, b.Take(within(t, time.Second), 2))
+		time.Sleep(15 * time.Millisecond) // r1 is at it
+		late := flow(60000)
+		late.Status, late.TCP.State = conntracksync.Confirmed, conntracksync.SYNSent
+		a.kernel.begin(late)
+		time.Sleep(25 * time.Millisecond)
+		if got := b.kernel.has(); !slices.Contains(got, 60000) {
+			t.Error("r2 does not have it yet")
+		}
+		a.kernel.mu.Lock()
+		if n := len(a.kernel.done); n == 0 || n >= len(all) {
+			t.Errorf("r1 has written %d flows of %d: the test shows nothing", n, len(all))
+		}
+		a.kernel.mu.Unlock()
+	})
+}
+
 // TestStartsOver: after an overflow or garbage the session begins anew, and all
 // is there.
 func TestStartsOver(t *testing.T) {
 	for name, spoil := range map[string]func(a, b *node){
 		"overflow": func(a, b *node) { a.Overflow("r2") },
 		"garbage":  func(a, b *node) { a.Frame("r2", []byte{255, 1, 2}, false) },
+		"version":  func(a, b *node) { a.Frame("r2", []byte{1, conntracksync.Version + 1, 1, 2}, false) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -351,6 +386,51 @@ func TestConfigure(t *testing.T) {
 		settle()
 		wantFlows(t, b, 1)
 	})
+}
+
+// TestAdds: flows in which nothing happens are told as soon as they are to be.
+func TestAdds(t *testing.T) {
+	all := Settings{Enabled: true}
+	for name, less := range map[string]Settings{
+		"a protocol": {Enabled: true, Protocols: []conntracksync.Protocol{conntracksync.UDP}},
+		"a network":  {Enabled: true, Ignore: []netip.Prefix{netip.MustParsePrefix("192.168.77.0/24")}},
+		"an address": {Enabled: true, Local: []netip.Addr{flow(1).Original.Source}},
+		"off":        {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b, meet, part := started(t)
+				for _, n := range []*node{a, b} {
+					n.Configure(less)
+				}
+				synctest.Wait()
+				if !less.Enabled {
+					go part()
+				}
+				settle()
+				a.kernel.begin(flow(1))
+				b.kernel.mu.Lock() // of a former time: the master knows better
+				b.kernel.flows[conntracksync.KeyOf(flow(2).Original, 0)] = flow(2)
+				b.kernel.mu.Unlock()
+				settle()
+				wantFlows(t, b, 2)
+				for _, n := range []*node{a, b} {
+					n.Configure(all)
+				}
+				settle()
+				if !less.Enabled {
+					for len(b.wire) > 0 { // sent without a session
+						<-b.wire
+					}
+					part = meet()
+				}
+				defer func() { part() }()
+				settle()
+				wantFlows(t, b, 1, 2)
+				wantFlows(t, a, 1)
+			})
+		})
+	}
 }
 
 // TestEnded: after Run nobody waits.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ type owner struct {
 	retry  *time.Timer          // to open it again
 	work   *time.Timer          // the table's own deadline
 
+	anew    bool            // it was off: whose what is in the kernel's table now is not known
 	up      map[string]bool // sessions
 	more    map[string]bool // of which another frame is here already
 	states  map[string]conntracksync.PeerState
@@ -35,7 +37,8 @@ type owner struct {
 
 	hurried time.Time // until when nothing waits for its window to be over
 
-	gathered int // bytes of frames whose work is not done yet
+	overran  bool // events got lost: the kernel's table is to be read anew
+	gathered int  // bytes of frames whose work is not done yet
 	dropped  map[string]uint64
 	lost     map[string]map[string]uint64 // by node
 }
@@ -138,14 +141,16 @@ func (o *owner) open() {
 			o.cfg.Log.Error("close the connection table", "error", err)
 		}
 	}
-	if o.dump(first) {
+	if o.dump(first || o.anew) {
+		o.anew = false
 		o.do()
 	} else if first {
 		o.table = nil // whose the flows are is still to be found out; nobody has met this one
 	}
 }
 
-// dump reads the kernel's table: at first, and after events were lost.
+// dump reads the kernel's table: at first, when other flows are to be told than
+// before, and after events were lost.
 func (o *owner) dump(first bool) bool {
 	o.table.Dump()
 	now := time.Now()
@@ -174,7 +179,7 @@ func (o *owner) close() {
 		return
 	}
 	o.stop()
-	o.kernel, o.stop = nil, nil
+	o.kernel, o.stop, o.overran = nil, nil, false
 	for { // what it told before is not worth more than what it will say
 		select {
 		case <-o.heard:
@@ -190,30 +195,32 @@ func (o *owner) do() {
 	if o.kernel == nil {
 		return
 	}
+	if o.overran {
+		if o.reread(); o.kernel == nil {
+			return
+		}
+	}
 	o.act()
 	o.report()
 	o.gathered = 0
-	if at, ok := o.table.Deadline(); ok {
+	if at, ok := o.table.Deadline(); o.overran {
+		o.work.Reset(0)
+	} else if ok {
 		o.work.Reset(time.Until(at))
 	} else {
 		o.work.Stop()
 	}
 }
 
+// act carries out what the table wants: first what is to be sent, then what is
+// to be written, which takes longer. What the kernel tells in between is sent at
+// once: at a hand-over a peer says of each flow that it is its own now, and the
+// flows that begin here meanwhile must not wait until all that is written.
 func (o *owner) act() {
-	if now := time.Now(); now.Before(o.hurried) {
-		o.table.Hurry(now)
-	}
-	for _, node := range o.table.Forgets(time.Now()) {
-		o.table.Alive(node, o.cfg.Heard(o.ctx, node))
-	}
-	for _, a := range o.table.Work(time.Now()) {
-		if s, ok := a.(*conntracksync.Send); ok {
-			if o.up[s.Node] {
-				o.cfg.Sessions.Send(s.Node, s.Frame) // false: Overflow or Down follows
-			}
-			continue
-		}
+	todo := o.send()
+	first := len(todo)
+	for i := 0; i < len(todo); i++ {
+		a := todo[i]
 		refused, err := o.kernel.Do(o.ctx, a)
 		if refused > 0 {
 			o.dropped["refused"] += uint64(refused)
@@ -225,6 +232,42 @@ func (o *owner) act() {
 		}
 		if r, ok := a.(*conntracksync.Read); ok && err == nil {
 			o.table.WasRead(time.Now(), r)
+		}
+		if i < first && o.hear() { // not for ever: others ask for something
+			todo = append(todo, o.send()...)
+		}
+	}
+}
+
+// send has the table say what it wants, and sends what is to be sent. The rest
+// is to be written.
+func (o *owner) send() (write []conntracksync.Action) {
+	now := time.Now()
+	if now.Before(o.hurried) {
+		o.table.Hurry(now)
+	}
+	for _, node := range o.table.Forgets(now) {
+		o.table.Alive(node, o.cfg.Heard(o.ctx, node))
+	}
+	for _, a := range o.table.Work(now) {
+		if s, ok := a.(*conntracksync.Send); !ok {
+			write = append(write, a)
+		} else if o.up[s.Node] {
+			o.cfg.Sessions.Send(s.Node, s.Frame) // false: Overflow or Down follows
+		}
+	}
+	return write
+}
+
+// hear takes what the kernel has told by now.
+func (o *owner) hear() (some bool) {
+	for {
+		select {
+		case b := <-o.heard:
+			o.feed(b)
+			some = true
+		default:
+			return some
 		}
 	}
 }
@@ -345,19 +388,13 @@ func (o *owner) flushed(f flush) bool {
 
 // hurry sends what waits for its window to be over, and what the kernel told.
 func (o *owner) hurry() {
-	for waits := true; waits; {
-		select {
-		case b := <-o.heard:
-			o.feed(b)
-		default:
-			waits = false
-		}
+	if o.hear(); o.overran {
+		o.reread()
 	}
-	if o.kernel == nil { // an overrun, and it cannot be read again
-		return
+	if o.kernel != nil { // else it could not be read
+		o.act()
+		o.act() // what was read
 	}
-	o.act()
-	o.act() // what was read
 }
 
 // errFull is why a session starts over after there was no room for flows.
@@ -387,13 +424,44 @@ func (o *owner) resize(flows int) {
 }
 
 func (o *owner) configure(s Settings) {
+	before := o.settings
 	o.settings = s
 	if o.table != nil {
 		o.table.Configure(s.Protocols, s.Ignore, s.Local)
 	}
 	if !s.Enabled {
+		o.anew = o.anew || o.kernel != nil
 		o.close()
 		return
 	}
-	o.open()
+	if o.kernel == nil {
+		o.open()
+	} else if s.adds(before) && o.dump(true) { // nothing may happen in a flow that is told from now on
+		o.do()
+	}
+}
+
+// adds tells whether flows are told that were not before.
+func (s Settings) adds(before Settings) bool {
+	if len(before.Protocols) > 0 {
+		if len(s.Protocols) == 0 {
+			return true
+		}
+		for _, p := range s.Protocols {
+			if !slices.Contains(before.Protocols, p) {
+				return true
+			}
+		}
+	}
+	for _, n := range before.Ignore {
+		if !slices.Contains(s.Ignore, n) {
+			return true
+		}
+	}
+	for _, a := range before.Local {
+		if !slices.Contains(s.Local, a) {
+			return true
+		}
+	}
+	return false
 }

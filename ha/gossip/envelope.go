@@ -15,7 +15,7 @@ import (
 //	string  from
 //	8 bytes life, 8 bytes seq
 //	state:   uvarint count, then count × (string node, 8 bytes life)
-//	message: 8 bytes life of the receiver, string kind
+//	message, ahead: 8 bytes life of the receiver, string kind
 //	rest    payload
 //
 // A string is one length byte and as many bytes.
@@ -41,6 +41,7 @@ type envelopeType byte
 const (
 	typeState   envelopeType = 1
 	typeMessage envelopeType = 2
+	typeAhead   envelopeType = 3 // a message without a number, for both lives
 
 	envelopeFormat = 1
 	maxName        = 255
@@ -64,7 +65,7 @@ func (e *envelope) appendTo(b []byte) []byte {
 			str(h.Node)
 			num(h.Life)
 		}
-	case typeMessage:
+	case typeMessage, typeAhead:
 		num(e.To)
 		str(e.Kind)
 	}
@@ -84,7 +85,7 @@ func decodeEnvelope(b []byte) (envelope, error) {
 		for n := r.uvarint(); n > 0 && r.err == nil; n-- {
 			e.Heard = append(e.Heard, heard{Node: r.str(), Life: r.num()})
 		}
-	case typeMessage:
+	case typeMessage, typeAhead:
 		e.To, e.Kind = r.num(), r.str()
 	default:
 		if r.err == nil {

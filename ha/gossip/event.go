@@ -23,7 +23,8 @@ type (
 		Payload []byte
 		At      time.Time // received
 	}
-	// Message is a direct message, delivered once. Two messages sent shortly
+	// Message is a direct message, delivered once (one that was sealed ahead:
+	// each time that it is sent). Two messages sent shortly
 	// after each other may arrive in either order.
 	Message struct {
 		From    string

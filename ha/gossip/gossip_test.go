@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -167,4 +169,55 @@ func TestKilledNodeIsSeenAndReturns(t *testing.T) {
 		took = append(took, await(t, "down", a.hasMembers("r1")))
 	}
 	median(t, "seeing a killed node", 2*time.Second, took)
+}
+
+// TestAhead: what one process sealed another one sends, whenever that is, and
+// it counts in the present lives of both only.
+func TestAhead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	r1, r2 := s.start(s.config(1, 2)), s.start(s.config(2, 2))
+	await(t, "both are members", func() bool { return len(r1.Members()) == 2 && len(r2.Members()) == 2 })
+	if _, err := r1.Ahead("r9", "fenced", nil); err == nil {
+		t.Error("sealed for a node that the file does not have")
+	}
+	await(t, "r1 knows the life of r2", func() bool { _, other := r1.Lives("r2"); return other != 0 })
+	sealed, err := r1.Ahead("r2", "fenced", []byte("now"))
+	if err != nil || len(sealed) != 1 {
+		t.Fatalf("%v, %v", sealed, err)
+	}
+	said := func(n *node) int {
+		return count(n, func(m Message) bool { return m.From == "r1" && m.Kind == "fenced" && string(m.Payload) == "now" })
+	}
+	send := func() {
+		conn, err := net.DialUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(sealed[0].Source, 0)), net.UDPAddrFromAddrPort(sealed[0].To))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write(sealed[0].Bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2*windowSize + 3 { // many other messages go between the two meanwhile
+		if err := r1.Send(t.Context(), "r2", "other", nil); err != nil {
+			break // so many at once
+		}
+	}
+	r1.end() // dead, but r2 has heard of no later life
+	send()
+	await(t, "r2 has it", func() bool { return said(r2) == 1 })
+
+	before, _ := r2.Lives("r1")
+	r2.end()
+	r2 = s.start(s.config(2, 2))
+	if after, _ := r2.Lives("r1"); after == before {
+		t.Error("r2 has the same life as before")
+	}
+	await(t, "r2 runs", func() bool { return len(r2.Members()) == 1 })
+	send()
+	time.Sleep(100 * time.Millisecond)
+	if said(r2) != 0 {
+		t.Error("r2 took a word that was for its former life")
+	}
 }

@@ -39,6 +39,10 @@ func (g *Gossip) receive(b []byte) {
 		if present && (e.To == 0 || slices.Contains(g.lives, e.To)) && p.line.seen.fresh(e.Seq) {
 			g.tell(Message{From: p.name, Kind: e.Kind, Payload: e.Payload, At: at})
 		}
+	case typeAhead:
+		if present && slices.Contains(g.lives, e.To) {
+			g.tell(Message{From: p.name, Kind: e.Kind, Payload: e.Payload, At: at})
+		}
 	}
 }
 

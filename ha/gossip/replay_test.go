@@ -21,10 +21,17 @@ func TestReceive(t *testing.T) {
 	message := func(life, seq, to uint64) envelope {
 		return envelope{Type: typeMessage, From: "r2", Life: life, Seq: seq, To: to, Kind: "k", Payload: fmt.Appendf(nil, "message %d.%d", life, seq)}
 	}
+	ahead := func(life, to uint64) envelope {
+		return envelope{Type: typeAhead, From: "r2", Life: life, To: to, Kind: "k", Payload: fmt.Appendf(nil, "ahead %d", life)}
+	}
 	for name, c := range map[string]struct {
 		in   []envelope
 		want []string
 	}{
+		"sealed ahead, sent twice":      {[]envelope{message(7, 900, here), ahead(7, here), ahead(7, here)}, []string{"message 7.900", "ahead 7", "ahead 7"}},
+		"sealed ahead for any us":       {[]envelope{ahead(7, 0)}, nil},
+		"sealed for an earlier us":      {[]envelope{ahead(7, here-1)}, nil},
+		"sealed in an earlier life":     {[]envelope{state(8, 1, here), ahead(7, here)}, []string{"state 8.1"}},
 		"states in order":               {[]envelope{state(7, 1, here), state(7, 2, here)}, []string{"state 7.1", "state 7.2"}},
 		"an old state":                  {[]envelope{state(7, 2, here), state(7, 1, here), state(7, 2, here)}, []string{"state 7.2"}},
 		"a state of an earlier life":    {[]envelope{state(8, 1, here), state(7, 9, here)}, []string{"state 8.1"}},

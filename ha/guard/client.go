@@ -21,6 +21,7 @@ var ErrEnded = errors.New("the guard has ended")
 type Client struct {
 	log    *slog.Logger
 	pid    int
+	proc   *os.Process
 	page   *page
 	conn   *os.File
 	fenced chan struct{}
@@ -30,6 +31,7 @@ type Client struct {
 	ended  chan struct{} // the process is gone and waited for, and mute
 	seen   atomic.Int64  // fences told to the daemon
 	late   atomic.Bool   // waiting is set
+	pinged int64         // by Ping
 
 	mu      sync.Mutex // orders what is sent
 	fd      int        // of conn, -1 when closed
@@ -162,6 +164,31 @@ func (c *Client) checkFenced() {
 // sent the farewell. The daemon must be backup and listen first. The guard is
 // back at work with the next Set.
 func (c *Client) Fenced() <-chan struct{} { return c.fenced }
+
+// Ping asks the guard for a sign of life, and tells whether it has given the one
+// that was asked for before; the first time it has. It does not block. Only one
+// goroutine may call it.
+func (c *Client) Ping() (answered bool) {
+	answered = c.page.pings.Load() >= c.pinged
+	b, err := message{Kind: kindPing}.encode()
+	if err != nil {
+		return answered
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.leaving && c.push(b) == nil {
+		c.pinged++
+	}
+	return answered
+}
+
+// Kill ends a guard that hangs; Died follows.
+func (c *Client) Kill() error {
+	if err := c.proc.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill the guard, process %d: %w", c.pid, err)
+	}
+	return nil
+}
 
 // Died is closed when the guard process ended without having been asked to. The
 // daemon then starts another and tells it the State.

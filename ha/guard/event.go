@@ -42,12 +42,18 @@ func result(what string, err error) string {
 	return what
 }
 
+// farewell is what the other nodes are told of a fence.
+type farewell struct {
+	Words  []Word
+	Frames []Frame
+}
+
 // action is what the machine wants done, in the order given; a closed set.
 type action interface{ isAction() }
 
 type (
 	remove    struct{ Addresses []Address } // answered by removed
-	send      struct{ Frames []Frame }      // answered by sent; never waits for remove
+	send      struct{ farewell }            // answered by sent; never waits for remove
 	listen    struct{ State State }         // hear adverts until unlisten
 	unlisten  struct{}
 	tellFence struct{}                // the hanging daemon has been fenced

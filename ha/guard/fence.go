@@ -23,9 +23,10 @@ const (
 // fence is a fence on its way.
 type fence struct {
 	addresses []Address
-	frames    []Frame
+	farewell  farewell
 	removing  bool
-	sending   bool
+	removed   bool // all of them
+	sending   int
 	tries     int
 	retryAt   time.Duration // zero: no removal is to be tried again
 	againAt   time.Duration // zero: the second farewell is out, or none is due
@@ -41,34 +42,44 @@ func (f *fence) deadline() (time.Duration, bool) {
 			d = at
 		}
 	}
-	if d == 0 && !f.removing && f.sending {
+	if d == 0 && !f.removing && f.sending > 0 {
 		d = f.patience
 	}
 	return d, d != 0
 }
 
-// take starts a fence.
-func (m *machine) take(now time.Duration, frames []Frame) []action {
+// take starts a fence, in silence or with a farewell.
+func (m *machine) take(now time.Duration, f farewell) []action {
 	m.phase, m.returned = fencing, false
-	m.fence = fence{addresses: m.state.Addresses, frames: frames, removing: true, tries: 1, patience: now + sendPatience}
+	m.fence = fence{addresses: m.state.Addresses, farewell: f, removing: true, tries: 1, patience: now + sendPatience}
 	as := []action{remove{Addresses: m.fence.addresses}}
-	if len(frames) > 0 {
-		m.fence.sending = true
+	if len(f.Frames) > 0 || len(f.Words) > 0 {
 		m.fence.againAt = now + secondFarewell
-		as = append(as, send{Frames: frames})
+	}
+	if len(f.Frames) > 0 { // Skew is time enough for the removal
+		m.fence.sending++
+		as = append(as, send{farewell{Frames: f.Frames}})
 	}
 	return as
 }
 
-func (m *machine) onRemoved(now time.Duration, err error) {
+// onRemoved sends the words: who gets one puts the addresses on at once.
+func (m *machine) onRemoved(now time.Duration, err error) []action {
 	f := &m.fence
 	switch {
+	case err == nil && !f.removed:
+		f.removed = true
+		if len(f.farewell.Words) > 0 {
+			f.sending++
+			return []action{send{farewell{Words: f.farewell.Words}}}
+		}
 	case err == nil:
 	case f.tries >= removeTries:
 		f.problem = fmt.Errorf("remove the addresses, %d times: %w", f.tries, err)
 	default:
 		f.retryAt = now + min(retryFirst<<min(f.tries-1, 10), retryLast)
 	}
+	return nil
 }
 
 // onFenceTime does what of the fence is due.
@@ -82,9 +93,13 @@ func (m *machine) onFenceTime(now time.Duration) []action {
 	}
 	if f.againAt != 0 && now >= f.againAt {
 		f.againAt = 0
-		if !f.sending {
-			f.sending = true
-			as = append(as, send{Frames: f.frames})
+		again := f.farewell
+		if !f.removed {
+			again.Words = nil
+		}
+		if f.sending == 0 && len(again.Frames)+len(again.Words) > 0 {
+			f.sending++
+			as = append(as, send{again})
 		}
 	}
 	return append(as, m.fenceDone(now)...)
@@ -93,7 +108,7 @@ func (m *machine) onFenceTime(now time.Duration) []action {
 // fenceDone ends the fence when nothing of it is left to do.
 func (m *machine) fenceDone(now time.Duration) []action {
 	f := &m.fence
-	if m.phase != fencing || f.removing || f.retryAt != 0 || f.againAt != 0 || f.sending && now < f.patience {
+	if m.phase != fencing || f.removing || f.retryAt != 0 || f.againAt != 0 || f.sending > 0 && now < f.patience {
 		return nil
 	}
 	switch {
@@ -108,7 +123,7 @@ func (m *machine) fenceDone(now time.Duration) []action {
 	}
 	if m.gone && m.again {
 		m.again = false
-		return m.take(now, nil)
+		return m.take(now, farewell{})
 	}
 	if m.gone {
 		return m.end(f.problem)

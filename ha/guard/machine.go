@@ -106,10 +106,10 @@ func (m *machine) step(now time.Duration, ev event) []action {
 		return nil
 	case removed:
 		m.fence.removing = false
-		m.onRemoved(now, ev.Err)
-		return m.fenceDone(now)
+		as := m.onRemoved(now, ev.Err)
+		return append(as, m.fenceDone(now)...)
 	case sent:
-		m.fence.sending = false
+		m.fence.sending = max(m.fence.sending-1, 0)
 		return m.fenceDone(now)
 	case tick:
 		return m.onTick(now)
@@ -180,7 +180,7 @@ func (m *machine) onGone(now time.Duration) []action {
 		return m.lost(now)
 	case fenced:
 		if m.dying {
-			return m.take(now, nil)
+			return m.take(now, farewell{})
 		}
 		return m.end(nil)
 	case fencing: // ends by itself
@@ -200,7 +200,7 @@ func (m *machine) onDying(now time.Duration) []action {
 	}
 	m.dying = true
 	if m.phase == watching && m.state.Holding && m.state.PeerAlive {
-		return m.take(now, m.state.Farewell)
+		return m.take(now, farewell{m.state.Words, m.state.Farewell})
 	}
 	return nil
 }
@@ -213,7 +213,7 @@ func (m *machine) lost(now time.Duration) []action {
 	case !m.state.PeerAlive:
 		return m.stay()
 	}
-	as := m.take(now, m.state.Farewell)
+	as := m.take(now, farewell{m.state.Words, m.state.Farewell})
 	if !m.gone && !m.dying {
 		as = append(as, tellFence{})
 	}
@@ -233,7 +233,7 @@ func (m *machine) stay() []action {
 // hint, and a third node that is its backup would read our priority 0 as a
 // reason to take over from it.
 func (m *machine) onOther(now time.Duration) []action {
-	as := append(m.take(now, nil), unlisten{})
+	as := append(m.take(now, farewell{}), unlisten{})
 	if !m.gone {
 		as = append(as, tellFence{})
 	}

@@ -43,7 +43,11 @@ func render(as []action) string {
 		case remove:
 			words = append(words, fmt.Sprintf("remove %d", len(a.Addresses)))
 		case send:
-			words = append(words, fmt.Sprintf("send %d", len(a.Frames)))
+			word := fmt.Sprintf("send %d", len(a.Frames))
+			if len(a.Words) > 0 {
+				word += fmt.Sprintf("+%d words", len(a.Words))
+			}
+			words = append(words, word)
 		case answer:
 			words = append(words, fmt.Sprintf("answer holding=%t", a.State.Holding))
 		case exit:
@@ -67,6 +71,8 @@ func TestMachine(t *testing.T) {
 		next int    // ms of the deadline after it, 0 = none
 	}
 	state := func(holding, peer bool) event { return gotState{State: site(holding, peer)} }
+	heir := site(true, true)
+	heir.Words = []Word{{Source: heir.Local, To: netip.MustParseAddrPort("192.0.2.2:7946"), Bytes: []byte("sealed")}}
 	bad := errors.New("no such luck")
 	tests := []struct {
 		name  string
@@ -83,6 +89,33 @@ func TestMachine(t *testing.T) {
 			{1012, removed{}, "", 1015},
 			{1015, tick{}, "send 1", 1310},
 			{1016, sent{}, "exit", 0},
+		}, over},
+		{"the successor is told when the addresses are gone", []at{
+			{1000, gotState{State: heir}, "", 1030},
+			{1010, gone{}, "remove 1, send 1", 1015},
+			{1011, removed{}, "send 0+1 words", 1015},
+			{1012, sent{}, "", 1015},
+			{1013, sent{}, "", 1015},
+			{1015, tick{}, "send 1+1 words", 1310},
+			{1016, sent{}, "exit", 0},
+		}, over},
+		{"and not before", []at{
+			{1000, gotState{State: heir}, "", 1030},
+			{1010, gone{}, "remove 1, send 1", 1015},
+			{1011, sent{}, "", 1015},
+			{1012, removed{Err: bad}, "", 1015},
+			{1015, tick{}, "send 1", 1017},
+			{1016, sent{}, "", 1017},
+			{1017, tick{}, "remove 1", 0},
+			{1018, removed{}, "send 0+1 words", 1310},
+			{1019, sent{}, "exit", 0},
+		}, over},
+		{"the farewell blocks, the word waits for it no longer than that", []at{
+			{1000, gotState{State: heir}, "", 1030},
+			{1010, gone{}, "remove 1, send 1", 1015},
+			{1011, removed{}, "send 0+1 words", 1015},
+			{1015, tick{}, "", 1310},
+			{1310, tick{}, "exit", 0},
 		}, over},
 		{"the removal takes long, the farewells do not wait", []at{
 			{1000, state(true, true), "", 1030},

@@ -12,6 +12,7 @@ type kind string
 const (
 	kindState   kind = "state"   // daemon to guard: State
 	kindRetire  kind = "retire"  // daemon to guard: end, touch nothing
+	kindPing    kind = "ping"    // daemon to guard: answer on the page
 	kindRelease kind = "release" // daemon to guard: I leave, the addresses stay
 	kindReady   kind = "ready"   // guard to daemon, once
 	kindProblem kind = "problem" // guard to daemon instead of ready: Text
@@ -55,7 +56,7 @@ func decodeMessage(b []byte) (message, error) {
 		if m.State == nil {
 			return message{}, fmt.Errorf("decode %s: no state in it", m.Kind)
 		}
-	case kindRetire, kindRelease, kindReady, kindProblem, kindFenced, kindLeft, kindTakeOver, kindBusy:
+	case kindPing, kindRetire, kindRelease, kindReady, kindProblem, kindFenced, kindLeft, kindTakeOver, kindBusy:
 	case "":
 		return message{}, errors.New("decode: no kind in it")
 	default:

@@ -2,6 +2,8 @@ package guard
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -114,5 +116,44 @@ func TestPullReadsWhatWasSaidBeforeTheEnd(t *testing.T) {
 	}
 	if _, err := pull(fds[0], &buf); err != errEnd {
 		t.Fatalf("%v, want the end", err)
+	}
+}
+
+func FuzzDecodeKept(f *testing.F) {
+	f.Add([]byte(`{"boot":"here","state":{"holding":true,"peer_alive":true,"words":[{"source":"192.0.2.1","to":"192.0.2.2:7946","bytes":"AAAA"}]}}`))
+	f.Add([]byte(`{"boot":"before","state":{"holding":true}}`))
+	f.Add([]byte(`{"boot":"here"}`))
+	f.Add([]byte(``))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, err := decodeKept(b, "here")
+		if err != nil && s != nil {
+			t.Errorf("%v and %v", s, err)
+		}
+	})
+}
+
+func TestKept(t *testing.T) {
+	dir := t.TempDir()
+	if s, err := remembered(dir); s != nil || err != nil {
+		t.Fatalf("%v, %v", s, err)
+	}
+	want := site(true, true)
+	want.Words = []Word{{Source: want.Local, To: netip.MustParseAddrPort("192.0.2.2:7946"), Bytes: []byte("sealed")}}
+	if err := keep(dir, want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := remembered(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(&want, got, compareAddrs, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); d != "" {
+		t.Error(d)
+	}
+	info, err := os.Stat(filepath.Join(dir, keptName))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v: others can read the secret", info.Mode(), err)
+	}
+	if s, err := decodeKept([]byte(`{"boot":"before","state":{"holding":true}}`), "here"); s != nil || err != nil {
+		t.Errorf("from before the machine started: %v, %v", s, err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 type page struct {
 	beatAt *atomic.Int64 // CLOCK_MONOTONIC in ns, written by the daemon
 	fences *atomic.Int64 // fences of a hanging daemon so far, written by the guard
+	pings  *atomic.Int64 // answered by the guard
 
 	witness *robustList // of the daemon
 }
@@ -59,6 +60,7 @@ func openPage(fd int) (*page, error) {
 	return &page{
 		beatAt:  (*atomic.Int64)(unsafe.Pointer(&mem[0])),
 		fences:  (*atomic.Int64)(unsafe.Pointer(&mem[64])),
+		pings:   (*atomic.Int64)(unsafe.Pointer(&mem[96])),
 		witness: (*robustList)(unsafe.Pointer(&mem[128])),
 	}, nil
 }

@@ -16,6 +16,8 @@ type Ports struct {
 	// Send sends the frames. It is called from one goroutine, another one than
 	// Remove's; at start once with nothing.
 	Send func([]Frame) error
+	// Tell, if set, sends the words, in Send's goroutine. It never waits.
+	Tell func([]Word) error
 	// Open, if set, makes ready for a later Send of these frames. It is called
 	// after each State, in Send's goroutine, so it must be idempotent and quick.
 	Open func([]Frame) error
@@ -24,4 +26,11 @@ type Ports struct {
 	// come back. If it returns earlier it is called again.
 	Listen func(ctx context.Context, devices []string, local netip.Addr, recv func(Heard)) error
 	Log    *slog.Logger
+}
+
+func (p Ports) tell(words []Word) error {
+	if p.Tell == nil {
+		return nil
+	}
+	return p.Tell(words)
 }

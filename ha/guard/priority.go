@@ -25,14 +25,13 @@ func harden() (lacking []string) {
 	debug.SetMemoryLimit(24 << 20)
 	debug.FreeOSMemory() // what the program's start left behind
 
-	// What has been touched stays in memory. Without ONFAULT the kernel would
-	// fill in the Go runtime's whole reservations.
-	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
-		lacking = append(lacking, fmt.Sprintf("lock memory: %v", err))
+	if err := LockMemory(); err != nil {
+		lacking = append(lacking, err.Error())
 	}
 	// The kernel must not end the guard to save memory: when it ends the
-	// daemon for that, the guard is what is needed. It wants CAP_SYS_RESOURCE,
-	// which the daemon does not ask for, so it is no news if it fails.
+	// daemon for that, the guard is what is needed. Down to what the service
+	// manager has set (-1000 in our unit) it takes no right; below that
+	// CAP_SYS_RESOURCE, which the daemon does not ask for: no news if it fails.
 	os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0)
 	if err := hurry(); err != nil {
 		lacking = append(lacking, fmt.Sprintf("real-time priority: %v", err))
@@ -40,11 +39,31 @@ func harden() (lacking []string) {
 	return lacking
 }
 
+// LockMemory keeps in memory what this process has touched and will touch.
+// Without MCL_ONFAULT the kernel would fill in the Go runtime's whole
+// reservations. It takes CAP_IPC_LOCK, or a limit that is none: under a limit
+// the reservations count, and the runtime would die of the next one.
+func LockMemory() error {
+	var limit unix.Rlimit
+	if err := unix.Prlimit(0, unix.RLIMIT_MEMLOCK, nil, &limit); err != nil {
+		return fmt.Errorf("lock memory: %w", err)
+	}
+	if limit.Cur != unix.RLIM_INFINITY {
+		hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		var caps [2]unix.CapUserData
+		if err := unix.Capget(&hdr, &caps[0]); err != nil || caps[0].Effective&(1<<unix.CAP_IPC_LOCK) == 0 {
+			return fmt.Errorf("lock memory: neither CAP_IPC_LOCK nor an unlimited RLIMIT_MEMLOCK")
+		}
+	}
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+		return fmt.Errorf("lock memory: %w", err)
+	}
+	return nil
+}
+
 // hurry gives every thread SCHED_RR, or else nice -20.
 func hurry() error {
-	err := eachThread(func(tid int) error {
-		return unix.SchedSetAttr(tid, rtAttr(), 0)
-	})
+	err := Hurry(rtPriority)
 	if err == nil {
 		return nil
 	}
@@ -56,6 +75,44 @@ func hurry() error {
 
 func rtAttr() *unix.SchedAttr {
 	return &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: rtPriority}
+}
+
+// Hurry gives every thread of this process, those to come too, that real-time
+// priority (SCHED_RR, 1…99). One that has any keeps it. The daemon wants it at
+// short intervals: nice -20 is not enough where others have that too. Processes
+// that it starts inherit it, as with Nice.
+func Hurry(priority uint32) error {
+	err := eachThread(func(tid int) error {
+		if has, err := unix.SchedGetAttr(tid, 0); err == nil && (has.Policy == unix.SCHED_RR || has.Policy == unix.SCHED_FIFO) {
+			return nil
+		}
+		attr := rtAttr()
+		attr.Priority = priority
+		return unix.SchedSetAttr(tid, attr, 0)
+	})
+	if err != nil {
+		return fmt.Errorf("set real-time priority %d: %w", priority, err)
+	}
+	return nil
+}
+
+// MayHurry tells why this process may have no real-time priority, by giving it
+// to a thread for a moment.
+func MayHurry() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	was, err := unix.SchedGetAttr(0, 0)
+	if err == nil {
+		attr := rtAttr()
+		attr.Priority, attr.Flags = 1, unix.SCHED_FLAG_RESET_ON_FORK
+		if err = unix.SchedSetAttr(0, attr, 0); err == nil {
+			err = unix.SchedSetAttr(0, was, 0)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("set real-time priority: %w", err)
+	}
+	return nil
 }
 
 // Nice gives every thread of this process that nice level, those to come too.

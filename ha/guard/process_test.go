@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -204,6 +205,101 @@ func TestRelease(t *testing.T) {
 		r.say("exit")
 		r.expectEnd()
 	})
+}
+
+// TestGuardThatHangs: the daemon finds out, and another one takes its place.
+func TestGuardThatHangs(t *testing.T) {
+	r := newRig(t)
+	r.do("set holding peer 150ms", "set <nil>")
+	r.do("ping", "answered true") // nothing was asked yet
+	r.expectNothing(50 * ms)
+	r.do("ping", "answered true")
+	unix.Kill(r.guard, unix.SIGSTOP)
+	r.expectNothing(50 * ms)
+	r.do("ping", "answered true") // the one before it hung
+	r.expectNothing(50 * ms)
+	r.do("ping", "answered false")
+	r.say("kill")
+	r.expectSet(time.Second, "killed <nil>", "died")
+	r.say("restart")
+	started := r.expect("started", 5*time.Second)
+	r.guard, _ = strconv.Atoi(strings.TrimPrefix(started.what, "started "))
+	r.do("set holding peer 150ms", "set <nil>")
+	r.signal(unix.SIGKILL)
+	r.expectSet(time.Second, "remove 1", "send 1")
+	r.expectEnd("remove 1", "send 1")
+}
+
+// TestBothKilled: daemon and guard end together, as at the end of a cgroup.
+func TestBothKilled(t *testing.T) {
+	both := func(t *testing.T, orders string) *rig {
+		r := newRig(t)
+		r.do(orders, "set <nil>")
+		eventually(t, "the guard has kept its orders", func() bool {
+			s, err := remembered(r.dir)
+			return err == nil && s != nil && s.Holding == strings.Contains(orders, "holding")
+		})
+		unix.Kill(r.guard, unix.SIGSTOP) // so that it does nothing between the two signals
+		r.signal(unix.SIGKILL)
+		unix.Kill(r.guard, unix.SIGKILL)
+		for range r.events { // until both are gone
+		}
+		return r
+	}
+	t.Run("a peer lives", func(t *testing.T) {
+		r := both(t, "set holding peer 150ms")
+		a := startRole(t, "as-avenger", r.dir)
+		a.expectSet(5*time.Second, "remove 1", "send 1")
+		a.expectEnd("remove 1", "send 1", "avenged true <nil>")
+		if s, err := remembered(r.dir); s != nil || err != nil {
+			t.Errorf("orders that are done stay: %v, %v", s, err)
+		}
+		again := startRole(t, "as-avenger", r.dir)
+		again.expect("avenged false <nil>", 5*time.Second)
+		again.expectEnd()
+	})
+	t.Run("alone", func(t *testing.T) {
+		r := both(t, "set holding alone 150ms")
+		a := startRole(t, "as-avenger", r.dir)
+		a.expectSet(5*time.Second, "listen lan0", "avenged true <nil>")
+		a.air(nil)
+		a.expect("remove 1", time.Second)
+		a.expectEnd("unlisten")
+	})
+	t.Run("a backup", func(t *testing.T) {
+		r := both(t, "set backup peer 150ms")
+		a := startRole(t, "as-avenger", r.dir)
+		a.expect("avenged false <nil>", 5*time.Second)
+		for range a.events {
+		}
+	})
+	t.Run("only the daemon", func(t *testing.T) {
+		r := newRig(t)
+		r.do("set holding alone 150ms", "set <nil>")
+		r.signal(unix.SIGKILL)
+		r.expect("listen", time.Second)
+		a := startRole(t, "as-avenger", r.dir)
+		a.expect("avenged false <nil>", 5*time.Second)
+		a.expectEndBut()
+		r.expectNothing(50 * ms)
+	})
+	t.Run("neither, in order", func(t *testing.T) {
+		r := newRig(t)
+		r.do("set holding peer 150ms", "set <nil>")
+		r.do("retire", "retired <nil>")
+		a := startRole(t, "as-avenger", r.dir)
+		a.expect("avenged false <nil>", 5*time.Second)
+		a.expectEnd()
+	})
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for late := time.Now().Add(5 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("not within 5 s: %s", what)
+		}
+	}
 }
 
 func TestSIGTERM(t *testing.T) {

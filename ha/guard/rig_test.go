@@ -37,6 +37,23 @@ func TestMain(m *testing.M) {
 		asDaemon(os.Args[2])
 		os.Exit(0)
 	}
+	if len(os.Args) == 3 && os.Args[1] == "as-avenger" {
+		exe, _ := os.Executable()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		done, err := Avenge(ctx, exe, []string{"as-guard", os.Args[2]}, os.Args[2], nil)
+		emit("avenged %t %v", done, err)
+		os.Exit(0)
+	}
+	if len(os.Args) == 2 && os.Args[1] == "as-asker" {
+		may, memory, nice, all := MayHurry(), LockMemory(), Nice(-20), Hurry(10)
+		attr, err := unix.SchedGetAttr(os.Getpid(), 0)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Printf("hurry %v; memory %v; nice %v; all %d %v\n", may, memory, nice, attr.Priority, all)
+		os.Exit(0)
+	}
 	if len(os.Args) == 2 && os.Args[1] == "as-spinner" {
 		for {
 			spins++
@@ -106,7 +123,7 @@ func fakePorts(runDir string) Ports {
 func asDaemon(runDir string) {
 	exe, _ := os.Executable()
 	if os.Getenv("DAEMON_NICE") == "" {
-		if err := Nice(-20); err != nil {
+		if err := Hurry(10); err != nil {
 			emit("%v (it takes root)", err)
 		}
 	}
@@ -160,6 +177,10 @@ func asDaemon(runDir string) {
 				emit("retired %v", c.Retire(ctx))
 			case "release":
 				emit("released %v", c.Release(ctx))
+			case "ping":
+				emit("answered %t", c.Ping())
+			case "kill":
+				emit("killed %v", c.Kill())
 			case "restart":
 				c = start()
 				died = c.Died()
@@ -253,11 +274,19 @@ func newRig(t *testing.T, env ...string) *rig {
 
 func startRig(t *testing.T, dir string, env ...string) *rig {
 	t.Helper()
+	r := startRole(t, "as-daemon", dir, env...)
+	started := r.expect("started", 5*time.Second)
+	r.guard, _ = strconv.Atoi(strings.TrimPrefix(started.what, "started "))
+	return r
+}
+
+func startRole(t *testing.T, role, dir string, env ...string) *rig {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, dir: dir, cmd: exec.Command(exe, "as-daemon", dir), events: make(chan seen, 1024)}
+	r := &rig{t: t, dir: dir, cmd: exec.Command(exe, role, dir), events: make(chan seen, 1024)}
 	r.cmd.Env = append(os.Environ(), env...)
 	out, stderr, err := os.Pipe()
 	if err != nil {
@@ -299,8 +328,6 @@ func startRig(t *testing.T, dir string, env ...string) *rig {
 			}
 		}
 	})
-	started := r.expect("started", 5*time.Second)
-	r.guard, _ = strconv.Atoi(strings.TrimPrefix(started.what, "started "))
 	return r
 }
 

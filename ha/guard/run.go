@@ -41,6 +41,7 @@ type process struct {
 	callers []int // connections to the door, the oldest first
 	workers *workers
 	journal *journal
+	keeper  *keeper
 	buf     []byte
 	polled  []unix.PollFd
 	litter  int // about the bytes of garbage since the last collection
@@ -67,6 +68,7 @@ func newProcess(fd int, runDir string, ports Ports) (*process, error) {
 	if lacking := harden(); lacking != nil {
 		p.journal.warn("the guard may be slow on a busy machine", "lacking", lacking)
 	}
+	p.keeper = startKeeper(runDir, p.journal)
 	if p.workers, err = startWorkers(ports, p.journal); err != nil {
 		return p, err
 	}
@@ -83,7 +85,7 @@ func newProcess(fd int, runDir string, ports Ports) (*process, error) {
 		}
 	}()
 	// A rehearsal: what a fence needs has been touched once.
-	if err := errors.Join(ports.Remove(nil), ports.Send(nil)); err != nil {
+	if err := errors.Join(ports.Remove(nil), ports.Send(nil), ports.tell(nil)); err != nil {
 		p.journal.warn("rehearse the fence", "err", err)
 	}
 	p.tell(message{Kind: kindReady})
@@ -99,6 +101,7 @@ func (p *process) loop() error {
 		err = errors.Join(p.hearDaemon(), p.hearWorkers(), p.hearCallers(), p.hearClock())
 		p.tidy(64)
 	}
+	p.keeper.forget()
 	p.door.remove()
 	for _, fd := range p.callers {
 		unix.Close(fd)
@@ -147,8 +150,11 @@ func (p *process) hearDaemon() error {
 		switch m.Kind {
 		case kindState:
 			p.workers.open(m.State.Farewell)
+			p.keeper.put(*m.State)
 			err = p.step(gotState{State: *m.State})
 			p.tidy(len(b))
+		case kindPing:
+			p.page.pings.Add(1)
 		case kindRetire:
 			err = p.step(retire{})
 		case kindRelease:
@@ -241,7 +247,7 @@ func (p *process) step(ev event) error {
 			p.workers.removal <- a.Addresses // the remover is idle, the machine waits for its answer
 		case send:
 			select {
-			case p.workers.sending <- a.Frames:
+			case p.workers.sending <- a.farewell:
 			default: // one of an earlier fence is stuck, and another waits behind it
 				p.journal.warn("the farewell cannot be sent, an earlier one blocks")
 			}
@@ -255,7 +261,8 @@ func (p *process) step(ev event) error {
 		case tellLeft:
 			p.tell(message{Kind: kindLeft})
 		case answer:
-			// The name goes first: the next guard's may stand there at once.
+			// The names go first: the next guard's may stand there at once.
+			p.keeper.forget()
 			p.door.remove()
 			p.reply(message{Kind: kindTaken, State: &a.State})
 		case refuse:

@@ -75,7 +75,7 @@ func start(exe string, args []string, log *slog.Logger) (*Client, error) {
 	}
 	theirs.Close() // else its end would not be seen
 	c := &Client{
-		log: log, pid: proc.Pid, page: page,
+		log: log, pid: proc.Pid, proc: proc, page: page,
 		conn: os.NewFile(uintptr(mine), "guard"), fd: mine,
 		fenced: make(chan struct{}, 1),
 		died:   make(chan struct{}),

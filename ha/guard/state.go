@@ -19,6 +19,9 @@ type State struct {
 	Addresses []Address `json:"addresses"`
 	// Farewell are the ready-made priority-0 adverts, one per path.
 	Farewell []Frame `json:"farewell"`
+	// Words are sealed datagrams for the successor, which says with them that it
+	// may take over at once. They go out when the addresses are gone.
+	Words []Word `json:"words,omitempty"`
 	// Devices and Local are where adverts are listened for when no peer is
 	// alive: multicast on each device, unicast at the node's own address.
 	Devices []string   `json:"devices"`
@@ -46,6 +49,13 @@ type Frame struct {
 	Dst     netip.Addr `json:"dst"`
 	TTL     int        `json:"ttl"`
 	Payload []byte     `json:"payload"`
+}
+
+// Word is a ready-made UDP datagram.
+type Word struct {
+	Source netip.Addr     `json:"source"`
+	To     netip.AddrPort `json:"to"`
+	Bytes  []byte         `json:"bytes"`
 }
 
 // Heard is one packet of protocol 112 that reached this machine.

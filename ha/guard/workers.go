@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ type workers struct {
 	results chan event     // read by the loop
 	heard   chan Heard     // the first valid advert is enough
 	removal chan []Address // for the remover
-	sending chan []Frame   // for the sender
+	sending chan farewell  // for the sender
 	opening chan []Frame   // for the sender: the newest is enough
 	quiet   func()         // ends the listening
 }
@@ -31,7 +32,7 @@ func startWorkers(p Ports, j *journal) (*workers, error) {
 		results: make(chan event, 16),
 		heard:   make(chan Heard, 1),
 		removal: make(chan []Address, 1),
-		sending: make(chan []Frame, 1),
+		sending: make(chan farewell, 1),
 		opening: make(chan []Frame, 1),
 		quiet:   func() {},
 	}
@@ -50,8 +51,8 @@ func (w *workers) remover() {
 func (w *workers) sender() {
 	for {
 		select {
-		case frames := <-w.sending:
-			w.post(sent{Err: w.ports.Send(frames)})
+		case f := <-w.sending:
+			w.post(sent{Err: errors.Join(w.ports.tell(f.Words), w.ports.Send(f.Frames))})
 		case frames := <-w.opening:
 			if err := w.ports.Open(frames); err != nil {
 				w.journal.warn("make ready for the farewell", "err", err)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -89,7 +91,10 @@ func (p ourPair) leave(router string) error {
 	return err
 }
 
-func (p ourPair) kill(router string) error { return p.Daemons[router].Kill() }
+// It is killed so often that it would be kept backup as one that crashes again and again.
+func (p ourPair) kill(router string) error {
+	return errors.Join(p.Daemons[router].Kill(), os.Remove(filepath.Join(p.Router(router).RunDir(), "starts")))
+}
 
 // failover is the command, which keepalived does not have.
 func (p ourPair) failover(args ...string) error {

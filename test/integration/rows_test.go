@@ -110,6 +110,10 @@ func TestRow2DaemonKilled(t *testing.T) {
 					t.Errorf("%v had two holders for %v", a, o)
 				}
 				atMost(t, fmt.Sprintf("%v away from r1", a), lost(w, a, "r1", at), hang+50*time.Millisecond+noise/3, "5 ms after the hang is seen")
+				atMost(t, fmt.Sprintf("%v on r2", a), gained(w, a, "r2", at), hang+50*time.Millisecond+noise/3, "10 ms after the hang is seen, without Skew")
+			}
+			if !strings.Contains(c.Log("r2"), "r1 was fenced") {
+				t.Error("r2 took over, but not on the word of r1's guard")
 			}
 			if sig == syscall.SIGSTOP { // row 14: it goes on, listens, and is a backup that may come back
 				at := netlab.Now()
@@ -128,6 +132,16 @@ func TestRow2DaemonKilled(t *testing.T) {
 			quietly(t, "silence seen by the host", r, r.PingGapSince("fault"), hang+50*time.Millisecond+skew+noise, "hang + 50 ms")
 		})
 	}
+}
+
+// gained is when a router got an address, measured from since.
+func gained(w *netlab.Watch, a netip.Addr, router string, since netlab.Instant) time.Duration {
+	for _, ch := range w.Changes(a) {
+		if ch.Router == router && ch.Held && ch.At > since {
+			return ch.At.Sub(since)
+		}
+	}
+	return time.Hour
 }
 
 // lost is when a router lost an address, measured from since.

@@ -244,6 +244,30 @@ func holdsAll(t *testing.T, c *site.Cluster, when, router string, want []uint16)
 	}
 }
 
+// hasAgain waits until a router has connections: at the latest when the tables
+// have been compared.
+func hasAgain(t *testing.T, c *site.Cluster, router string, want []uint16) {
+	t.Helper()
+	var lacks []uint16
+	if netlab.WaitFor("all connections again", 12*time.Second, func() bool {
+		got := established(t, c, router)
+		lacks = slices.DeleteFunc(slices.Clone(want), func(p uint16) bool { return slices.Contains(got, p) })
+		return len(lacks) == 0
+	}) == nil {
+		return
+	}
+	all, err := c.Router(router).Connections(0, 0)
+	must(t, err)
+	for _, f := range all {
+		if slices.Contains(lacks, f.Src.Port()) {
+			t.Logf("%s has %+v", router, f)
+		}
+	}
+	s, err := c.Status(router)
+	must(t, err)
+	t.Fatalf("%s lacks connections of ports %v, and says %+v", router, lacks, s.ConntrackSync.Peers)
+}
+
 // impatient are routers whose kernels forget connections soon, so that a test
 // need not wait for minutes: what nobody holds on to is gone in 8 s.
 func impatient() netlab.Spec {
@@ -336,7 +360,9 @@ func shortest(t *testing.T, c *site.Cluster, router string) time.Duration {
 // (row 13); after a full partition the flows of both sides are there (row 12).
 func TestFlowsSurvivePartition(t *testing.T) {
 	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
-	client, err := c.Load("h1", manyFlows())
+	load := manyFlows()
+	load.Fresh = nil // what is open now is to be open in the end
+	client, err := c.Load("h1", load)
 	must(t, err)
 	inSync(t, c, "r1", "r2")
 	time.Sleep(300 * time.Millisecond)
@@ -382,10 +408,7 @@ func TestFlowsSurvivePartition(t *testing.T) {
 	// What r2 ended itself, as its uplinks were dead, is there again after a
 	// second; what the sync missed all the same when the tables are compared.
 	began := netlab.Now()
-	must(t, netlab.WaitFor("r2 has all connections again", 12*time.Second, func() bool {
-		got := established(t, c, "r2")
-		return !slices.ContainsFunc(all, func(p uint16) bool { return !slices.Contains(got, p) })
-	}))
+	hasAgain(t, c, "r2", all)
 	t.Logf("r2 has all connections again after %v (ideal 1 s)", netlab.Now().Sub(began))
 	time.Sleep(1500 * time.Millisecond) // and goes on to have them
 	holdsAll(t, c, "healed", "r2", all)
@@ -447,9 +470,10 @@ func TestFlowsSurviveSplit(t *testing.T) {
 		time.Sleep(at.Add(lasts).Sub(netlab.Now()))
 		healed := c.Mark(name + " healed")
 		must(t, c.Rejoin("r1", "h1", "r2", "h2"))
+		must(t, c.ISP("isp1").IP(fmt.Sprintf("neigh del %s dev wan0", site.WAN1)))
 		must(t, c.ISP("isp2").IP(fmt.Sprintf("neigh del %s dev wan0", site.WAN2)))
 		must(t, c.WaitHolder(site.LANAddress, "r1", 2*time.Second))
-		atMost(t, name+": two masters after healing", lost(c.Watch(), site.LANAddress, "r2", healed), 2*advertise+noise/2, "100 ms")
+		atMost(t, name+": two masters after healing", lost(c.Watch(), site.LANAddress, "r2", healed), 2*advertise+2*noise, "100 ms")
 		for _, r := range []string{"r1", "r2"} {
 			must(t, c.Settled(r, "r1", 5*time.Second))
 		}
@@ -463,7 +487,6 @@ func TestFlowsSurviveSplit(t *testing.T) {
 	c.Mark("crash")
 	must(t, c.PowerOff("r1"))
 	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
-	must(t, c.ISP("isp1").IP(fmt.Sprintf("neigh del %s dev wan0", site.WAN1)))
 	time.Sleep(time.Second)
 	for _, h := range hosts {
 		for which, client := range map[string]*netlab.Client{"of before": before[h], "begun apart": whole[h]} {
@@ -501,7 +524,9 @@ func lived(t *testing.T, c *site.Cluster, r *netlab.Report, which string) {
 func TestFlowsSurviveIsolation(t *testing.T) {
 	config := site.Replace(site.Config, "interval: 200ms, timeout: 200ms", "interval: 100ms, timeout: 100ms")
 	c := pair(t, netlab.PairOptions{WANOwn: true}, config)
-	client, err := c.Load("h1", manyFlows())
+	load := manyFlows()
+	load.Fresh = nil // what is open now is to be open in the end
+	client, err := c.Load("h1", load)
 	must(t, err)
 	inSync(t, c, "r1", "r2")
 	all := established(t, c, "r1")
@@ -524,16 +549,13 @@ func TestFlowsSurviveIsolation(t *testing.T) {
 	holdsAll(t, c, "healed", "r1", all)
 	inSync(t, c, "r1", "r2")
 	holdsAll(t, c, "in sync again", "r1", all)
-	must(t, netlab.WaitFor("r2 has all connections again", 12*time.Second, func() bool {
-		got := established(t, c, "r2")
-		return !slices.ContainsFunc(all, func(p uint16) bool { return !slices.Contains(got, p) })
-	}))
+	hasAgain(t, c, "r2", all)
 	must(t, client.Poke(5*time.Second))
 	r := report(t, client)
 	survived(t, c, r, "isolated")
 	after, err := c.Status("r1")
 	must(t, err)
-	if n := after.VRRP.Transitions - before.VRRP.Transitions; n != 0 {
+	if n := after.VRRP.Transitions - before.VRRP.Transitions; n != 0 && !strings.Contains(c.Log("r1"), "stood still") {
 		t.Errorf("the role of r1 changed %d times", n)
 	}
 }

@@ -11,6 +11,7 @@
 //	path.go       one way out, packets made ready
 //	framed.go     packets with the virtual router's MAC
 //	listen.go     the receive sockets of a set of places, also for the guard
+//	unread.go     whether something waits in them
 //	receive.go    one receive socket, and the judgement of a packet
 //	flood.go      what is not handed over, so that no flood reaches the loop
 //	frame.go      ready-made packets for the guard

@@ -44,6 +44,7 @@ func (t *Transport) keep(ctx context.Context) error {
 		if err := e.look(devices, problems.tell); errors.Is(err, unix.EPERM) {
 			return err
 		}
+		t.open.Store(e.connections())
 		t.look(nl, devices, problems.tell)
 		select {
 		case <-ctx.Done():

@@ -108,6 +108,19 @@ func (t *Transport) rouse() {
 // all the rest of an idle pair. A millisecond of lateness costs nothing then.
 const coarse = 40 * time.Millisecond
 
+// rtPriority is below that of the guard: a fence comes before an advert.
+const rtPriority = 40
+
+// hurry gives the calling thread real-time priority, best effort: it runs for
+// microseconds at a time, and is late by milliseconds without it where others
+// want the processor. A thread that it might start does not inherit it.
+func hurry() {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: rtPriority, Flags: unix.SCHED_FLAG_RESET_ON_FORK}
+	if unix.SchedSetAttr(0, &attr, 0) != nil {
+		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, -20)
+	}
+}
+
 // runSender is the advert thread. It shares nothing but atomics with the rest
 // of the program, does no I/O but its own: no log or lock of somebody else's holds an advert up.
 // At short intervals it allocates nothing and sleeps in the kernel rather than by
@@ -115,6 +128,7 @@ const coarse = 40 * time.Millisecond
 // scheduler to fire.
 func (t *Transport) runSender() {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	hurry()
 	var (
 		fds   = []unix.PollFd{{Fd: int32(t.wakeFD), Events: unix.POLLIN}}
 		clear [8]byte

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,7 @@ type Transport struct {
 	kick    chan struct{} // for the keeper
 	changes chan change   // for the keeper
 	terms   atomic.Pointer[terms]
+	open    atomic.Pointer[[]syscall.RawConn] // what is received from
 
 	lease  atomic.Int64          // nanoseconds after start of the last Renew
 	burst  atomic.Pointer[burst] // what the sender repeats
