@@ -314,7 +314,7 @@ func (d *decoder) checkMACs() {
 			first[f.vrid] = f
 			continue
 		}
-		d.warn(f.v, "%s and %s have the same virtual MAC 00:00:5e:00:01:%02x, from vrid %d: where one switch carries both without VLANs, give one of them another vrid",
+		d.warn(f.v, "%s.virtual_mac and %s.virtual_mac have the same virtual MAC 00:00:5e:00:01:%02x, from vrid %d: where one switch carries both without VLANs, give one of them another vrid",
 			f.link, was.link, f.vrid, f.vrid)
 	}
 }

@@ -40,7 +40,7 @@ func (d *decoder) uplinks(t *table, v VRRP) (uplinks []Uplink) {
 		d.speed(row.sub("speed"), &u)
 		metered := take(row, "metered", &u.Metered, boolean)
 		take(row, "vrid", &u.VRID, number[uint8](1, 255))
-		d.virtualMAC(row, &u.VirtualMAC, u.VRID, !list.empty())
+		d.virtualMAC(row, &u.VirtualMAC, u.VRID, len(u.Virtual) > 0)
 		d.probe(row.sub("probe"), &u.Probe)
 		if every := u.ProbeInterval(); every > u.Probe.Interval {
 			d.warn(metered.at(), "%s is metered: probed every %s instead of every %s, so a silent fault is seen after %s at the latest",

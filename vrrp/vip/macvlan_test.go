@@ -59,6 +59,9 @@ func TestVirtualMAC(t *testing.T) {
 	if !isUp(t, "hrv-office") || raised != 2 {
 		t.Errorf("raised %d times: %s", raised, shown(t, "hrv-office"))
 	}
+	if six := netlab.Sh(t, "ip -6 -o addr show dev hrv-office"); six != "" {
+		t.Errorf("the virtual MAC made an IPv6 address: %s", six)
+	}
 	if got := on(t, "lan0"); !cmp.Equal(got, []string{"192.168.77.2/24 brd 192.168.77.255 scope global"}) && !cmp.Equal(got, []string{"192.168.77.2/24 scope global"}) {
 		t.Errorf("on the parent: %v", got)
 	}
