@@ -86,11 +86,11 @@ func TestPlanText(t *testing.T) {
 		"gateway_found": func(c *Config, in *Input) {
 			c.Uplinks[0].Gateway, in.Gateways = netip.Addr{}, map[string]netip.Addr{"cable": addr("203.0.113.5")}
 		},
-		"gateway_not_found":      func(c *Config, _ *Input) { c.Uplinks[0].Gateway = netip.Addr{} },
-		"no_lan":                 func(c *Config, _ *Input) { c.Lans = nil },
-		"no_uplink":              func(c *Config, _ *Input) { c.Uplinks, c.Policies = nil, []Policy{{Name: "default"}} },
-		"no_accept":              func(c *Config, _ *Input) { c.NoAccept = true },
-		"virtual_mac":            func(c *Config, in *Input) { withMACs(c); in.OwnLan, in.Own["dsl"] = nil, nil },
+		"gateway_not_found": func(c *Config, _ *Input) { c.Uplinks[0].Gateway = netip.Addr{} },
+		"no_lan":            func(c *Config, _ *Input) { c.Lans = nil },
+		"no_uplink":         func(c *Config, _ *Input) { c.Uplinks, c.Policies = nil, []Policy{{Name: "default"}} },
+		"no_accept":         func(c *Config, _ *Input) { c.NoAccept = true },
+		"virtual_mac":       func(c *Config, in *Input) { withMACs(c); in.OwnLan, in.Own["dsl"] = nil, nil },
 		"virtual_mac_backup": func(c *Config, in *Input) {
 			withMACs(c)
 			in.OwnLan, in.Active, in.Holding = nil, false, false

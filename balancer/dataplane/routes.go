@@ -63,6 +63,9 @@ func (k *Kernel) passRoutes(p *balancer.Plan, write bool) (d difference, surplus
 		old, ok := have[place]
 		if ok && routeWay(old) == now.way {
 			there[place] = now
+			if r.Waits && k.wrote.routes != nil { // set by Raise
+				k.wrote.routes[place] = now
+			}
 			continue
 		}
 		d.change = true
@@ -73,7 +76,7 @@ func (k *Kernel) passRoutes(p *balancer.Plan, write bool) (d difference, surplus
 			}
 			there[place] = now
 		}
-		if whole && k.wrote.routes[place].way == now.way {
+		if whole && (err == nil || !r.Waits) && k.wrote.routes[place].way == now.way {
 			d.damage("%v", r)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +176,30 @@ func TestVirtualMAC(t *testing.T) {
 	quietly(t, "hand-over: silence of flows", r, r.GapBetween("failover", "link del hrv-office"), 20*time.Millisecond+noise, "20 ms")
 	quietly(t, "killed: silence of flows", r, r.GapBetween("killed", "crash"), 50*time.Millisecond+skew+noise, "50 ms")
 	quietly(t, "crash: silence of flows", r, r.GapSince("crash"), 3*advertise+skew+20*time.Millisecond+noise, "under 361 ms")
+
+	// A reload takes them away and makes them, and no packet is lost with that.
+	client, err = c.Load("h1", light())
+	must(t, err)
+	time.Sleep(200 * time.Millisecond)
+	for _, on := range []bool{false, true} {
+		mark, config, device := "off", site.Replace(virtualMACFile(), "1/24], virtual_mac: true", "1/24]"), "lan0"
+		if on {
+			mark, config, device = "on", virtualMACFile(), "hrv-office"
+		}
+		must(t, os.WriteFile(c.ConfigFile("r2"), []byte(config), 0o644))
+		c.Mark(mark)
+		_, err = c.Command("r2", "reload")
+		must(t, err)
+		must(t, netlab.WaitFor("the address on "+device, 2*time.Second, func() bool {
+			have, err := c.Router("r2").Addresses()
+			_, made := have["hrv-office"]
+			return err == nil && slices.Contains(have[device], netip.MustParsePrefix("192.168.77.1/24")) && made == on
+		}))
+		time.Sleep(300 * time.Millisecond)
+	}
+	r = report(t, client)
+	quietly(t, "reload: silence of flows", r, r.GapSince("off"), 20*time.Millisecond+noise, "12 ms")
+	known("after the reloads")
 	_, err = c.Command("r2", "stop", "--clean")
 	must(t, err)
 	must(t, netlab.WaitFor("all is removed", 3*time.Second, func() bool {
