@@ -136,6 +136,9 @@ func TestVirtualMAC(t *testing.T) {
 		t.Errorf("the backup's devices:\n%s", out)
 	}
 
+	c.Mark("handed over")
+	time.Sleep(100 * time.Millisecond)
+
 	// Row 15.
 	for _, damage := range []string{"link del hrv-office", "link set hrv-cable down"} {
 		at = c.Mark(damage)
@@ -160,6 +163,7 @@ func TestVirtualMAC(t *testing.T) {
 		}
 	}
 	known("after the daemon's death")
+	c.Mark("fenced")
 	must(t, c.Run("r2"))
 	must(t, c.Settled("r2", "r1", 5*time.Second))
 
@@ -173,8 +177,8 @@ func TestVirtualMAC(t *testing.T) {
 	must(t, client.Poke(5*time.Second))
 	r := report(t, client)
 	survived(t, c, r, "failover")
-	quietly(t, "hand-over: silence of flows", r, r.GapBetween("failover", "link del hrv-office"), 20*time.Millisecond+noise, "20 ms")
-	quietly(t, "killed: silence of flows", r, r.GapBetween("killed", "crash"), 50*time.Millisecond+skew+noise, "50 ms")
+	quietly(t, "hand-over: silence of flows", r, r.GapBetween("failover", "handed over"), 20*time.Millisecond+noise, "20 ms")
+	quietly(t, "killed: silence of flows", r, r.GapBetween("killed", "fenced"), 50*time.Millisecond+skew+noise, "50 ms")
 	quietly(t, "crash: silence of flows", r, r.GapSince("crash"), 3*advertise+skew+20*time.Millisecond+noise, "under 361 ms")
 
 	// A reload takes them away and makes them, and no packet is lost with that.
