@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"harouter/ha"
 	"harouter/test/netlab"
 	"harouter/test/site"
 )
@@ -181,7 +182,8 @@ func TestVirtualMAC(t *testing.T) {
 	quietly(t, "killed: silence of flows", r, r.GapBetween("killed", "fenced"), 50*time.Millisecond+skew+noise, "50 ms")
 	quietly(t, "crash: silence of flows", r, r.GapSince("crash"), 3*advertise+skew+20*time.Millisecond+noise, "under 361 ms")
 
-	// A reload takes them away and makes them, and no packet is lost with that.
+	// A reload takes them away and makes them, of which flows feel little.
+	must(t, c.Wait("r1 is shown dead", "r2", 3*time.Second, func(s ha.Status) bool { return !s.Nodes[0].Alive }))
 	client, err = c.Load("h1", light())
 	must(t, err)
 	time.Sleep(200 * time.Millisecond)
