@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -172,6 +173,12 @@ func (s *settings) devices() []string {
 	return out
 }
 
+// virtualMAC is that of a link for IPv4.
+func virtualMAC(vrid uint8) net.HardwareAddr {
+	mac := vrrp.VirtualMAC(vrid, false)
+	return mac[:]
+}
+
 // macDevice is the name of the device with the virtual MAC of a link; "" if it
 // has none. A link's name is that on every node.
 func macDevice(on bool, link string) string {
@@ -220,14 +227,14 @@ func (s *settings) balancer() (balancer.Config, error) {
 	for _, l := range s.file.Lans {
 		b.Lans = append(b.Lans, balancer.Lan{
 			Name: l.Name, Device: s.file.Device(s.node, l.Name), Virtual: l.Virtual,
-			MACDevice: macDevice(l.VirtualMAC, l.Name), MAC: vrrp.VirtualMAC(l.VRID, false).String(),
+			MACDevice: macDevice(l.VirtualMAC, l.Name), MAC: virtualMAC(l.VRID).String(),
 		})
 	}
 	for _, u := range s.file.Uplinks {
 		b.Uplinks = append(b.Uplinks, balancer.Uplink{
 			Name: u.Name, ID: u.ID, Device: s.file.Device(s.node, u.Name), Gateway: u.Gateway.Address,
 			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier,
-			MACDevice: macDevice(u.VirtualMAC, u.Name), MAC: vrrp.VirtualMAC(u.VRID, false).String(),
+			MACDevice: macDevice(u.VirtualMAC, u.Name), MAC: virtualMAC(u.VRID).String(),
 		})
 	}
 	for _, p := range s.file.Policies {
@@ -339,7 +346,7 @@ func (s *settings) vip() vip.Config {
 		if !mac {
 			return d
 		}
-		v.MACs = append(v.MACs, vip.VirtualMAC{Name: macDevice(true, name), Parent: d, MAC: vrrp.VirtualMAC(vrid, false)})
+		v.MACs = append(v.MACs, vip.VirtualMAC{Name: macDevice(true, name), Parent: d, MAC: virtualMAC(vrid)})
 		return macDevice(true, name)
 	}
 	for _, l := range s.file.Lans {

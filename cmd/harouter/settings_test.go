@@ -66,8 +66,8 @@ uplinks:
 	}
 	v := s.vip()
 	wantMACs := []vip.VirtualMAC{
-		{Name: "hrv-wlan", Parent: "br0", MAC: vrrp.VirtualMAC(51, false)},
-		{Name: long, Parent: "wan1", MAC: vrrp.VirtualMAC(52, false)},
+		{Name: "hrv-wlan", Parent: "br0", MAC: virtualMAC(51)},
+		{Name: long, Parent: "wan1", MAC: virtualMAC(52)},
 	}
 	if diff := cmp.Diff(wantMACs, v.MACs); diff != "" {
 		t.Error(diff)

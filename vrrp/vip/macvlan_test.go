@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -9,11 +10,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"harouter/test/netlab"
-	"harouter/vrrp"
 )
 
 var (
-	office    = VirtualMAC{Name: "hrv-office", Parent: "lan0", MAC: vrrp.VirtualMAC(51, false)}
+	office    = VirtualMAC{Name: "hrv-office", Parent: "lan0", MAC: net.HardwareAddr{0, 0, 0x5e, 0, 1, 51}}
 	lanMAC    = Address{Device: "hrv-office", Prefix: pfx("192.168.77.1/24"), Link: "office"}
 	officeMAC = "00:00:5e:00:01:33"
 )

@@ -101,7 +101,8 @@ func (c *Config) paths() []*path {
 func (c *Config) linkPath(name string, l Link, group netip.Addr, listed []netip.Addr) *path {
 	p := newPath(name, l.Device, group, c.vrid(l), listed)
 	if l.MACDevice != "" {
-		p.mac = vrrp.VirtualMAC(p.vrid, group.Is6())
+		mac := vrrp.VirtualMAC(p.vrid, group.Is6())
+		p.mac = mac[:]
 	}
 	return p
 }
