@@ -314,7 +314,7 @@ func (s *settings) wire() wire.Config {
 	for _, u := range s.file.Uplinks {
 		if u.VirtualMAC {
 			w.Links = append(w.Links, wire.Link{
-				Name: u.Name, Device: s.file.Device(s.node, u.Name), Addresses: addresses(u.Virtual), VRID: u.VRID, MACDevice: macDevice(true, u.Name),
+				Name: u.Name, Uplink: true, Device: s.file.Device(s.node, u.Name), Addresses: addresses(u.Virtual), VRID: u.VRID, MACDevice: macDevice(true, u.Name),
 			})
 		}
 	}

@@ -97,6 +97,14 @@ func TestVirtualMAC(t *testing.T) {
 		}
 	}
 
+	for _, r := range []string{"r1", "r2"} { // adverts on uplinks have senders that all know
+		s, err := c.Status(r)
+		must(t, err)
+		if len(s.Alarms) > 0 || s.Drops.VRRP["sender"] > 10 {
+			t.Errorf("%s: alarms %+v, drops %v", r, s.Alarms, s.Drops.VRRP)
+		}
+	}
+
 	// turned checks that the old node was silent before the new one's first
 	// frame, on each link.
 	turned := func(from, to string, at netlab.Instant) {

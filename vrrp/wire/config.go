@@ -14,6 +14,7 @@ import (
 // Link is a lan, or an uplink with a virtual MAC, that carries adverts.
 type Link struct {
 	Name, Device string
+	Uplink       bool // not a lan
 	// Addresses are the virtual ones, listed in the adverts sent there; none: the
 	// sender's own. Each family has adverts of its own; IPv6 needs a link-local
 	// one (RFC 9568 §5.2.9), which is listed first.
@@ -81,10 +82,10 @@ func (c *Config) paths() []*path {
 		for _, l := range c.Links {
 			four, six := families(l.Addresses)
 			if len(four) > 0 || len(six) == 0 {
-				out = append(out, c.linkPath("lan "+l.Name, l, vrrp.Group4, four))
+				out = append(out, c.linkPath("", l, vrrp.Group4, four))
 			}
 			if len(six) > 0 {
-				out = append(out, c.linkPath("lan "+l.Name+" over IPv6", l, vrrp.Group6, six))
+				out = append(out, c.linkPath(" over IPv6", l, vrrp.Group6, six))
 			}
 		}
 	}
@@ -98,8 +99,12 @@ func (c *Config) paths() []*path {
 }
 
 // linkPath is the way to a group on a link.
-func (c *Config) linkPath(name string, l Link, group netip.Addr, listed []netip.Addr) *path {
-	p := newPath(name, l.Device, group, c.vrid(l), listed)
+func (c *Config) linkPath(how string, l Link, group netip.Addr, listed []netip.Addr) *path {
+	word := "lan "
+	if l.Uplink {
+		word = "uplink "
+	}
+	p := newPath(word+l.Name+how, l.Device, group, c.vrid(l), listed)
 	if l.MACDevice != "" {
 		mac := vrrp.VirtualMAC(p.vrid, group.Is6())
 		p.mac = mac[:]
