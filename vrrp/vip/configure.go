@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,7 @@ func (k *Keeper) Configure(ctx context.Context, cfg Config) error {
 	}
 	var failed error
 	if k.held {
-		failed = k.addNew(ctx, old.Addresses)
+		failed = k.addNew(ctx, k.stay(old))
 	}
 	var gone, elsewhere []Address
 	for _, a := range old.Addresses {
@@ -91,6 +92,17 @@ func (k *Keeper) Configure(ctx context.Context, cfg Config) error {
 	failed = errors.Join(failed, k.swapOwn(old.Own), k.dropMACs())
 	poke(k.kick)
 	return failed
+}
+
+// stay are the old addresses but those whose device is made anew: another MAC
+// takes them along.
+func (k *Keeper) stay(old Config) []Address {
+	return slices.DeleteFunc(slices.Clone(old.Addresses), func(a Address) bool {
+		now, made := k.mac(a.Device)
+		return made && !slices.ContainsFunc(old.MACs, func(was VirtualMAC) bool {
+			return was.Name == now.Name && was.Parent == now.Parent && bytes.Equal(was.MAC, now.MAC)
+		})
+	})
 }
 
 func (k *Keeper) has(f func(Address) bool) bool { return slices.ContainsFunc(k.cfg.Addresses, f) }

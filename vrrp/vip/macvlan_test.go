@@ -149,3 +149,35 @@ func TestVirtualMACFollowsParent(t *testing.T) {
 		t.Errorf("%d repairs, want none: nobody took the device away", k.Repairs())
 	}
 }
+
+// TestVirtualMACConfigure: while the addresses are held another MAC comes with
+// them, they move to the parent and back, and nobody is said to have done it.
+func TestVirtualMACConfigure(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	cable(t, "lan0")
+	with := Config{Addresses: []Address{lanMAC}, MACs: []VirtualMAC{office}, Timing: Timing{Refresh: time.Hour, Settle: 50 * ms}}
+	other := with
+	other.MACs = []VirtualMAC{{Name: "hrv-office", Parent: "lan0", MAC: net.HardwareAddr{0, 0, 0x5e, 0, 1, 77}}}
+	without := Config{Addresses: []Address{lan}, Timing: with.Timing}
+	k := newKeeper(t, with)
+	start(t, k)
+	add(t, k)
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		mac  string
+	}{{"another MAC", other, "00:00:5e:00:01:4d"}, {"none", without, ""}, {"the first", with, officeMAC}, {"the same", with, officeMAC}} {
+		if err := k.Configure(t.Context(), c.cfg); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if s := shown(t, "hrv-office"); !isPresent(t, k)[0] || c.mac != "" && (!strings.Contains(s, c.mac) || !strings.Contains(s, ",UP")) || c.mac == "" && !strings.Contains(s, "does not exist") {
+			t.Errorf("%s: %v, %s", c.name, isPresent(t, k), s)
+		}
+		time.Sleep(50*ms + 2*lookSoon)
+		if !isPresent(t, k)[0] || k.Repairs() != 0 {
+			t.Errorf("%s, a moment later: %v, %d repairs", c.name, isPresent(t, k), k.Repairs())
+		}
+	}
+}
