@@ -31,7 +31,7 @@ type Config struct {
 	Will        [32]byte // random, another one at each start; zero: the guard says no word
 
 	VRID  uint8            // of unicast adverts
-	VRIDs map[string]uint8 // of those on lans, by name; none: VRID
+	VRIDs map[string]uint8 // of those on links, by name; none: VRID
 	// OneHolder: at no moment may two nodes hold the addresses, since both would
 	// use one MAC.
 	OneHolder    bool

@@ -1,4 +1,4 @@
-// Package wire holds the sockets of VRRP: it receives adverts on each lan
+// Package wire holds the sockets of VRRP: it receives adverts on each lan, and on uplinks with a virtual MAC
 // (multicast, of IPv4 and IPv6) and at the node's own address (unicast), and its sender thread
 // repeats on every path what the deciding loop said last, for as long as that
 // loop renews its lease.
