@@ -34,7 +34,7 @@ soak: root tools build simulate   ## what needs real minutes: silent connections
 
 simulate:       ## other seeds of the simulators than make test has, SOAK=5m for each of the two
 	HAROUTER_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run '^TestElection$$' ./vrrp
-	HAROUTER_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run '^TestChaos(Sync)?$$' ./ha
+	HAROUTER_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run '^TestChaos(Sync|OneHolder)?$$' ./ha
 
 check:          ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not in gofmt's form:"; gofmt -l .; exit 1; }

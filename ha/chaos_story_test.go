@@ -31,6 +31,9 @@ func TestChaos(t *testing.T) { chaosSeeds(t, "", 100) }
 // TestChaosSync is the same where flows are replicated.
 func TestChaosSync(t *testing.T) { chaosSeeds(t, "sync=5s", 40) }
 
+// TestChaosOneHolder: the same where addresses have MACs of their own.
+func TestChaosOneHolder(t *testing.T) { chaosSeeds(t, "one sync=5s", 20) }
+
 func chaosSeeds(t *testing.T, words string, to uint64) {
 	t.Parallel()
 	from, end := uint64(0), time.Time{}
