@@ -43,7 +43,7 @@ type (
 	Promote struct {
 		From   string        // the present master; its adverts are ignored for a while
 		Quiet  bool          // no advert before Confirm: addresses first (hand-over)
-		For    time.Duration // for so long; 0: a second
+		For    time.Duration // for so long; 0: a second, A and 50 ms if not quiet
 		Reason string
 	}
 	// Confirm ends the quiet of a Promote: the addresses are in place.

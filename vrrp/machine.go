@@ -40,6 +40,7 @@ type MachineConfig struct {
 
 const (
 	promoteGrace  = time.Second            // how long adverts of the node that handed over are ignored
+	lastWords     = 50 * time.Millisecond  // how long adverts may wait in the sockets of both
 	claimRepeat   = time.Second            // a Claim that got no answer is made again
 	replyInterval = 10 * time.Millisecond  // at most one advert per this in answer to a lesser master
 	comeRound     = 50 * time.Millisecond  // what a host that stood still takes until all of it runs again
@@ -426,7 +427,11 @@ func (m *Machine) promote(p Promote, now time.Time) []Action {
 	if m.state != Backup {
 		return nil
 	}
-	m.from, m.fromUntil, m.fromHeard, m.fromEvery = p.From, now.Add(cmp.Or(p.For, promoteGrace)), now, m.masterInterval
+	grace := promoteGrace
+	if !p.Quiet { // it is silent by now: what still comes was on its way, or it is master anew
+		grace = m.masterInterval + lastWords
+	}
+	m.from, m.fromUntil, m.fromHeard, m.fromEvery = p.From, now.Add(cmp.Or(p.For, grace)), now, m.masterInterval
 	return m.becomeMaster(p.Reason, p.Quiet)
 }
 
