@@ -12,6 +12,7 @@ import (
 
 // Codes of alarms (DESIGN.md §4).
 const (
+	AlarmDeaf            = "deaf"
 	AlarmNoUplink        = "no_uplink"
 	AlarmConfigDiffers   = "config_differs"
 	AlarmBadKey          = "bad_key"

@@ -47,8 +47,11 @@ type (
 		Source netip.Addr // zero if not known
 		VRID   uint8      // of an unknown sender
 	}
-	// PeerTold is a node's state from gossip.
-	PeerTold struct{ State PeerState }
+	// PeerTold is a node's state, from gossip or from a greeting on a lan.
+	PeerTold struct {
+		State PeerState
+		Lan   string // "" gossip
+	}
 	// PeerSeen is a sign of life of a node (membership).
 	PeerSeen struct{ Node string }
 	// PeerLost: membership declared the node dead or it left.
@@ -57,7 +60,15 @@ type (
 	Told struct {
 		From    string
 		Message Message
+		Lan     string // on which it came; "" gossip
 	}
+	// Hosts names hosts that this node spoke with lately on a lan, the last first.
+	Hosts struct {
+		Lan  string
+		Seen []netip.Addr
+	}
+	// Reached: a host on a lan answered what Look asked.
+	Reached struct{ Lan string }
 	// Probed is one round of probes on one uplink.
 	Probed struct{ Round balancer.Round }
 	// Switched: the addresses step Seq is done.
@@ -160,6 +171,8 @@ func (PeerTold) haEvent()     {}
 func (PeerSeen) haEvent()     {}
 func (PeerLost) haEvent()     {}
 func (Told) haEvent()         {}
+func (Hosts) haEvent()        {}
+func (Reached) haEvent()      {}
 func (Probed) haEvent()       {}
 func (Switched) haEvent()     {}
 func (Applied) haEvent()      {}

@@ -97,6 +97,13 @@ type Machine struct {
 	guardTold  bool
 	drops      map[string]map[string]uint64
 	alarms     map[alarmKey]*alarm
+	life       uint64                  // of this process, told with each state
+	states     uint64                  // told in it
+	awoke      time.Time               // after it stood still
+	carried    map[string]time.Time    // since when a lan's link carries
+	deaf       map[string]string       // lans on which a node is not heard, and what is to be said of it
+	looks      map[string]*look        // for the hosts of those, and of lans on which others are deaf
+	hosts      map[string][]netip.Addr // of each lan, seen last
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
 	repaired   []time.Time             // addresses that were put back within a minute
 	crashes    int                     // of this node, before this life
@@ -128,10 +135,12 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
+		carried: map[string]time.Time{}, looks: map[string]*look{}, hosts: map[string][]netip.Addr{},
 		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, news: map[string]*syncNews{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
 		seed: cfg.Will, crashes: cfg.Crashes, backUntil: now.Add(holdAfter(cfg.Crashes)),
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
+	m.life = m.nextID
 	for _, n := range cfg.Nodes {
 		if n.Name == cfg.Node {
 			continue
@@ -158,6 +167,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.elect(vrrp.Tick{}, now)
 	case Overslept:
 		m.record("role", m.cfg.Node, "", "", "this process stood still for "+ev.For.Round(time.Millisecond).String()+": listening first")
+		m.awoke = now
 		m.elect(vrrp.Overslept{}, now)
 	case Links:
 		m.onLinks(ev, now)
@@ -169,10 +179,11 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Dropped:
 		m.onDropped(ev, now)
 	case PeerTold:
-		m.onPeerTold(ev.State, now)
+		m.onPeerTold(ev.State, ev.Lan, now)
 	case PeerSeen:
 		if p := m.peers[ev.Node]; p != nil {
 			p.heard = now
+			p.ways.sign("", now)
 		}
 	case PeerLost:
 		if p := m.peers[ev.Node]; p != nil {
@@ -185,7 +196,14 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Told:
 		if p := m.peers[ev.From]; p != nil {
 			p.heard, p.worded = now, now
+			p.ways.sign(ev.Lan, now)
 			m.onMessage(p, ev.Message, now)
+		}
+	case Hosts:
+		m.sawHosts(ev)
+	case Reached:
+		if l := m.looks[ev.Lan]; l != nil {
+			l.answered = now
 		}
 	case Probed:
 		m.onRound(ev.Round)
@@ -287,6 +305,8 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	if m.fetch != nil {
 		earlier(m.fetch.until)
 	}
+	earlier(m.deafDeadline(now))
+	earlier(m.silenceDeadline(now))
 	for _, s := range m.sweeps {
 		earlier(s.at)
 	}
@@ -325,6 +345,8 @@ func (m *Machine) record(kind, subject, from, to, reason string) {
 func (m *Machine) settle(now time.Time) {
 	m.settleTimers(now)
 	m.settlePeers(now)
+	m.settleDeaf(now)
+	m.settleSilence(now)
 	m.settleElection(now)
 	m.settleRole(now)
 	m.settleFlows(now)

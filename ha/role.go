@@ -181,10 +181,12 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 	case ok:
 		p := m.peers[name]
 		p.heard = now
+		p.ways.advert(ev.Link, now)
 		heard.Speaker, heard.Rank, heard.Ours = name, p.Address, true
 		if !m.credible(p, heard, ev.Source, now) {
 			return
 		}
+		p.left = heard.Priority == 0
 	case slices.Contains(m.cfg.Foreign, ev.Source):
 		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link)
 	default:
@@ -266,7 +268,7 @@ func (m *Machine) settleElection(now time.Time) {
 	m.elect(vrrp.Hold{On: master != nil && master.state.Held}, now)
 	if m.vrrp.State() == vrrp.Master && m.handoff == nil && m.adding == 0 {
 		// One that was not heard since this node took over may be the one that died.
-		if best := m.successor(now); best != nil && m.moreLans(best) > 0 && m.counts(best, now) && best.worded.After(m.since) {
+		if best := m.successor(now); best != nil && m.moreLans(best, now) > 0 && m.counts(best, now) && best.worded.After(m.since) {
 			m.stepBack(fmt.Sprintf("%s reaches %d lans, this node %d", best.Name, best.state.Lans, m.lans()), now)
 			m.elect(vrrp.Start{}, now)
 		}
@@ -279,7 +281,7 @@ func (m *Machine) stepBack(reason string, now time.Time) {
 	if m.vrrp.State() == vrrp.Master {
 		if best := m.successor(now); best != nil {
 			m.nextID++
-			m.do(Send{To: best.Name, Message: m.withTerm(Message{Kind: KindYield, ID: m.nextID, Reason: reason})})
+			m.do(Send{To: best.Name, Message: m.withTerm(Message{Kind: KindYield, ID: m.nextID, Reason: reason}), Wide: true})
 		}
 	}
 	m.elect(vrrp.Stop{Reason: reason}, now)

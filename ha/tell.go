@@ -8,17 +8,29 @@ import (
 	"time"
 )
 
-// onPeerTold takes a node's state from gossip.
-func (m *Machine) onPeerTold(s PeerState, now time.Time) {
+// onPeerTold takes a node's state, from gossip or from a lan.
+func (m *Machine) onPeerTold(s PeerState, lan string, now time.Time) {
 	p := m.peers[s.Node]
 	if p == nil {
 		return
 	}
+	over := "gossip"
+	if lan != "" {
+		over = "the lan " + lan
+		p.ways.hello(lan, now)
+	}
+	p.ways.sign(lan, now)
+	if p.told && s.Life == p.state.Life && s.Number < p.state.Number {
+		p.heard = now // an older word, which came another way
+		return
+	}
 	if !p.alive(now) || !p.told {
-		m.record("node", s.Node, "unknown", s.Role.String(), "heard over gossip, version "+s.Version)
+		p.ways.begin(now)
+		m.record("node", s.Node, "unknown", s.Role.String(), "heard over "+over+", version "+s.Version)
 	} else if p.state.Role != s.Role {
 		m.record("node", s.Node, p.state.Role.String(), s.Role.String(), "it says so")
 	}
+	p.ways.changed(p.state, s, now)
 	p.says(s.Role, s.Effective, now)
 	p.heard, p.worded, p.state, p.told = now, now, s, true
 	m.unbind(s, now)
@@ -63,6 +75,7 @@ func (m *Machine) state(now time.Time) PeerState {
 	if m.cfg.Sync {
 		s.Sync, s.Term = true, m.last // what others owned they tell themselves
 	}
+	m.tellLans(&s, now)
 	if m.offer != nil {
 		s.Offer = m.offer.id
 	}
@@ -108,11 +121,14 @@ func (m *Machine) settlePublish(now time.Time) {
 		return
 	}
 	m.told, m.toldAt = s, now
+	m.states++
+	s.Life, s.Number = m.life, m.states
 	m.do(Publish{State: s})
 }
 
 // steady is a state without the values that change at each probe.
 func steady(s PeerState) PeerState {
+	s.Hosts = nil
 	s.Uplinks = slices.Clone(s.Uplinks)
 	for i := range s.Uplinks {
 		s.Uplinks[i].RTT, s.Uplinks[i].Loss, s.Uplinks[i].Measured = 0, 0, false

@@ -1,0 +1,73 @@
+package ha
+
+import (
+	"time"
+
+	"harouter/vrrp"
+)
+
+// The master is lost only when every path is silent. Adverts that do not arrive
+// any more prove nothing while it can still be asked: over gossip, and on each
+// lan. Its answer stands in for an advert.
+
+// inquiry is a question to the master whether it still is, asked several times.
+type inquiry struct {
+	first, last uint64 // ids; 0: answered
+	at          time.Time
+}
+
+// silenceDue is when the master that this node obeys is asked: an interval and
+// Skew before it would be given up. Not ok where there is nobody to ask.
+func (m *Machine) silenceDue() (p *peer, at time.Time, ok bool) {
+	if m.vrrp.State() != vrrp.Backup || m.stopping != 0 {
+		return nil, time.Time{}, false
+	}
+	p = m.peers[m.vrrp.Master()]
+	if p == nil || p.left {
+		return nil, time.Time{}, false
+	}
+	interval := (m.vrrp.MasterDown() - m.vrrp.Skew()) / 3
+	at = m.vrrp.Deadline().Add(-interval - m.vrrp.Skew())
+	if next := p.inquiry.at.Add(interval / 3); next.After(at) { // an answer may be lost too
+		at = next
+	}
+	return p, at, true
+}
+
+// settleSilence asks the master when its adverts have stopped.
+func (m *Machine) settleSilence(now time.Time) {
+	p, at, ok := m.silenceDue()
+	if !ok || now.Before(at) {
+		return
+	}
+	m.nextID++
+	q := &p.inquiry
+	if q.first == 0 || now.Sub(q.at) > m.vrrp.MasterDown() {
+		q.first = m.nextID
+	}
+	q.last, q.at = m.nextID, now
+	m.do(Send{To: p.Name, Message: Message{Kind: KindVouch, ID: m.nextID}, Wide: true})
+}
+
+// silenceDeadline is when settleSilence has something to ask.
+func (m *Machine) silenceDeadline(now time.Time) time.Time {
+	_, at, ok := m.silenceDue()
+	if !ok || !at.After(now) {
+		return time.Time{}
+	}
+	return at
+}
+
+// answers tells whether a message answers the question, and not one of long ago.
+func (q *inquiry) answers(msg Message, now time.Time, limit time.Duration) bool {
+	return q.first != 0 && msg.ID >= q.first && msg.ID <= q.last && now.Sub(q.at) < limit
+}
+
+// stillMaster takes the answer.
+func (m *Machine) stillMaster(p *peer, msg Message, now time.Time) {
+	p.inquiry.first = 0
+	if msg.Role != RoleMaster || m.vrrp.Master() != p.Name {
+		return
+	}
+	m.elect(vrrp.Heard{Speaker: p.Name, Rank: p.Address, Ours: true, Priority: msg.Priority}, now)
+}
