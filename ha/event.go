@@ -52,8 +52,11 @@ type (
 		State PeerState
 		Lan   string // "" gossip
 	}
-	// PeerSeen is a sign of life of a node (membership).
-	PeerSeen struct{ Node string }
+	// PeerSeen is a sign of life of a node (membership, a greeting).
+	PeerSeen struct {
+		Node string
+		Lan  string // on which it was greeted; "" anywhere else
+	}
 	// PeerLost: membership declared the node dead or it left.
 	PeerLost struct{ Node string }
 	// Told is a direct message of another node.

@@ -183,7 +183,10 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case PeerSeen:
 		if p := m.peers[ev.Node]; p != nil {
 			p.heard = now
-			p.ways.sign("", now)
+			p.ways.sign(ev.Lan, now)
+			if ev.Lan != "" {
+				p.ways.hello(ev.Lan, now)
+			}
 		}
 	case PeerLost:
 		if p := m.peers[ev.Node]; p != nil {
