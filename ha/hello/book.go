@@ -32,13 +32,16 @@ func newBook(challenge uint64) *book {
 // take tells whether a frame that was opened is news. If it is not, greet tells
 // that its sender has to hear this node first.
 func (b *book) take(me string, f frame) (news, greet bool) {
+	if f.Life == 0 {
+		return false, false
+	}
 	s := b.senders[f.From]
 	if s == nil {
 		s = &sender{last: map[string]uint64{}}
 		b.senders[f.From] = s
 	}
 	if f.Life != s.life {
-		if f.Life == 0 || slices.Contains(s.former, f.Life) {
+		if slices.Contains(s.former, f.Life) {
 			return false, false
 		}
 		if !slices.Contains(f.Echoes, echo{me, b.challenge}) {
