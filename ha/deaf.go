@@ -51,14 +51,15 @@ const (
 	// deafAfter is when a node counts as not heard on a lan: two greetings may
 	// be lost.
 	deafAfter = 1200 * time.Millisecond
-	// deafMargin is how long after its last sign there it must have been heard
-	// elsewhere: one that died is silent everywhere within half a second.
-	deafMargin = 800 * time.Millisecond
+	// deafProof is for how long it must go on being heard elsewhere meanwhile.
+	deafProof = 500 * time.Millisecond
 	// deafHold is how long the alarm, and the look at the hosts, go on after the
 	// cause: a lan that comes and goes is one fault.
 	deafHold = 3 * time.Second
-	// answerIn is how long hosts have to answer; each is asked several times.
-	answerIn = 1200 * time.Millisecond
+	// answerIn is how long hosts have to answer, and answerRounds how often each
+	// is asked meanwhile; the last question has 300 ms.
+	answerIn     = 1200 * time.Millisecond
+	answerRounds = 5
 
 	hostsKept  = 8 // of each lan
 	hostsTold  = 4
@@ -67,8 +68,9 @@ const (
 
 // look is at the hosts of a lan.
 type look struct {
-	since    time.Time
-	answered time.Time // last
+	rounds   int       // asked since the last answer
+	since    time.Time // that, or when asking began
+	answered bool
 	until    time.Time
 	hosts    []netip.Addr
 	source   netip.Addr
@@ -84,24 +86,19 @@ func (m *Machine) settleDeaf(now time.Time) {
 	for _, l := range m.cfg.Balancer.Lans {
 		named[l.Name] = true
 		if !m.links[l.Device].Carrier {
-			delete(m.carried, l.Name)
 			m.endLook(l.Name)
+			m.listenAnew(l.Name, now)
 			continue
-		}
-		if m.carried[l.Name].IsZero() {
-			m.carried[l.Name] = now
 		}
 		text := ""
 		for _, n := range m.cfg.Nodes {
 			p := m.peers[n.Name]
-			if p == nil || !m.abreast(p, now) || slices.Contains(p.state.Down, l.Name) {
+			if p == nil {
 				continue
 			}
 			if why := m.unheard(p, l.Name, now); why != "" {
 				m.deaf[l.Name], text = why, why
-				break
-			}
-			if text == "" && slices.Contains(p.state.Deaf, l.Name) {
+			} else if text == "" && m.abreast(p, now) && slices.Contains(p.state.Deaf, l.Name) {
 				text = fmt.Sprintf("%s does not hear all nodes on %s although they are alive: look at the switch between the routers", p.Name, l.Name)
 			}
 		}
@@ -115,7 +112,18 @@ func (m *Machine) settleDeaf(now time.Time) {
 	for lan := range m.hosts {
 		if !named[lan] {
 			delete(m.hosts, lan)
-			delete(m.carried, lan)
+		}
+	}
+}
+
+// listenAnew says that nothing need have been heard on a lan until now, "" on all.
+func (m *Machine) listenAnew(lan string, now time.Time) {
+	for _, l := range m.cfg.Balancer.Lans {
+		if lan == "" || l.Name == lan {
+			for _, p := range m.peers {
+				p.ways.hello(l.Name, now)
+				p.ways.quiet(l.Name, now)
+			}
 		}
 	}
 }
@@ -127,23 +135,18 @@ func (m *Machine) abreast(p *peer, now time.Time) bool {
 
 // unheard says why a lan is deaf for a node, "" if it is not.
 func (m *Machine) unheard(p *peer, lan string, now time.Time) string {
-	elsewhere := p.ways.elsewhere(lan)
-	missed := func(last time.Time, limit time.Duration) bool {
-		return now.Sub(last) >= limit && elsewhere.Sub(last) >= limit-(deafAfter-deafMargin)
-	}
-	start := m.listensSince(p, lan)
-	if missed(latest(start, p.ways.hellos[lan]), deafAfter) {
+	switch {
+	case !m.abreast(p, now) || slices.Contains(p.state.Down, lan):
+		p.ways.hello(lan, now)
+		p.ways.quiet(lan, now)
+	case p.ways.missed(p.ways.hellos, lan, deafAfter, now):
 		return fmt.Sprintf("nothing of %s is heard on %s although it is alive: look at the switch between the routers, and its ports and VLANs", p.Name, lan)
-	}
-	if p.state.Role == RoleMaster && missed(latest(start, p.ways.master, p.ways.adverts[lan]), m.advertsLimit()) {
+	case p.state.Role != RoleMaster:
+		p.ways.quiet(lan, now)
+	case p.ways.missed(p.ways.adverts, lan, m.advertsLimit(), now):
 		return fmt.Sprintf("no adverts of %s are heard on %s although its greetings are: look at the filter of multicast in the switch between the routers (IGMP snooping), it must let 224.0.0.18 through", p.Name, lan)
 	}
 	return ""
-}
-
-// listensSince is from when on a node should have been heard on a lan.
-func (m *Machine) listensSince(p *peer, lan string) time.Time {
-	return latest(m.carried[lan], m.awoke, p.ways.since, p.alike, m.changedFile)
 }
 
 // advertsLimit is how long the adverts of a master may be silent on a lan.
@@ -155,7 +158,7 @@ func (m *Machine) settleLook(l balancer.Lan, text string, now time.Time) {
 	k := m.looks[l.Name]
 	if text != "" {
 		if k == nil {
-			k = &look{since: now}
+			k = &look{}
 			m.looks[l.Name] = k
 		}
 		k.until = now.Add(deafHold)
@@ -173,7 +176,7 @@ func (m *Machine) settleLook(l balancer.Lan, text string, now time.Time) {
 		return
 	}
 	if len(k.hosts) == 0 { // now they have the time to answer
-		k.since = now
+		k.since, k.rounds, k.answered = now, 0, false
 	}
 	k.hosts, k.source = hosts, source
 	m.do(Look{Lan: l.Name, Hosts: hosts, Source: source})
@@ -257,12 +260,27 @@ func (m *Machine) reach(lan string, now time.Time) Reach {
 	switch {
 	case k == nil || len(k.hosts) == 0:
 		return ReachUnknown
-	case !k.answered.IsZero() && now.Sub(k.answered) < answerIn:
-		return ReachSome
-	case now.Sub(k.since) >= answerIn:
+	case k.rounds >= answerRounds && now.Sub(k.since) >= answerIn:
 		return ReachNone
+	case k.answered:
+		return ReachSome
 	}
 	return ReachUnknown
+}
+
+// asked takes note of a round of questions. Only those that were asked can be
+// unanswered: a machine that is too busy to ask reaches its hosts all the same.
+func (m *Machine) asked(lan string) {
+	if k := m.looks[lan]; k != nil {
+		k.rounds++
+	}
+}
+
+// reached takes note of an answer.
+func (m *Machine) reached(lan string, now time.Time) {
+	if k := m.looks[lan]; k != nil {
+		k.rounds, k.since, k.answered = 0, now, true
+	}
 }
 
 // reachesMore counts the lans whose hosts a peer reaches and this node does not,
@@ -319,21 +337,13 @@ func (m *Machine) deafDeadline(now time.Time) time.Time {
 	for _, k := range m.looks {
 		at(k.until)
 		at(k.since.Add(answerIn))
-		at(k.answered.Add(answerIn))
 	}
-	for _, l := range m.cfg.Balancer.Lans {
-		if m.carried[l.Name].IsZero() {
-			continue
+	for _, p := range m.peers {
+		for _, h := range p.ways.hellos {
+			at(h.last.Add(deafAfter))
 		}
-		for _, p := range m.peers {
-			if !m.abreast(p, now) {
-				continue
-			}
-			start := m.listensSince(p, l.Name)
-			at(latest(start, p.ways.hellos[l.Name]).Add(deafAfter))
-			if p.state.Role == RoleMaster {
-				at(latest(start, p.ways.master, p.ways.adverts[l.Name]).Add(m.advertsLimit()))
-			}
+		for _, h := range p.ways.adverts {
+			at(h.last.Add(m.advertsLimit()))
 		}
 	}
 	return next

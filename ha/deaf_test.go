@@ -35,6 +35,7 @@ func (n *simNode) greet() {
 		if n.life == life && n.running {
 			if !n.stopped {
 				n.hello()
+				n.gossip()
 			}
 			n.greet()
 		}
@@ -52,6 +53,15 @@ func (n *simNode) onLans(carry func(o *simNode, lan string)) {
 			if o != n && n.links[device].Carrier && o.links[device].Carrier && !n.s.lans.cut(n, o, lan, false) {
 				n.s.after(simDelay, func() { carry(o, lan) })
 			}
+		}
+	}
+}
+
+// gossip repeats the state there too.
+func (n *simNode) gossip() {
+	for _, o := range n.s.all() {
+		if state := n.greeting; o != n && !o.lost[n.name] && n.cfg.Hello && state.Node != "" {
+			n.s.after(simDelay, func() { o.handle(PeerTold{State: state}) })
 		}
 	}
 }
@@ -88,6 +98,7 @@ func (n *simNode) ask(lan string) {
 	if len(hosts) == 0 || !n.running {
 		return
 	}
+	n.handle(Asked{Lan: lan})
 	l := &n.s.lans
 	for _, name := range slices.Sorted(maps.Keys(l.hosts)) {
 		a := l.hosts[name]

@@ -70,7 +70,9 @@ type (
 		Lan  string
 		Seen []netip.Addr
 	}
-	// Reached: a host on a lan answered what Look asked.
+	// Asked: the hosts of a Look were asked once more.
+	Asked struct{ Lan string }
+	// Reached: one of them answered.
 	Reached struct{ Lan string }
 	// Probed is one round of probes on one uplink.
 	Probed struct{ Round balancer.Round }
@@ -175,6 +177,7 @@ func (PeerSeen) haEvent()     {}
 func (PeerLost) haEvent()     {}
 func (Told) haEvent()         {}
 func (Hosts) haEvent()        {}
+func (Asked) haEvent()        {}
 func (Reached) haEvent()      {}
 func (Probed) haEvent()       {}
 func (Switched) haEvent()     {}

@@ -99,8 +99,6 @@ type Machine struct {
 	alarms     map[alarmKey]*alarm
 	life       uint64                  // of this process, told with each state
 	states     uint64                  // told in it
-	awoke      time.Time               // after it stood still
-	carried    map[string]time.Time    // since when a lan's link carries
 	deaf       map[string]string       // lans on which a node is not heard, and what is to be said of it
 	looks      map[string]*look        // for the hosts of those, and of lans on which others are deaf
 	hosts      map[string][]netip.Addr // of each lan, seen last
@@ -135,7 +133,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
-		carried: map[string]time.Time{}, looks: map[string]*look{}, hosts: map[string][]netip.Addr{},
+		looks: map[string]*look{}, hosts: map[string][]netip.Addr{},
 		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, news: map[string]*syncNews{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
 		seed: cfg.Will, crashes: cfg.Crashes, backUntil: now.Add(holdAfter(cfg.Crashes)),
 	}
@@ -167,7 +165,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.elect(vrrp.Tick{}, now)
 	case Overslept:
 		m.record("role", m.cfg.Node, "", "", "this process stood still for "+ev.For.Round(time.Millisecond).String()+": listening first")
-		m.awoke = now
+		m.listenAnew("", now)
 		m.elect(vrrp.Overslept{}, now)
 	case Links:
 		m.onLinks(ev, now)
@@ -205,9 +203,9 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Hosts:
 		m.sawHosts(ev)
 	case Reached:
-		if l := m.looks[ev.Lan]; l != nil {
-			l.answered = now
-		}
+		m.reached(ev.Lan, now)
+	case Asked:
+		m.asked(ev.Lan)
 	case Probed:
 		m.onRound(ev.Round)
 	case Switched:

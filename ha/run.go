@@ -78,7 +78,7 @@ func (l *Loop) Post(ev Event) {
 		case <-l.ended:
 		}
 		return
-	case Advert, Told, PeerTold, Reached:
+	case Advert, Told, PeerTold, Asked, Reached:
 		queue = l.urgent
 	}
 	select {

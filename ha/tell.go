@@ -25,12 +25,10 @@ func (m *Machine) onPeerTold(s PeerState, lan string, now time.Time) {
 		return
 	}
 	if !p.alive(now) || !p.told {
-		p.ways.begin(now)
 		m.record("node", s.Node, "unknown", s.Role.String(), "heard over "+over+", version "+s.Version)
 	} else if p.state.Role != s.Role {
 		m.record("node", s.Node, p.state.Role.String(), s.Role.String(), "it says so")
 	}
-	p.ways.changed(p.state, s, now)
 	p.says(s.Role, s.Effective, now)
 	p.heard, p.worded, p.state, p.told = now, now, s, true
 	m.unbind(s, now)

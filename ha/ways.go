@@ -5,34 +5,56 @@ import "time"
 // ways are the paths on which a node is heard.
 type ways struct {
 	signs   map[string]time.Time // last sign of life on each lan, "" on any other path
-	hellos  map[string]time.Time // last greeting on each lan
-	adverts map[string]time.Time // last advert on each lan
-	since   time.Time            // since when it is heard at all
-	master  time.Time            // since when it says that it is master
+	hellos  map[string]*hush     // by lan, of greetings
+	adverts map[string]*hush     // by lan, of adverts
 }
 
-// begin says that nothing was heard of the node before.
-func (w *ways) begin(now time.Time) {
-	*w = ways{signs: w.signs, hellos: w.hellos, adverts: w.adverts, since: now, master: now}
+// hush is since when something is not heard on a lan.
+type hush struct {
+	last time.Time // it was heard, or there was no reason to hear it
+	// first is the first sign of the node on another path after more than
+	// HelloEvery. A node that stood still is heard again everywhere at once; only
+	// one that goes on being heard elsewhere is not heard here.
+	first time.Time
 }
 
-func (w *ways) sign(lan string, now time.Time)  { note(&w.signs, lan, now) }
-func (w *ways) hello(lan string, now time.Time) { note(&w.hellos, lan, now) }
+// sign takes note of a sign of life on a lan, "" on any other path.
+func (w *ways) sign(lan string, now time.Time) {
+	if w.signs == nil {
+		w.signs = map[string]time.Time{}
+	}
+	w.signs[lan] = now
+	for _, all := range []map[string]*hush{w.hellos, w.adverts} {
+		for on, h := range all {
+			if on != lan && h.first.IsZero() && now.Sub(h.last) > HelloEvery {
+				h.first = now
+			}
+		}
+	}
+}
+
+func (w *ways) hello(lan string, now time.Time) { heard(&w.hellos, lan, now) }
 
 func (w *ways) advert(lan string, now time.Time) {
-	note(&w.adverts, lan, now)
+	heard(&w.adverts, lan, now)
 	w.sign(lan, now)
 }
 
-// changed takes note of what a node did not do before.
-func (w *ways) changed(was, is PeerState, now time.Time) {
-	if is.Role == RoleMaster && was.Role != RoleMaster {
-		w.master = now
+// quiet says that no advert need have been heard on a lan until now.
+func (w *ways) quiet(lan string, now time.Time) { heard(&w.adverts, lan, now) }
+
+func heard(m *map[string]*hush, lan string, now time.Time) {
+	if *m == nil {
+		*m = map[string]*hush{}
 	}
-	for _, lan := range was.Down { // its cable is back: time to be heard there again
-		note(&w.hellos, lan, now)
-		note(&w.adverts, lan, now)
-	}
+	(*m)[lan] = &hush{last: now}
+}
+
+// missed tells whether what should be heard on a lan is not, while the node is
+// heard elsewhere.
+func (w *ways) missed(all map[string]*hush, lan string, limit time.Duration, now time.Time) bool {
+	h := all[lan]
+	return h != nil && now.Sub(h.last) >= limit && !h.first.IsZero() && w.elsewhere(lan).Sub(h.first) >= deafProof
 }
 
 // elsewhere is the last sign of life that did not come on a lan.
@@ -41,23 +63,6 @@ func (w *ways) elsewhere(lan string) time.Time {
 	for way, at := range w.signs {
 		if way != lan && at.After(last) {
 			last = at
-		}
-	}
-	return last
-}
-
-func note(m *map[string]time.Time, lan string, now time.Time) {
-	if *m == nil {
-		*m = map[string]time.Time{}
-	}
-	(*m)[lan] = now
-}
-
-func latest(all ...time.Time) time.Time {
-	var last time.Time
-	for _, t := range all {
-		if t.After(last) {
-			last = t
 		}
 	}
 	return last

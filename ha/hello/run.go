@@ -311,6 +311,7 @@ func (g *Greeter) ask() {
 		if err := a.ask(); err != nil {
 			g.log.Debug("ask the hosts of a lan", "lan", l.Name, "reason", err)
 		}
+		g.report(ha.Asked{Lan: l.Name})
 	}
 }
 
