@@ -39,7 +39,10 @@ func deafOffice(s ha.Status) bool {
 // the cable. There is never a second master; who still reaches hosts serves.
 func TestRow11Deaf(t *testing.T) {
 	t.Parallel()
-	c := pair(t, netlab.PairOptions{WANOwn: true, Hosts: 2}, site.Replace(site.Config, "advertise: 100ms", "advertise: 100ms, preempt: false"))
+	c := installed(t, netlab.PairOptions{WANOwn: true, Hosts: 2}, site.Replace(site.Config, "advertise: 100ms", "advertise: 100ms, preempt: false"))
+	must(t, c.Up("r1")) // the first one stays
+	must(t, c.Run("r2"))
+	must(t, c.Settled("r2", "r1", 10*time.Second))
 	r1, r2 := c.Router("r1").Port("lan0"), c.Router("r2").Port("lan0")
 	h1, h2 := c.Node("h1").Port("eth0"), c.Node("h2").Port("eth0")
 	for _, h := range []string{"h1", "h2"} { // the master knows them, as it does any host that works
