@@ -102,6 +102,7 @@ type Machine struct {
 	deaf       map[string]string       // lans on which a node is not heard, and what is to be said of it
 	looks      map[string]*look        // for the hosts of those, and of lans on which others are deaf
 	hosts      map[string][]netip.Addr // of each lan, seen last
+	double     double
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
 	repaired   []time.Time             // addresses that were put back within a minute
 	crashes    int                     // of this node, before this life
@@ -307,6 +308,9 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 		earlier(m.fetch.until)
 	}
 	earlier(m.deafDeadline(now))
+	if m.doubled(now) {
+		earlier(m.double.heard.Add(doubleHold))
+	}
 	earlier(m.silenceDeadline(now))
 	for _, s := range m.sweeps {
 		earlier(s.at)
@@ -360,6 +364,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settleSources()
 	m.settleCrashes(now)
 	m.settleAlarms(now)
+	m.settleDouble(now)
 	m.settleGuard(now)
 	m.settlePublish(now)
 	m.settleExit(now)

@@ -61,7 +61,7 @@ func (m *Machine) setRole(reason string, now time.Time) {
 	case vrrp.Backup:
 		role = RoleBackup
 	case vrrp.Initialize:
-		if m.stopping != 0 || m.lans() > 0 { // it could serve: it leaves, or a fitter node does
+		if m.stopping != 0 || m.lans() > 0 && !m.second(now) { // it could serve: it leaves, or a fitter node does
 			role = RoleBackup
 		}
 	}
@@ -249,13 +249,16 @@ func (m *Machine) settleElection(now time.Time) {
 	if m.stopping != 0 || !m.linksKnown {
 		return
 	}
-	fault := len(m.cfg.Balancer.Lans) > 0 && m.lans() == 0
+	fault, why := len(m.cfg.Balancer.Lans) > 0 && m.lans() == 0, "no lan has carrier"
+	if m.second(now) {
+		fault, why = true, "another machine runs as "+m.cfg.Node
+	}
 	switch {
 	case fault && m.vrrp.State() != vrrp.Initialize:
-		m.stepBack("no lan has carrier", now)
+		m.stepBack(why, now)
 	case fault && m.role != RoleFault:
 		m.dropAddresses(now)
-		m.setRole("no lan has carrier", now)
+		m.setRole(why, now)
 	case !fault && m.vrrp.State() == vrrp.Initialize:
 		m.elect(vrrp.Start{}, now)
 	}

@@ -10,6 +10,10 @@ import (
 
 // onPeerTold takes a node's state, from gossip or from a lan.
 func (m *Machine) onPeerTold(s PeerState, lan string, now time.Time) {
+	if s.Node == m.cfg.Node {
+		m.double = double{life: s.Life, heard: now}
+		return
+	}
 	p := m.peers[s.Node]
 	if p == nil {
 		return

@@ -112,7 +112,7 @@ func (g *Greeter) obey(o any) error {
 		return g.look()
 	case change:
 		g.cfg, g.seal = o.cfg, o.seal
-		g.book.keep(o.cfg.Others)
+		g.book.keep(append(slices.Clone(o.cfg.Others), o.cfg.Node))
 		return g.look()
 	}
 	return nil
@@ -229,7 +229,7 @@ func (g *Greeter) hear(p packetIn) bool {
 	case err != nil:
 		g.drop(err.Error())
 		return false
-	case f.From == g.cfg.Node || !slices.Contains(g.cfg.Others, f.From):
+	case f.Life == g.life, f.From != g.cfg.Node && !slices.Contains(g.cfg.Others, f.From):
 		return false // this node's own, come back by a loop; or of one that left the file
 	case !slices.ContainsFunc(g.cfg.Lans, func(l Lan) bool { return l.Name == f.Lan && l.Device == p.device }):
 		return false
