@@ -109,4 +109,25 @@ func TestRow11Deaf(t *testing.T) {
 	must(t, r2.Drop(netlab.Out, "")) // it hears all and is not heard
 	moves("r1", at)
 	stays("r1", netlab.Now())
+
+	t.Run("another machine runs as r1 too", func(t *testing.T) {
+		must(t, c.Daemons["r2"].Kill())
+		must(t, c.WaitHolder(site.LANAddress, "r1", time.Second))
+		must(t, c.Pass(r2))
+		at := netlab.Now()
+		args := c.Args("r2", "run")
+		args[slices.Index(args, "r2")] = "r1"
+		_, err := c.Router("r2").Start("double", args...)
+		must(t, err)
+		must(t, c.Wait("it is told", "r1", 3*time.Second, func(s ha.Status) bool {
+			return slices.ContainsFunc(s.Alarms, func(a ha.Alarm) bool {
+				return a.Code == ha.AlarmAddressConflict && a.Subject == "node r1" && strings.Contains(a.Text, "another machine runs as node r1")
+			})
+		}))
+		must(t, c.Wait("the second one does not serve", "r2", 3*time.Second, func(s ha.Status) bool { return s.Role == ha.RoleFault && s.Node == "r1" }))
+		must(t, c.WaitHolder(site.LANAddress, "r1", time.Second))
+		if o := c.Watch().Overlap(site.LANAddress, at); o > 0 {
+			t.Errorf("two held the address for %v", o)
+		}
+	})
 }
