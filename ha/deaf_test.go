@@ -342,3 +342,39 @@ func TestMasterIsAsked(t *testing.T) {
 		s.master("r2")
 	})
 }
+
+// TestStartBesideAMasterWithoutAdverts: nothing but the word of the master says
+// that there is one.
+func TestStartBesideAMasterWithoutAdverts(t *testing.T) {
+	s := newDeafSim(t, "", "h1")
+	s.power("r2")
+	s.run(5 * time.Second)
+	s.nodes["r2"].muffled = true
+	s.boot("r2")
+	s.run(10 * time.Second)
+	s.master("r1")
+	if n := s.nodes["r2"].m.transitions; n > 0 {
+		t.Errorf("r2 was master:\n%s", strings.Join(s.log, "\n"))
+	}
+}
+
+// TestStartLooksForTheOthers: a master that is heard late, over gossip only, is
+// not met by a second one.
+func TestStartLooksForTheOthers(t *testing.T) {
+	s := newDeafSim(t, "", "h1")
+	s.power("r2")
+	s.run(5 * time.Second)
+	s.lans.broken = func(string, string, string) bool { return true } // a switch that does not forward yet
+	r2 := s.nodes["r2"]
+	r2.lost["r1"], s.nodes["r1"].lost["r2"] = true, true
+	s.run(time.Millisecond) // what was under way
+	s.boot("r2")
+	s.run(600 * time.Millisecond)
+	s.master("r1")
+	r2.lost["r1"], s.nodes["r1"].lost["r2"] = false, false
+	s.run(10 * time.Second)
+	s.master("r1")
+	if r2.m.transitions > 0 {
+		t.Errorf("r2 was master:\n%s", strings.Join(s.log, "\n"))
+	}
+}

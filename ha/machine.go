@@ -103,6 +103,7 @@ type Machine struct {
 	looks      map[string]*look        // for the hosts of those, and of lans on which others are deaf
 	hosts      map[string][]netip.Addr // of each lan, seen last
 	double     double
+	carries    time.Time // since when this node could be elected, first of all
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
 	repaired   []time.Time             // addresses that were put back within a minute
 	crashes    int                     // of this node, before this life
@@ -163,6 +164,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	switch ev := ev.(type) {
 	case Tick:
 		m.hearInstead(now)
+		m.seek(now)
 		m.elect(vrrp.Tick{}, now)
 	case Overslept:
 		m.record("role", m.cfg.Node, "", "", "this process stood still for "+ev.For.Round(time.Millisecond).String()+": listening first")

@@ -260,6 +260,9 @@ func (m *Machine) settleElection(now time.Time) {
 		m.dropAddresses(now)
 		m.setRole(why, now)
 	case !fault && m.vrrp.State() == vrrp.Initialize:
+		if m.carries.IsZero() {
+			m.carries = now
+		}
 		m.elect(vrrp.Start{}, now)
 	}
 	if fault {

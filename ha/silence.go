@@ -18,11 +18,11 @@ type inquiry struct {
 
 // silenceDue is when the master that this node obeys is asked: an interval and
 // Skew before it would be given up. Not ok where there is nobody to ask.
-func (m *Machine) silenceDue() (p *peer, at time.Time, ok bool) {
+func (m *Machine) silenceDue(now time.Time) (p *peer, at time.Time, ok bool) {
 	if m.vrrp.State() != vrrp.Backup || m.stopping != 0 {
 		return nil, time.Time{}, false
 	}
-	p = m.peers[m.vrrp.Master()]
+	p = m.obeyed(now)
 	if p == nil || p.left {
 		return nil, time.Time{}, false
 	}
@@ -34,9 +34,23 @@ func (m *Machine) silenceDue() (p *peer, at time.Time, ok bool) {
 	return p, at, true
 }
 
+// obeyed is the node whose adverts this one obeys; where none was heard yet, the
+// one that says it is master.
+func (m *Machine) obeyed(now time.Time) *peer {
+	if name := m.vrrp.Master(); name != "" {
+		return m.peers[name]
+	}
+	for _, n := range m.cfg.Nodes {
+		if p := m.peers[n.Name]; p != nil && p.told && p.state.Role == RoleMaster && !p.state.Leaving && now.Sub(p.worded) < wordFresh {
+			return p
+		}
+	}
+	return nil
+}
+
 // settleSilence asks the master when its adverts have stopped.
 func (m *Machine) settleSilence(now time.Time) {
-	p, at, ok := m.silenceDue()
+	p, at, ok := m.silenceDue(now)
 	if !ok || now.Before(at) {
 		return
 	}
@@ -51,7 +65,7 @@ func (m *Machine) settleSilence(now time.Time) {
 
 // silenceDeadline is when settleSilence has something to ask.
 func (m *Machine) silenceDeadline(now time.Time) time.Time {
-	_, at, ok := m.silenceDue()
+	_, at, ok := m.silenceDue(now)
 	if !ok || !at.After(now) {
 		return time.Time{}
 	}
@@ -66,8 +80,29 @@ func (q *inquiry) answers(msg Message, now time.Time, limit time.Duration) bool 
 // stillMaster takes the answer.
 func (m *Machine) stillMaster(p *peer, msg Message, now time.Time) {
 	p.inquiry.first = 0
-	if msg.Role != RoleMaster || m.vrrp.Master() != p.Name {
+	if msg.Role != RoleMaster || m.obeyed(now) != p {
 		return
 	}
 	m.elect(vrrp.Heard{Speaker: p.Name, Rank: p.Address, Ours: true, Priority: msg.Priority}, now)
+}
+
+// seekFor is how long a node that has just started looks for the others before
+// it is master of what it cannot see: they may need a moment to be heard, and a
+// switch to forward. A lone node is master at the latest 3A+Skew+2 s after it
+// started (DESIGN.md §4).
+const seekFor = time.Second
+
+// seek puts off the election while the others are looked for.
+func (m *Machine) seek(now time.Time) {
+	if m.vrrp.State() != vrrp.Backup || m.vrrp.Master() != "" || now.Before(m.vrrp.Deadline()) || now.Sub(m.carries) >= seekFor {
+		return
+	}
+	for _, p := range m.peers {
+		if p.told && p.alive(now) {
+			return
+		}
+	}
+	if len(m.peers) > 0 {
+		m.elect(vrrp.Overslept{}, now)
+	}
 }
