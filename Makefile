@@ -3,13 +3,13 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.1
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 # What demo and test need beside Go: command and Debian package.
-TOOLS       = ip:iproute2 nft:nftables conntrack:conntrack sysctl:procps
+TOOLS       = ip:iproute2 nft:nftables conntrack:conntrack sysctl:procps prlimit:util-linux
 BENCH_TOOLS = keepalived:keepalived conntrackd:conntrackd iptables:iptables iperf3:iperf3
 
 export CGO_ENABLED = 0
 GO = go
 
-.PHONY: help build demo test soak check fuzz bench tools bench-tools root clean
+.PHONY: help build demo test interop peers soak check fuzz bench tools bench-tools root clean
 
 help:           ## show the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null || grep '##' Makefile
@@ -21,8 +21,12 @@ demo: root tools build   ## two routers, two ISPs, and what happens when they fa
 	@$(GO) run -buildvcs=false ./test/demo -binary bin/harouter $(if $(KEEP),-keep)
 
 test: root tools build   ## all tests, with real packets in network namespaces
-	$(GO) test -timeout 5m $$($(GO) list ./... | grep -v -e /test/integration -e /test/soak)
+	$(GO) test -timeout 5m $$($(GO) list ./... | grep -v -e /test/integration -e /test/interop -e /test/soak)
 	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 9m -parallel 3 -count 1 ./test/integration/...
+	@$(MAKE) --no-print-directory interop
+
+interop: root tools build peers   ## elections against the real keepalived and FRR (1 min)
+	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 5m -parallel 64 -count 1 ./test/interop
 
 soak: root tools build   ## what needs real minutes: connections that are silent for longer than one (6 min)
 	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 15m -count 1 -v ./test/soak
@@ -50,6 +54,22 @@ define install
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
 endef
+
+# The routers of others for the tests of interop: unpacked, not installed, so that
+# nothing of the machine changes and no service starts.
+PEERS = $(CURDIR)/bin/peers
+
+peers: root
+	@if [ ! -x $(PEERS)/usr/sbin/keepalived ] || [ ! -x $(PEERS)/usr/lib/frr/vrrpd ]; then \
+		command -v apt-get >/dev/null || { echo "please unpack keepalived and frr (Debian 12) into bin/peers"; exit 1; }; \
+		echo "unpacking keepalived and frr into bin/peers"; \
+		rm -rf $(PEERS); mkdir -p $(PEERS)/deb/partial; \
+		get() { apt-get install -y -qq --download-only --no-install-recommends --reinstall \
+			-o Dir::Cache::archives=$(PEERS)/deb -o Debug::NoLocking=1 keepalived frr >/dev/null; }; \
+		get || { apt-get update -qq && get; } || exit 1; \
+		for d in $(PEERS)/deb/*.deb; do dpkg -x $$d $(PEERS) || exit 1; done; \
+		rm -rf $(PEERS)/deb; \
+	fi
 
 tools:
 	$(call install,$(TOOLS))

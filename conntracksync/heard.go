@@ -14,10 +14,24 @@ func (t *Table) Heard(now time.Time, e *Event) {
 			t.ended(now, KeyOf(e.Flow.Original, e.Flow.Zone), e.Flow.ID)
 		}
 		return
-	case !t.concerns(&e.Flow):
+	case !t.follows(&e.Flow):
 		return
 	}
 	t.lives(now, &e.Flow, e.Told, e.Kind == Began)
+}
+
+// follows reports whether what the kernel says of a flow matters: also of one
+// that is known from before the settings leave it out, since those who were told
+// of it must hear of its end.
+func (t *Table) follows(f *Flow) bool {
+	if !f.whole() || f.Status&Dying != 0 {
+		return false
+	}
+	if t.concerns(f) {
+		return true
+	}
+	_, known := t.index[KeyOf(f.Original, f.Zone)]
+	return known
 }
 
 // ended takes the end of the entry with that number, 0 if that is not known.
@@ -129,7 +143,7 @@ const inDump = ToldState | ToldLabels | ToldHelper | ToldMaster | ToldAdjust
 // knows whose the flows are: another node may have had them put here. They are
 // told when this node is master, or when packets of theirs come.
 func (t *Table) Dumped(now time.Time, f *Flow, first bool) {
-	if !t.concerns(f) {
+	if !t.follows(f) {
 		return
 	}
 	i, ok := t.index[KeyOf(f.Original, f.Zone)]
@@ -222,6 +236,8 @@ func (t *Table) tellAll(i uint32) {
 	s := &t.slots[i]
 	if s.told {
 		t.sums[s.key.bucket()] -= s.digest
+	} else {
+		t.tells++
 	}
 	r := t.rarity(i)
 	s.told, s.digest = true, s.flow.digest(s.identity(r), r)

@@ -3,6 +3,7 @@ package conntracksync
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 )
 
 // Version is that of the frames. A peer with another one is not understood.
@@ -20,7 +21,7 @@ const (
 	flowsFrame         // records: flows that are new or changed
 	bulkFrame          // the same as part of a sync; it is acknowledged
 	endsFrame          // ids of flows that ended or are another's now
-	beginFrame         // a sync of these buckets begins
+	beginFrame         // a sync of these buckets begins, with about so many flows
 	finishFrame        // it is complete: what was not told is no more
 	digestFrame        // the sums of all buckets
 	askFrame           // a sync of these buckets is wanted
@@ -39,7 +40,14 @@ func (k *Key) bucket() uint8 { return uint8(k.hash() >> 56) }
 type set [buckets / 64]uint64
 
 func (s *set) has(b uint8) bool { return s[b/64]&(1<<(b%64)) != 0 }
-func (s *set) add(b uint8)      { s[b/64] |= 1 << (b % 64) }
+func (s *set) len() int {
+	n := 0
+	for _, w := range s {
+		n += bits.OnesCount64(w)
+	}
+	return n
+}
+func (s *set) add(b uint8) { s[b/64] |= 1 << (b % 64) }
 
 var allBuckets = set{1<<64 - 1, 1<<64 - 1, 1<<64 - 1, 1<<64 - 1}
 

@@ -33,6 +33,9 @@ type peer struct {
 	sent     uint64 // frames that it acknowledges, ever
 	acked    uint64
 	finish   uint64 // the last frame of the sync; 0 while it is not sent
+	flows    int    // that it is to tell
+	flight   []int  // flows in frames that wait to be acknowledged
+	reached  int    // flows of it that were acknowledged
 	digestAt time.Time
 
 	// From it.
@@ -44,6 +47,8 @@ type peer struct {
 	gen      uint32
 	syncing  bool // a sync from it is under way
 	complete bool // one of everything is done
+	coming   int  // flows that the sync tells
+	came     int  // of these
 	from     set
 	took     uint64
 	resyncs  int
@@ -100,14 +105,35 @@ type PeerStatus struct {
 	Resyncs int
 	// Limit is how many flows it can hold; 0 before it said so.
 	Limit int
-	Role  Role
+	// Progress is the share, 0 to 1, that is done of the syncs under way, by
+	// their flows both ways.
+	Progress float64
+	Role     Role
+}
+
+// progress is what is done of the syncs with a peer.
+func (p *peer) progress() float64 {
+	done, all := 0, 0
+	if p.syncs {
+		done, all = min(p.reached, p.flows), p.flows
+	}
+	if p.syncing {
+		done, all = done+min(p.came, p.coming), all+p.coming
+	}
+	if all == 0 {
+		return 0
+	}
+	return float64(done) / float64(all)
 }
 
 // Peers returns the state of each peer, in the order in which they came.
 func (t *Table) Peers() []PeerStatus {
 	var all []PeerStatus
 	for _, p := range t.peers {
-		s := PeerStatus{Node: p.name, State: Connecting, Here: p.count, Waiting: int(p.sent - p.acked), Resyncs: p.resyncs, Limit: int(p.hello.limit), Role: p.hello.role}
+		s := PeerStatus{
+			Node: p.name, State: Connecting, Here: p.count, Waiting: int(p.sent - p.acked), Resyncs: p.resyncs,
+			Limit: int(p.hello.limit), Progress: p.progress(), Role: p.hello.role,
+		}
 		switch {
 		case p.met && !p.syncs && p.complete && !p.syncing:
 			s.State = Synced
@@ -137,7 +163,7 @@ func (t *Table) peer(node string) *peer {
 func (t *Table) Connected(now time.Time, node string) {
 	p := t.peer(node)
 	p.up, p.met, p.since, p.syncs, p.frame = true, false, time.Time{}, false, p.frame[:0]
-	p.sent, p.acked, p.took = 0, 0, 0
+	p.sent, p.acked, p.took, p.flight = 0, 0, 0, nil
 	t.send(p, hello{Version, t.config.Node, t.config.Boot, uint32(t.config.Limit), t.role}.append(nil))
 }
 
@@ -235,6 +261,9 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 			if err := t.told(p, id, short, &f, &rare); err != nil {
 				return err
 			}
+			if k == bulkFrame {
+				p.came++
+			}
 		}
 		if k == bulkFrame {
 			t.ack(p)
@@ -249,12 +278,12 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 			t.release(p, uint32(id))
 		}
 	case beginFrame:
-		s := r.set()
+		s, n := r.set(), r.uint32()
 		if err := r.done(k); err != nil {
 			return err
 		}
 		p.gen++
-		p.syncing, p.from = true, s
+		p.syncing, p.from, p.coming, p.came = true, s, int(n), 0
 		t.ack(p)
 	case finishFrame:
 		if err := r.done(k); err != nil {
@@ -290,7 +319,11 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 		if n < p.acked || n > p.sent {
 			return fmt.Errorf("it acknowledges %d frames of %d: %w", n, p.sent, errMeaning)
 		}
-		p.acked = n
+		taken := min(int(n-p.acked), len(p.flight))
+		for _, flows := range p.flight[:taken] {
+			p.reached += flows
+		}
+		p.flight, p.acked = p.flight[taken:], n
 		if p.syncs && p.finish != 0 && n >= p.finish {
 			p.syncs = false
 		}
@@ -329,15 +362,22 @@ func (t *Table) sync(p *peer, s set) {
 	}
 	t.closeFrame(p)
 	p.syncs, p.whole, p.buckets, p.cursor, p.finish = true, s == allBuckets, s, 0, 0
+	p.flows, p.reached = t.tells*s.len()/buckets, 0
+	t.sendSync(p, binary.BigEndian.AppendUint32(s.append([]byte{byte(beginFrame)}), uint32(p.flows)), 0)
+}
+
+// sendSync sends a frame that the peer acknowledges, with so many flows in it.
+func (t *Table) sendSync(p *peer, frame []byte, flows int) {
 	p.sent++
-	t.send(p, s.append([]byte{byte(beginFrame)}))
+	p.flight = append(p.flight, flows)
+	t.send(p, frame)
 }
 
 // bulk goes on with a sync as far as the peer has acknowledged it.
 func (t *Table) bulk(now time.Time, p *peer) {
 	for p.syncs && p.finish == 0 && p.sent-p.acked < window {
 		t.closeFrame(p)
-		frame, c := append(make([]byte, 0, MaxFrame), byte(bulkFrame)), newCoder()
+		frame, c, flows := append(make([]byte, 0, MaxFrame), byte(bulkFrame)), newCoder(), 0
 		for ; int(p.cursor) < len(t.slots) && len(frame) <= MaxFrame-maxRecord; p.cursor++ {
 			i := p.cursor
 			s := &t.slots[i]
@@ -349,19 +389,18 @@ func (t *Table) bulk(now time.Time, p *peer) {
 				t.tell(i, s.queued)
 			}
 			frame = c.append(frame, i, &s.flow, t.rarity(i), false)
+			flows++
 		}
 		for _, other := range t.peers {
 			t.closeFrame(other)
 		}
-		p.sent++
-		t.send(p, frame)
+		t.sendSync(p, frame, flows)
 		if int(p.cursor) >= len(t.slots) {
 			if p.whole {
 				t.tellAllExpectations(now, p)
 			}
-			p.sent++
+			t.sendSync(p, []byte{byte(finishFrame)}, 0)
 			p.finish = p.sent
-			t.send(p, []byte{byte(finishFrame)})
 		}
 	}
 }

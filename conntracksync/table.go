@@ -105,6 +105,7 @@ type Table struct {
 	ends             []uint32 // numbers whose end is to be told
 	sums             [buckets]uint64
 	own              int // flows that are mine
+	tells            int // of these the peers know
 	dumping          bool
 	settle           int       // slots up to here still need their own time, counting down
 	renewed          time.Time // when the walk over others' flows was last here
@@ -134,7 +135,8 @@ func NewTable(c Config) *Table {
 		expected: map[name]*expected{}, helped: map[uint32]struct{}{}}
 }
 
-// Configure takes other settings for flows that are not known yet.
+// Configure takes other settings for flows that are not known yet. Those that
+// are known are told until they end.
 func (t *Table) Configure(protocols []Protocol, ignore []netip.Prefix, local []netip.Addr) {
 	t.config.Protocols, t.config.Ignore, t.config.Local = protocols, ignore, local
 }
@@ -142,17 +144,8 @@ func (t *Table) Configure(protocols []Protocol, ignore []netip.Prefix, local []n
 // Resize changes Config.Limit. What is known already stays.
 func (t *Table) Resize(limit int) { t.config.Limit = min(limit, maxID) }
 
-// Told is how many of this node's own flows the peers were told. It walks over
-// all.
-func (t *Table) Told() int {
-	n := 0
-	for i := range t.slots {
-		if t.slots[i].owner == mine && t.slots[i].told {
-			n++
-		}
-	}
-	return n
-}
+// Told is how many of this node's own flows the peers were told.
+func (t *Table) Told() int { return t.tells }
 
 // Drops is how many flows or frames were not taken, by reason: table_size,
 // expectations.
@@ -163,9 +156,6 @@ func (t *Table) Len() (own, all int) { return t.own, len(t.index) }
 
 // concerns reports whether a flow is told to others at all.
 func (t *Table) concerns(f *Flow) bool {
-	if !f.whole() || f.Status&Dying != 0 {
-		return false
-	}
 	if len(t.config.Protocols) > 0 {
 		p := f.Original.Protocol
 		if p == ICMPv6 {
@@ -276,6 +266,7 @@ func (t *Table) disown(i uint32) {
 	s.owner = nobody
 	if s.told {
 		s.told = false
+		t.tells--
 		t.sums[s.key.bucket()] -= s.digest
 		t.ends = append(t.ends, i)
 		s.pins++

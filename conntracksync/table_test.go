@@ -560,8 +560,11 @@ func TestSyncIsPaced(t *testing.T) {
 	if n := s.node("r1").frames; n > window+5 {
 		t.Errorf("%d frames without an acknowledgement", n)
 	}
-	if got := s.node("r1").table.Peers()[0].State; got != Syncing {
-		t.Errorf("it is %v", got)
+	if got := s.node("r1").table.Peers()[0]; got.State != Syncing || got.Progress != 0 {
+		t.Errorf("it is %v, %v are done", got.State, got.Progress)
+	}
+	if got := s.node("r2").table.Peers()[0].Progress; got < 0.2 || got > 0.9 {
+		t.Errorf("%v are done", got)
 	}
 	for i := range 1000 {
 		s.packet("r1", Ended, natted(50*i))
@@ -577,6 +580,61 @@ func TestSyncIsPaced(t *testing.T) {
 	s.same("r1", "r2")
 	if n := s.node("r1").bytes; n > 2*50000*24 {
 		t.Errorf("%d bytes", n)
+	}
+}
+
+// TestSlowSync: whose sync is acknowledged slowly is waited for at rest.
+func TestSlowSync(t *testing.T) {
+	s := newSite(t, "r1", "r2")
+	s.lost = func(_, to string, frame []byte) bool { return to == "r1" && kind(frame[0]) == ackFrame }
+	s.master("r1", 1)
+	s.fill("r1", 0, 10)
+	s.connect("r1", "r2")
+	s.now = s.now.Add(2 * digestEvery)
+	s.work()
+	if at, ok := s.node("r1").table.Deadline(); ok && !at.After(s.now) {
+		t.Error("there is something to do at once, and it is done")
+	}
+}
+
+// TestLeftOut: settings that leave out flows which are known let these go on
+// until they end; others are not told any more.
+func TestLeftOut(t *testing.T) {
+	for name, configure := range map[string]func(*Table){
+		"by network":  func(t *Table) { t.Configure(nil, []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16")}, nil) },
+		"by protocol": func(t *Table) { t.Configure([]Protocol{UDP}, nil, nil) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := pair(t)
+			s.fill("r1", 0, 3)
+			s.pass(time.Second)
+			for _, n := range s.nodes {
+				configure(n.table)
+			}
+			s.packet("r1", Began, natted(10))
+			s.packet("r1", Changed, in(natted(1), FINWait, SeenReply|Assured))
+			s.packet("r1", Ended, natted(2))
+			s.pass(time.Second)
+			delete(s.node("r1").kernel, natted(10).Original)
+			s.same("r1", "r2")
+			s.holds("r2", 2)
+			// Neither is one of them given up because the table was read again.
+			table := s.node("r1").table
+			table.Dump()
+			for _, f := range s.node("r1").kernel {
+				table.Dumped(s.now, &f, false)
+			}
+			table.DumpDone(s.now)
+			s.pass(time.Second)
+			s.holds("r2", 2)
+			s.packet("r1", Ended, natted(0))
+			s.packet("r1", Ended, natted(1))
+			s.pass(time.Second)
+			s.holds("r2", 0)
+			if own, all := table.Len(); own != 0 || all != 0 {
+				t.Errorf("%d own of %d flows are left", own, all)
+			}
+		})
 	}
 }
 
@@ -667,6 +725,17 @@ func TestAnyOrder(t *testing.T) {
 		s.pass(3 * digestEvery)
 		s.same("r1", "r2")
 		s.synced(Synced)
+		for _, n := range s.nodes {
+			told := 0
+			for i := range n.table.slots {
+				if n.table.slots[i].told {
+					told++
+				}
+			}
+			if got := n.table.Told(); got != told {
+				t.Errorf("%s: %d flows are told, it says %d", n.name, told, got)
+			}
+		}
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}

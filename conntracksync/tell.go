@@ -159,6 +159,8 @@ func (t *Table) tell(i uint32, from queue) {
 	b := s.key.bucket()
 	if s.told {
 		t.sums[b] -= s.digest
+	} else {
+		t.tells++
 	}
 	t.sums[b] += digest
 	s.told, s.assert, s.digest = true, false, digest

@@ -211,3 +211,17 @@ func TestShortMasterIsNoForger(t *testing.T) {
 		t.Errorf("after %v: was %d", lateFor, got)
 	}
 }
+
+// TestSleeperBelievesTheWord: who overslept as master believes the word over
+// gossip of the one that took over, though its adverts are not heard.
+func TestSleeperBelievesTheWord(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	m := s.nodes["r1"].m
+	m.Handle(Overslept{For: 300 * time.Millisecond}, s.now)
+	state := m.peers["r2"].state
+	state.Role, state.Effective, state.Term = RoleMaster, 150, m.owned+1
+	m.Handle(PeerTold{State: state}, s.now)
+	if got := m.vrrp.State(); got != vrrp.Backup {
+		t.Errorf("r1 is %v, want backup", got)
+	}
+}

@@ -52,7 +52,7 @@ type (
 		State PeerState
 		Lan   string // "" gossip
 	}
-	// PeerSeen is a sign of life of a node (membership, a greeting).
+	// PeerSeen is a sign of life of a node (membership, state sync, a greeting).
 	PeerSeen struct {
 		Node string
 		Lan  string // on which it was greeted; "" anywhere else

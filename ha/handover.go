@@ -403,6 +403,11 @@ func (m *Machine) settleExit(now time.Time) {
 		} else {
 			// A guard elsewhere that holds them too lets go when it hears this.
 			m.do(Silence{}, Once{Priority: m.vrrp.Priority()})
+			// A backup that is not ours is never heard, yet one may be there. When it
+			// is master the guard lets go.
+			if len(m.cfg.Foreign) > 0 {
+				m.do(Once{})
+			}
 		}
 	}
 	m.exited = true

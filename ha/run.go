@@ -31,7 +31,8 @@ type Loop struct {
 	toldLost time.Time
 
 	start time.Time
-	beat  atomic.Int64 // when the loop ran last, nanoseconds since start
+	ran   time.Time    // when the loop ran last
+	beat  atomic.Int64 // the same for others, nanoseconds since start
 	sure  atomic.Bool  // what the machine said then
 	awake atomic.Bool
 	limit atomic.Int64 // how old beat may be, nanoseconds
@@ -112,15 +113,13 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 	l.machine = NewMachine(l.replicates(l.cfg), start)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	last := start
+	l.ran = start
 	for l.exit == nil {
+		l.awoke()
 		now := time.Now()
 		advertise := l.machine.cfg.Advertise
 		every, limit := restLimit(advertise), sleepLimit(advertise)
-		if gap := now.Sub(last); gap > limit {
-			l.handle(Overslept{For: gap}, now)
-		}
-		last = now
+		l.ran = now
 		l.sure.Store(l.machine.Sure())
 		l.awake.Store(l.machine.Awake())
 		l.beat.Store(int64(now.Sub(l.start)))
@@ -139,19 +138,38 @@ func (l *Loop) Run(ctx context.Context) (Exit, error) {
 		case <-ctx.Done():
 			return Exit{}, nil
 		case ev := <-l.own:
+			l.awoke()
 			l.handle(ev, time.Now())
 		case ev := <-l.urgent:
+			l.awoke()
 			l.handle(ev, time.Now())
 		case ev := <-l.normal:
+			l.awoke()
 			l.handle(ev, time.Now())
 		case a := <-l.asks:
+			l.awoke()
 			l.ask(a)
 		case <-timer.C:
-			l.tick(due)
+			if !l.awoke() { // or the deadline is of before
+				l.tick(due)
+			}
 		}
 	}
 	l.workers.finish()
 	return *l.exit, nil
+}
+
+// awoke tells the machine when this process did not run for longer than it may,
+// before anything that would be decided by what was heard before.
+func (l *Loop) awoke() bool {
+	now := time.Now()
+	gap := now.Sub(l.ran)
+	if gap <= sleepLimit(l.machine.cfg.Advertise) {
+		return false
+	}
+	l.ran = now
+	l.handle(Overslept{For: gap}, now)
+	return true
 }
 
 // replicates turns the replication of flows off where there is none to be had.

@@ -110,7 +110,8 @@ type (
 	SyncPeer struct {
 		Name       string            `json:"name"`
 		State      SyncState         `json:"state"`
-		LagMS      *float64          `json:"lag_ms"` // milliseconds
+		Progress   *float64          `json:"progress"` // 0…1 of a sync that is under way
+		LagMS      *float64          `json:"lag_ms"`   // milliseconds
 		FlowsHere  *uint64           `json:"flows_here"`
 		FlowsThere *uint64           `json:"flows_there"`
 		Resyncs    uint64            `json:"resyncs"`

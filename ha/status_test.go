@@ -34,7 +34,7 @@ func TestStatusOfAnIgnorantNode(t *testing.T) {
    "flows":null,"rx_bps":null,"tx_bps":null,"views":{}}],
  "policies":[{"name":"default","method":"weighted","shares":{}}],
  "plan_hash":"",
- "conntrack_sync":{"peers":[{"name":"r2","state":"off","lag_ms":null,"flows_here":null,"flows_there":null,"resyncs":0,"dropped":{}}]},
+ "conntrack_sync":{"peers":[{"name":"r2","state":"off","progress":null,"lag_ms":null,"flows_here":null,"flows_there":null,"resyncs":0,"dropped":{}}]},
  "repairs":{"address":0,"rule":0,"route":0,"table":0,"sysctl":0},
  "drops":{"vrrp":{"ttl":3,"checksum":0,"sender":0,"version":0,"length":0,"forged":0,"count":1},"gossip":{"key":0,"garbage":0},"sync":{}},
  "alarms":[]}`

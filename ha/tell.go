@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"slices"
 	"time"
+
+	"harouter/vrrp"
 )
 
 // onPeerTold takes a node's state, from gossip or from a lan.
@@ -37,6 +39,10 @@ func (m *Machine) onPeerTold(s PeerState, lan string, now time.Time) {
 	p.heard, p.worded, p.state, p.told = now, now, s, true
 	m.unbind(s, now)
 	m.sawTerm(s.Term)
+	if m.vrrp.Suspect() && s.Role == RoleMaster && !s.Leaving && s.Effective > 0 && (!m.cfg.Sync || s.Term > m.owned) {
+		// It took over while this node slept, and its word came before its advert.
+		m.elect(vrrp.Heard{Speaker: s.Node, Rank: p.Address, Ours: true, Priority: s.Effective, Interval: m.cfg.Advertise}, now)
+	}
 	if o := m.offer; o != nil && s.Gen == o.generation && s.Hash == o.hash {
 		m.onDone(s.Node, o.id, "", now) // should the word itself be lost
 	}

@@ -42,6 +42,7 @@ const (
 	promoteGrace  = time.Second            // how long adverts of the node that handed over are ignored
 	claimRepeat   = time.Second            // a Claim that got no answer is made again
 	replyInterval = 10 * time.Millisecond  // at most one advert per this in answer to a lesser master
+	comeRound     = 50 * time.Millisecond  // what a host that stood still takes until all of it runs again
 	reannounceGap = 200 * time.Millisecond // at most one announcement per this in answer to a lesser master
 )
 
@@ -401,16 +402,22 @@ func (m *Machine) promote(p Promote, now time.Time) []Action {
 	return m.becomeMaster(p.Reason, p.Quiet)
 }
 
+// listening is how long a master that slept listens for another one.
+func listening(interval time.Duration) time.Duration {
+	return interval + interval/4 + 10*time.Millisecond
+}
+
 // overslept makes a master listen before it acts again, and gives the master
 // that a backup obeys the chance to be heard.
 func (m *Machine) overslept(now time.Time) []Action {
 	switch m.state {
 	case Master:
 		// Whoever took over in the meantime advertises every A.
-		m.suspect = now.Add(m.cfg.Interval + m.cfg.Interval/4 + 10*time.Millisecond)
+		m.suspect, m.from = now.Add(listening(m.cfg.Interval)), "" // also the one that had just handed over
 		return []Action{Silence{}}
 	case Backup:
-		m.down = now.Add(m.MasterDown())
+		// The master may have slept on the same host, and listens now.
+		m.down = now.Add(max(m.MasterDown(), listening(m.masterInterval)+comeRound))
 	case Initialize:
 	}
 	return nil

@@ -160,6 +160,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 			log.Error("the new configuration, in part", "part", part, "error", err)
 		}
 	}
+	try("priority", hasten(s))
 	if err := d.prepare(); err != nil {
 		log.Warn("sysctls", "error", err)
 	}

@@ -66,7 +66,7 @@ func (d *daemon) holds(node string, flows int) {
 // sessionConfig is also that of the port which new routers use to join.
 func (d *daemon) sessionConfig(s *settings) peer.Config {
 	c := peer.Config{
-		Node: s.node, Addresses: s.sync(), Peers: map[string][]netip.AddrPort{}, Seeds: d.key.DeriveAll("sync v1"),
+		Node: s.node, Addresses: s.sync(), Peers: map[string][]netip.AddrPort{}, Seeds: d.key.DeriveAll("sync v1"), Frames: conntracksync.Version,
 		Handler: syncHandler{d.replica}, Log: d.log.part("conntracksync"),
 		Other: func(alpn string) (*tls.Config, func(context.Context, net.Conn)) {
 			if cfg, ours := d.join.TLS(); alpn == ours && d.join.Open() {
@@ -74,6 +74,7 @@ func (d *daemon) sessionConfig(s *settings) peer.Config {
 			}
 			return nil, nil
 		},
+		Heard: func(node string) { d.loop.Post(ha.PeerSeen{Node: node}) },
 		Drop: func(reason peer.Reason, source netip.Addr) {
 			d.loop.Post(ha.Dropped{Part: "sync", Reason: string(reason), Source: source})
 		},
@@ -340,6 +341,9 @@ func (d *daemon) syncStatus(ctx context.Context, s *ha.Status) {
 		s.Drops.Sync[string(reason)] = n
 	}
 	if !d.settings().file.ConntrackSync.Enabled {
+		for i := range s.ConntrackSync.Peers { // what it was before a reload
+			s.ConntrackSync.Peers[i].State = ha.SyncOff
+		}
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusLimit)
@@ -357,6 +361,7 @@ func (d *daemon) syncStatus(ctx context.Context, s *ha.Status) {
 			}
 			here, there := uint64(one.Here), uint64(one.There)
 			p.State, p.FlowsHere, p.FlowsThere, p.Resyncs = syncState(one.State), &here, &there, uint64(one.Resyncs)
+			p.Progress = one.Progress
 			if one.Lag != nil {
 				ms := float64(*one.Lag) / float64(time.Millisecond)
 				p.LagMS = &ms

@@ -11,12 +11,13 @@ import (
 	"time"
 )
 
-// Config is what New and Configure need. Other, Drop, Taken and Log may be nil.
+// Config is what New and Configure need. Other, Heard, Drop, Taken and Log may be nil.
 type Config struct {
 	Node      string
 	Addresses []netip.AddrPort            // this node's, in order of preference: it listens there and dials from there
 	Peers     map[string][]netip.AddrPort // the other nodes, their addresses in order of preference
-	Seeds     [][32]byte                  // derived from the cluster's keys; the first is used, each is accepted
+	Seeds     [][32]byte                  // derived from the cluster's keys: the first is used, another one with a node that has only that
+	Frames    uint16                      // the version of what frames hold: there is a session only with a node that has the same
 	Queue     int                         // bytes that may wait for one peer; 0 means DefaultQueue
 	Handler   Handler
 
@@ -26,7 +27,8 @@ type Config struct {
 	// each connection and must not block.
 	Other func(alpn string) (*tls.Config, func(ctx context.Context, conn net.Conn))
 
-	Drop func(reason Reason, source netip.Addr) // at most ten a second of each reason; Counters has them all
+	Heard func(node string)                      // a sign of life of a node with which there is a session, about each 300 ms; it must not block
+	Drop  func(reason Reason, source netip.Addr) // at most ten a second of each reason; Counters has them all
 	// Taken tells that another program has the port on an own address, in a
 	// sentence, and with "" that it has it no more, or that it does not matter.
 	Taken func(at netip.AddrPort, text string)
@@ -70,7 +72,8 @@ const (
 	dialStagger  = 150 * time.Millisecond
 	firstRetry   = 50 * time.Millisecond
 	lastRetry    = time.Second
-	steadyAfter  = 5 * time.Second // a session that lived so long was a good one
+	lastAgain    = 10 * time.Second // where each session is soon given up for what is said in it
+	steadyAfter  = 5 * time.Second  // a session that lived so long was a good one
 	bindEvery    = 250 * time.Millisecond
 	userTimeout  = 1500 * time.Millisecond
 	notSentLimit = 128 << 10 // bytes in the kernel that urgent frames cannot overtake

@@ -106,7 +106,7 @@ func (l *link) try(ctx context.Context, r *roster, w way) (*stream, error) {
 	raw.SetDeadline(deadline)
 	if err = st.conn.HandshakeContext(ctx); err == nil {
 		_, st.key, _ = r.verify(st.conn.ConnectionState())
-		err = st.greet()
+		err = st.greet(r.cfg.Frames)
 	}
 	if !stop() && err == nil {
 		err = context.Cause(ctx)

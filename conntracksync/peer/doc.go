@@ -3,10 +3,13 @@
 //
 // It owns the sync port (TCP) of this node's addresses, all the time. TLS 1.3
 // with both sides known by an Ed25519 key that is derived from the cluster's
-// secret and the node's name, so no node can pose as another one. The port is
-// shared by ALPN: what is not harouter-sync/1 goes to Config.Other, which is
-// asked for each connection (join answers while a ticket is valid) and without
-// whose word the handshake is refused.
+// secret and the node's name, so no node can pose as another one. While the
+// secret is changed, two nodes use the one that both have: the client says by
+// name (SNI) which is its first, the server shows that if it has it, and the
+// client answers with the same. The port is shared by ALPN: what is not
+// harouter-sync/1 goes to Config.Other, which is asked for each connection (join
+// answers while a ticket is valid) and without whose word the handshake is
+// refused.
 //
 // Of two nodes the one with the lesser name dials, over all pairs of addresses
 // at once with a small head start for those preferred; the first that gets

@@ -89,18 +89,28 @@ const (
 const helloSize = 4
 
 // hello is how both sides greet. A later version may append to it.
-type hello struct{ newest, oldest uint16 }
+type hello struct {
+	newest, oldest uint16
+	frames         uint16 // Config.Frames; 0 of one that does not say
+}
 
 func (h hello) encode() []byte {
 	b := binary.BigEndian.AppendUint16(nil, h.newest)
-	return binary.BigEndian.AppendUint16(b, h.oldest)
+	b = binary.BigEndian.AppendUint16(b, h.oldest)
+	if h.frames != 0 {
+		b = binary.BigEndian.AppendUint16(b, h.frames)
+	}
+	return b
 }
 
 func decodeHello(b []byte) (hello, error) {
 	if len(b) < helloSize {
 		return hello{}, fmt.Errorf("a greeting of %d bytes, at least %d are needed", len(b), helloSize)
 	}
-	h := hello{binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])}
+	h := hello{newest: binary.BigEndian.Uint16(b), oldest: binary.BigEndian.Uint16(b[2:])}
+	if len(b) >= helloSize+2 {
+		h.frames = binary.BigEndian.Uint16(b[helloSize:])
+	}
 	if h.oldest == 0 || h.newest < h.oldest {
 		return hello{}, fmt.Errorf("a greeting with the versions %d to %d", h.oldest, h.newest)
 	}
@@ -109,15 +119,22 @@ func decodeHello(b []byte) (hello, error) {
 
 // agree returns the version that both speak.
 func (h hello) agree(node string, other hello) (uint16, error) {
-	if v := min(h.newest, other.newest); v >= h.oldest && v >= other.oldest {
-		return v, nil
+	older := func(there bool) string {
+		if there {
+			return node
+		}
+		return "this node"
 	}
-	older := "this node"
-	if other.newest < h.newest {
-		older = node
+	v := min(h.newest, other.newest)
+	switch {
+	case v < h.oldest || v < other.oldest:
+		return 0, &fault{ReasonVersion, fmt.Errorf("%s speaks version %d to %d of the state sync, this node %d to %d: install the newer harouter on %s",
+			node, other.oldest, other.newest, h.oldest, h.newest, older(other.newest < h.newest))}
+	case h.frames != other.frames:
+		return 0, &fault{ReasonVersion, fmt.Errorf("%s tells its connections in version %d, this node in version %d: install the newer harouter on %s",
+			node, other.frames, h.frames, older(other.frames < h.frames))}
 	}
-	return 0, &fault{ReasonVersion, fmt.Errorf("%s speaks version %d to %d of the state sync, this node %d to %d: install the newer harouter on %s",
-		node, other.oldest, other.newest, h.oldest, h.newest, older)}
+	return v, nil
 }
 
 func numberOf(payload []byte) uint64 { return binary.BigEndian.Uint64(payload) }

@@ -49,10 +49,13 @@ func TestAgree(t *testing.T) {
 		version      uint16
 		err          string
 	}{
-		"equal":       {hello{1, 1}, hello{1, 1}, 1, ""},
-		"both know 2": {hello{3, 2}, hello{2, 1}, 2, ""},
-		"newer":       {hello{1, 1}, hello{3, 2}, 0, "r2 speaks version 2 to 3 of the state sync, this node 1 to 1: install the newer harouter on this node"},
-		"older":       {hello{3, 2}, hello{1, 1}, 0, "install the newer harouter on r2"},
+		"equal":       {hello{1, 1, 1}, hello{1, 1, 1}, 1, ""},
+		"both know 2": {hello{3, 2, 1}, hello{2, 1, 1}, 2, ""},
+		"newer":       {hello{1, 1, 1}, hello{3, 2, 2}, 0, "r2 speaks version 2 to 3 of the state sync, this node 1 to 1: install the newer harouter on this node"},
+		"older":       {hello{3, 2, 1}, hello{1, 1, 1}, 0, "install the newer harouter on r2"},
+		"newer frames": {hello{1, 1, 1}, hello{1, 1, 2}, 0,
+			"r2 tells its connections in version 2, this node in version 1: install the newer harouter on this node"},
+		"older frames": {hello{1, 1, 2}, hello{1, 1, 0}, 0, "install the newer harouter on r2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := v.ours.agree("r2", v.theirs)
@@ -73,7 +76,7 @@ func TestAgree(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(appendFrame(nil, kindData, []byte("flow")))
 	f.Add(appendNumber(nil, kindCredit, 1<<63))
-	f.Add(appendFrame(nil, kindHello, hello{2, 1}.encode()))
+	f.Add(appendFrame(nil, kindHello, hello{2, 1, 1}.encode()))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		k, payload, size, err := parse(raw)
 		if err != nil || size == 0 {
@@ -100,7 +103,7 @@ func FuzzSession(f *testing.F) {
 	f.Add(talk)
 	f.Add(appendNumber(appendFrame(appendFrame(nil, kindData, []byte("x")), kindUrgent, nil), kindMark, 1<<63))
 	f.Add(appendFrame(nil, kindBye, []byte{9}))
-	f.Add(appendFrame(nil, kindHello, hello{1, 1}.encode()))
+	f.Add(appendFrame(nil, kindHello, hello{1, 1, 0}.encode()))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		s := newSession(&stream{}, DefaultQueue)
 		s.out.reopen()

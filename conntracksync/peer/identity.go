@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/hex"
 	"fmt"
 	"math/big"
 	"time"
@@ -28,6 +29,16 @@ func keyOf(seed [32]byte, node string) ed25519.PrivateKey {
 
 func publicOf(seed [32]byte, node string) public {
 	return public(keyOf(seed, node).Public().(ed25519.PublicKey))
+}
+
+// nameOf is by what a node says which key it has (in the clear), without a hint
+// at what the key is.
+func nameOf(seed [32]byte) string {
+	own, err := hkdf.Key(sha256.New, seed[:], nil, "name", 8)
+	if err != nil {
+		panic(err)
+	}
+	return hex.EncodeToString(own) + ".harouter"
 }
 
 // certificate wraps the key of a node for TLS. Its dates mean nothing (clocks

@@ -34,7 +34,7 @@ func newLink(all *Sessions, node string) *link {
 // run keeps a session until ctx ends.
 func (l *link) run(ctx context.Context) {
 	var told Reason // by Down, since the last session
-	retry := firstRetry
+	retry, most := firstRetry, lastRetry
 	var st *stream
 	for ctx.Err() == nil {
 		var f *fault
@@ -43,10 +43,13 @@ func (l *link) run(ctx context.Context) {
 		}
 		if st != nil {
 			var lived time.Duration
-			st, lived = l.hold(ctx, st)
-			told = ""
+			var cause *fault
+			st, cause, lived = l.hold(ctx, st)
+			told, most = "", lastRetry
 			if lived > steadyAfter {
 				retry = firstRetry
+			} else if cause.spoilt() {
+				most = lastAgain
 			}
 		} else if f != nil && ctx.Err() == nil && f.reason != told {
 			told = f.reason
@@ -54,7 +57,7 @@ func (l *link) run(ctx context.Context) {
 		}
 		if st == nil && l.dials {
 			l.rest(ctx, retry)
-			retry = min(2*retry, lastRetry)
+			retry = min(2*retry, most)
 		}
 	}
 	if st != nil {
@@ -103,11 +106,11 @@ func (l *link) connect(ctx context.Context) (*stream, *fault) {
 
 // hold keeps a session until it ends. It returns the connection of the next
 // one if that was the reason.
-func (l *link) hold(ctx context.Context, st *stream) (next *stream, lived time.Duration) {
+func (l *link) hold(ctx context.Context, st *stream) (next *stream, cause *fault, lived time.Duration) {
 	s := newSession(st, l.all.roster.Load().cfg.Queue)
 	pause, end := l.all.pace()
 	defer end()
-	s.pause = pause
+	s.pause, s.heard = pause, func() { l.all.heard(l.node) }
 	select {
 	case <-l.failed: // before this one
 	default:
@@ -128,7 +131,7 @@ func (l *link) hold(ctx context.Context, st *stream) (next *stream, lived time.D
 	next = s.deliver(l.all.handler, l.incoming)
 	l.all.refused(s.cause, s.remote.Addr())
 	l.down(s.cause)
-	return next, time.Since(s.born)
+	return next, s.cause, time.Since(s.born)
 }
 
 var errRemoved = errors.New("the node is in the file no more")

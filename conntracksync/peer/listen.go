@@ -160,7 +160,7 @@ func (s *Sessions) named(r *roster, st *stream) string {
 func (s *Sessions) choose(r *roster, h *tls.ClientHelloInfo) (_ *tls.Config, other func(context.Context, net.Conn), newer string, _ error) {
 	for _, p := range h.SupportedProtos {
 		if p == alpn {
-			return r.serverTLS(), nil, "", nil
+			return r.serverTLS(h.ServerName), nil, "", nil
 		}
 		if strings.HasPrefix(p, alpnFamily) {
 			newer = p
@@ -174,7 +174,7 @@ func (s *Sessions) choose(r *roster, h *tls.ClientHelloInfo) (_ *tls.Config, oth
 		return nil, nil, "", &fault{ReasonTLS, errors.New("a client that offers no protocol")}
 	}
 	// The handshake fails at once with the right alert (no_application_protocol).
-	return r.serverTLS(), nil, newer, nil
+	return r.serverTLS(h.ServerName), nil, newer, nil
 }
 
 // receive greets a node and gives its connection to the link once it is the
@@ -183,12 +183,13 @@ func (s *Sessions) receive(r *roster, st *stream) error {
 	if p := st.conn.ConnectionState().NegotiatedProtocol; p != alpn { // a client may offer none
 		return &fault{ReasonTLS, fmt.Errorf("the client speaks %q instead of %s", p, alpn)}
 	}
-	node, key, err := r.verify(st.conn.ConnectionState())
+	who, key, err := r.verify(st.conn.ConnectionState())
 	if err != nil {
 		return err
 	}
+	node := who.node
 	st.node, st.key = node, key
-	if err := st.greet(); err != nil {
+	if err := st.greet(r.cfg.Frames); err != nil {
 		return err
 	}
 	if k, _, err := st.next(); err != nil {

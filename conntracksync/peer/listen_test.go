@@ -82,7 +82,9 @@ func TestOtherKeys(t *testing.T) {
 	}{
 		"same key":          {nil, nil, "up r2", "up r1"},
 		"other key":         {nil, func(c *Config) { c.Seeds = [][32]byte{seedB} }, "down r2 key", "down r1 key"},
-		"r2 has a newer":    {nil, func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, "down r2 key", "down r1 key"},
+		"r2 has a newer":    {nil, func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, "up r2", "up r1"},
+		"r1 has a newer":    {func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, nil, "up r2", "up r1"},
+		"both have a newer": {func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, "up r2", "up r1"},
 		"r2 accepts newer":  {func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, func(c *Config) { c.Seeds = [][32]byte{seedA, seedB} }, "up r2", "up r1"},
 		"both newer":        {func(c *Config) { c.Seeds = [][32]byte{seedB, seedA} }, func(c *Config) { c.Seeds = [][32]byte{seedB} }, "up r2", "up r1"},
 		"other name":        {mistyped, nil, "down rx key", "down r1 key"},
@@ -131,7 +133,7 @@ func TestStrangers(t *testing.T) {
 		}
 	}
 	greeting := func(newest, oldest uint16) []byte {
-		return appendFrame(nil, kindHello, hello{newest, oldest}.encode())
+		return appendFrame(nil, kindHello, hello{newest, oldest, 0}.encode())
 	}
 	offer := func(protos ...string) func(*testing.T, net.Conn) {
 		return func(t *testing.T, c net.Conn) {
@@ -205,6 +207,57 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+// tape keeps what is written.
+type tape struct {
+	net.Conn
+	b []byte
+}
+
+func (t *tape) Write(b []byte) (int, error) {
+	t.b = append(t.b, b...)
+	return t.Conn.Write(b)
+}
+
+// TestReplay: what a node once said is nothing that anybody can say again.
+func TestReplay(t *testing.T) {
+	all := cluster(map[string][]string{"r1": {at1.String()}, "r2": {at2.String()}})
+	virtually(t, func(t *testing.T, l *lab) {
+		r2 := l.node(all["r2"])
+		synctest.Wait()
+		said := &tape{Conn: l.knock(at1)}
+		st := fake(t, all["r1"], way{at1, at2}, said)
+		if err := handshake(st); err != nil {
+			t.Fatal(err)
+		}
+		if err := st.greet(0); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range [][]byte{appendFrame(nil, kindGo, nil), appendFrame(nil, kindData, []byte("a flow"))} {
+			if _, err := st.conn.Write(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		within(t, time.Second, "the frame", func() bool { return len(r2.got()) == 1 })
+		st.close()
+		within(t, 2*time.Second, "the end", func() bool { return strings.HasPrefix(r2.last(), "down r1") })
+		for _, source := range []netip.AddrPort{at1, at9} {
+			before := r2.told()
+			conn := l.knock(source)
+			if _, err := conn.Write(said.b); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(2 * greetWithin)
+			synctest.Wait()
+			if up := r2.count("up r1"); up != 1 || len(r2.got()) != 1 {
+				t.Errorf("again from %v: %d sessions, frames %q (%q before)", source, up, r2.got(), before)
+			}
+		}
+		if n := r2.dropped(ReasonTLS) + r2.dropped(ReasonTimeout); n != 2 {
+			t.Errorf("counted: %v", r2.Counters())
+		}
+	})
+}
+
 // TestTooManyStrangers: they do not take the places of the nodes.
 func TestTooManyStrangers(t *testing.T) {
 	all := cluster(map[string][]string{"r1": {at1.String()}, "r2": {at2.String()}})
@@ -259,7 +312,7 @@ func TestNewerListener(t *testing.T) {
 		alpn string
 		say  hello
 	}{
-		"in its greeting": {alpn, hello{3, 2}},
+		"in its greeting": {alpn, hello{3, 2, 0}},
 		"in ALPN":         {"harouter-sync/2", hello{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -282,7 +335,7 @@ func TestNewerListener(t *testing.T) {
 							return
 						}
 						st := newStream(conn, way{at2, at1})
-						cfg := r.serverTLS()
+						cfg := r.serverTLS("")
 						cfg.NextProtos = []string{v.alpn}
 						st.conn = tls.Server(st.raw, cfg)
 						if handshake(st) == nil {

@@ -60,7 +60,7 @@ func faultOf(err error, other Reason) *fault {
 		return &fault{f.reason, err}
 	}
 	op, _ := errors.AsType[*net.OpError](err)
-	remote := op != nil && op.Op == "remote error" // an alert
+	alert := op != nil && (op.Op == "remote error" || op.Op == "local error") // theirs or ours
 	_, noTLS := errors.AsType[tls.RecordHeaderError](err)
 	switch {
 	case alerted(err, alertNoALPN):
@@ -69,7 +69,7 @@ func faultOf(err error, other Reason) *fault {
 		return &fault{ReasonKey, errors.New("the other side does not know our key: is cluster.key the same on both, and this node in its file?")}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return &fault{ReasonTimeout, err}
-	case noTLS, remote, strings.HasPrefix(err.Error(), "tls: "):
+	case noTLS, alert, strings.HasPrefix(err.Error(), "tls: "):
 		return &fault{ReasonTLS, err}
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return &fault{other, errors.New("the other side hung up")}

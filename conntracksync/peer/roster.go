@@ -17,27 +17,37 @@ const (
 // roster is what follows from a Config. It does not change.
 type roster struct {
 	cfg     Config
-	own     tls.Certificate
-	known   map[public]string
+	own     []tls.Certificate // one for each of the keys
+	names   []string          // of the keys
+	known   map[public]known
 	sources map[netip.Addr]string // addresses of the peers
 	links   map[string]*link
+}
+
+// known is who has a key, and of which of our seeds it is.
+type known struct {
+	node string
+	seed int
 }
 
 func newRoster(cfg Config) (*roster, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	own, err := certificate(cfg.Seeds[0], cfg.Node)
-	if err != nil {
-		return nil, err
-	}
 	if cfg.Queue == 0 {
 		cfg.Queue = DefaultQueue
 	}
-	r := &roster{cfg: cfg, own: own, known: map[public]string{}, sources: map[netip.Addr]string{}, links: map[string]*link{}}
+	r := &roster{cfg: cfg, known: map[public]known{}, sources: map[netip.Addr]string{}, links: map[string]*link{}}
+	for _, seed := range cfg.Seeds {
+		own, err := certificate(seed, cfg.Node)
+		if err != nil {
+			return nil, err
+		}
+		r.own, r.names = append(r.own, own), append(r.names, nameOf(seed))
+	}
 	for name, list := range cfg.Peers {
-		for _, seed := range cfg.Seeds {
-			r.known[publicOf(seed, name)] = name
+		for i, seed := range cfg.Seeds {
+			r.known[publicOf(seed, name)] = known{name, i}
 		}
 		for _, a := range list {
 			r.sources[a.Addr().Unmap()] = name
@@ -51,23 +61,25 @@ func (r *roster) permits(s *stream) bool {
 	own := func(list []netip.AddrPort, a netip.AddrPort) bool {
 		return slices.ContainsFunc(list, func(b netip.AddrPort) bool { return b.Addr().Unmap() == a.Addr() })
 	}
-	return r.known[s.key] == s.node && own(r.cfg.Addresses, s.local) && own(r.cfg.Peers[s.node], s.remote)
+	return r.known[s.key].node == s.node && own(r.cfg.Addresses, s.local) && own(r.cfg.Peers[s.node], s.remote)
 }
 
 // verify returns who the other side of a handshake is.
-func (r *roster) verify(state tls.ConnectionState) (string, public, error) {
+func (r *roster) verify(state tls.ConnectionState) (known, public, error) {
 	key, ok := presented(state)
-	node := r.known[key]
-	if !ok || node == "" {
-		return "", key, &fault{ReasonKey, fmt.Errorf("the other side has no key of a node that is in our file: is its cluster.key the same, and is it the node that it should be?")}
+	who := r.known[key]
+	if !ok || who.node == "" {
+		return who, key, &fault{ReasonKey, fmt.Errorf("the other side has no key of a node that is in our file: is its cluster.key the same, and is it the node that it should be?")}
 	}
-	return node, key, nil
+	return who, key, nil
 }
 
-// serverTLS is for connections to us with our protocol.
-func (r *roster) serverTLS() *tls.Config {
+// serverTLS is for connections to us with our protocol. Of our keys it shows the
+// one that the client names: it may have no other.
+func (r *roster) serverTLS(name string) *tls.Config {
+	seed := max(0, slices.Index(r.names, name))
 	return &tls.Config{
-		Certificates: []tls.Certificate{r.own}, MinVersion: tls.VersionTLS13, NextProtos: []string{alpn},
+		Certificates: r.own[seed : seed+1], MinVersion: tls.VersionTLS13, NextProtos: []string{alpn},
 		ClientAuth: tls.RequireAnyClientCert,
 		VerifyConnection: func(state tls.ConnectionState) error {
 			_, _, err := r.verify(state)
@@ -78,17 +90,23 @@ func (r *roster) serverTLS() *tls.Config {
 	}
 }
 
-// clientTLS is for a connection to a peer.
+// clientTLS is for a connection to a peer. It answers with the key that the peer
+// showed, also if that is an older one of ours.
 func (r *roster) clientTLS(node string) *tls.Config {
+	seed := 0
 	return &tls.Config{
-		Certificates: []tls.Certificate{r.own}, MinVersion: tls.VersionTLS13, NextProtos: []string{alpn},
+		ServerName: r.names[0], MinVersion: tls.VersionTLS13, NextProtos: []string{alpn},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // after VerifyConnection
+			return &r.own[seed], nil
+		},
 		DynamicRecordSizingDisabled: true,
 		InsecureSkipVerify:          true, // there is no authority, but these keys
 		VerifyConnection: func(state tls.ConnectionState) error {
 			who, _, err := r.verify(state)
-			if err == nil && who != node {
-				err = &fault{ReasonKey, fmt.Errorf("at the address of %s answers %s", node, who)}
+			if err == nil && who.node != node {
+				err = &fault{ReasonKey, fmt.Errorf("at the address of %s answers %s", node, who.node)}
 			}
+			seed = who.seed
 			return err
 		},
 	}

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -14,6 +15,7 @@ type session struct {
 	out   *outbox
 	in    *inbox
 	pause func(time.Duration)
+	heard func() // a heartbeat came
 	born  time.Time
 
 	blame sync.Once
@@ -24,7 +26,7 @@ type session struct {
 
 func newSession(st *stream, queue int) *session {
 	return &session{
-		stream: st, out: newOutbox(queue, st.accepted), in: newInbox(), born: time.Now(),
+		stream: st, out: newOutbox(queue, st.accepted), in: newInbox(), born: time.Now(), heard: func() {},
 		dead: make(chan struct{}), over: make(chan struct{}),
 	}
 }
@@ -168,6 +170,7 @@ func (s *session) sort() error {
 func (s *session) obey(k kind, payload []byte) error {
 	switch k {
 	case kindPing:
+		s.heard()
 		s.out.control(kindPong, numberOf(payload))
 	case kindPong:
 		s.out.ponged(numberOf(payload), time.Since(s.born))
@@ -185,6 +188,13 @@ func (s *session) obey(k kind, payload []byte) error {
 	return nil
 }
 
+var errAgain = errors.New("the other side starts over")
+
+// spoilt tells whether the session ended for what was said in it.
+func (f *fault) spoilt() bool {
+	return f.reason == ReasonGarbage || f.reason == ReasonVersion || f.reason == ReasonOverflow || errors.Is(f.err, errAgain)
+}
+
 func farewellOf(why byte) error {
 	switch why {
 	case byeConfigured:
@@ -192,7 +202,7 @@ func farewellOf(why byte) error {
 	case byeReplaced:
 		return fmt.Errorf("the other side has a newer session")
 	case byeAgain:
-		return fmt.Errorf("the other side starts over")
+		return errAgain
 	}
 	return fmt.Errorf("the other side leaves")
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -364,6 +365,98 @@ func TestBarrierEndsWithContext(t *testing.T) {
 		defer cancel()
 		wantError(t, r1.Barrier(ctx, "r2"), "deadline exceeded")
 	})
+}
+
+// TestHeard: heartbeats are signs of life, and end with the node.
+func TestHeard(t *testing.T) {
+	virtually(t, func(t *testing.T, l *lab) {
+		var heard atomic.Int32
+		r1, _ := l.pair(func(name string, c *Config) {
+			if name == "r1" {
+				c.Heard = func(node string) {
+					if node != "r2" {
+						t.Errorf("heard %s", node)
+					}
+					heard.Add(1)
+				}
+			}
+		})
+		within(t, time.Second, "up", isUp(r1, "r2"))
+		heard.Store(0)
+		time.Sleep(3 * time.Second)
+		if n := heard.Load(); n < 9 || n > 11 {
+			t.Errorf("heard %d times in 3 s", n)
+		}
+		l.cut("192.0.2.2", true)
+		heard.Store(0)
+		time.Sleep(3 * time.Second)
+		if n := heard.Load(); n > 0 {
+			t.Errorf("heard %d times in the dark", n)
+		}
+	})
+}
+
+// TestOtherFrames: nodes of different versions have no session, say so once, and
+// have one when both are of the same.
+func TestOtherFrames(t *testing.T) {
+	virtually(t, func(t *testing.T, l *lab) {
+		r1, r2 := l.pair(func(name string, c *Config) {
+			if c.Frames = 1; name == "r2" {
+				c.Frames = 2
+			}
+		})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := fmt.Sprint(r1.told(), r2.told()); got != "[down r2 version] [down r1 version]" {
+			t.Error(got)
+		}
+		if n, m := r1.dropped(ReasonVersion), r2.dropped(ReasonVersion); n == 0 || n != m || n > 90 {
+			t.Errorf("counted %d and %d times", n, m)
+		}
+		r2.end()
+		same := cluster(map[string][]string{"r1": {at1.String()}, "r2": {at2.String()}})["r2"]
+		same.Frames = 1
+		l.node(same)
+		within(t, 2*time.Second, "up", isUp(r1, "r2"))
+	})
+}
+
+// TestNonsenseForEver: sessions that each end soon for what is said in them come
+// ever more seldom, whoever complains, and as before when all is well.
+func TestNonsenseForEver(t *testing.T) {
+	for _, by := range []string{"r1", "r2"} {
+		t.Run(by, func(t *testing.T) {
+			virtually(t, func(t *testing.T, l *lab) {
+				r1, r2 := l.pair()
+				bothUp(t, r1, r2)
+				one, peer := r1, "r2"
+				if by == "r2" {
+					one, peer = r2, "r1"
+				}
+				one.recorder.mu.Lock()
+				one.on = func(event string) {
+					if event == "up "+peer {
+						one.Restart(peer, ReasonGarbage, errors.New("nonsense"))
+					}
+				}
+				one.recorder.mu.Unlock()
+				one.Restart(peer, ReasonGarbage, errors.New("nonsense"))
+				time.Sleep(5 * time.Minute)
+				if n := r1.count("up r2"); n < 20 || n > 50 {
+					t.Errorf("%d sessions in five minutes", n)
+				}
+				one.recorder.mu.Lock()
+				one.on = nil
+				one.recorder.mu.Unlock()
+				within(t, lastAgain+time.Second, "up to stay", func() bool { return r1.last() == "up r2" && r2.last() == "up r1" })
+				time.Sleep(2 * steadyAfter)
+				l.cut("192.0.2.2", true)
+				within(t, 2*time.Second, "down", func() bool { return r1.last() == "down r2 timeout" })
+				l.cut("192.0.2.2", false)
+				within(t, lastRetry+greetWithin, "up again", isUp(r1, "r2"))
+			})
+		})
+	}
 }
 
 // TestRestart: a session that one side gives up for what was said in it is

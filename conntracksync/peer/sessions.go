@@ -18,6 +18,7 @@ type Sessions struct {
 	node      string
 	handler   Handler
 	other     func(string) (*tls.Config, func(context.Context, net.Conn))
+	heard     func(node string)
 	portTaken func(netip.AddrPort, string)
 	log       *slog.Logger
 	counters  counters
@@ -40,9 +41,12 @@ func New(cfg Config) (*Sessions, error) {
 		return nil, err
 	}
 	s := &Sessions{
-		node: cfg.Node, handler: cfg.Handler, other: cfg.Other, portTaken: cfg.Taken, log: cfg.Log, door: newDoor(), changed: make(chan struct{}, 1),
+		node: cfg.Node, handler: cfg.Handler, other: cfg.Other, heard: cfg.Heard, portTaken: cfg.Taken, log: cfg.Log, door: newDoor(), changed: make(chan struct{}, 1),
 		counters: counters{tell: cfg.Drop, n: map[Reason]uint64{}, told: map[Reason]*allowance{}},
 		listen:   listen, connect: connect, pace: pace,
+	}
+	if s.heard == nil {
+		s.heard = func(string) {}
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -61,7 +65,8 @@ func New(cfg Config) (*Sessions, error) {
 func (s *Sessions) String() string { return "state sync" }
 
 // Configure takes other addresses, peers, keys, and another Queue (for new
-// sessions). The node's name, Handler, Other, Drop, Taken and Log stay as New got
+// sessions). The node's name, Frames, Handler, Other, Heard, Drop, Taken and Log
+// stay as New got
 // them. A session goes on if its two addresses and the other side's key are
 // still configured.
 func (s *Sessions) Configure(cfg Config) error {
@@ -70,7 +75,7 @@ func (s *Sessions) Configure(cfg Config) error {
 	if cfg.Node != s.node {
 		return fmt.Errorf("set up state sync: the node %s cannot become %s while it runs", s.node, cfg.Node)
 	}
-	cfg.Handler = s.handler
+	cfg.Handler, cfg.Frames = s.handler, s.roster.Load().cfg.Frames
 	r, err := newRoster(cfg)
 	if err != nil {
 		return err
@@ -162,7 +167,8 @@ func (s *Sessions) Run(ctx context.Context) error {
 func (s *Sessions) Send(node string, frame []byte) bool { return s.send(node, kindData, frame) }
 
 // Restart ends the session with a node, if there is one, and begins another:
-// what the two understood of each other is void. The error is that of Down.
+// what the two understood of each other is void. The error is that of Down. One
+// that comes again and again is tried at longer and longer intervals.
 func (s *Sessions) Restart(node string, reason Reason, err error) {
 	if session := s.session(node); session != nil {
 		session.farewell(byeAgain, &fault{reason, err})

@@ -96,8 +96,8 @@ func (s *stream) expect(want kind) ([]byte, error) {
 }
 
 // greet exchanges the versions. The side that dialled speaks first.
-func (s *stream) greet() error {
-	ours := hello{protocol, oldestProtocol}
+func (s *stream) greet(frames uint16) error {
+	ours := hello{protocol, oldestProtocol, frames}
 	say := func() error {
 		_, err := s.conn.Write(appendFrame(nil, kindHello, ours.encode()))
 		return err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"harouter/conntracksync"
 )
 
 // gatherLimit is how many bytes of frames are taken before their flows are
@@ -42,7 +44,11 @@ func (r *Replica) Frame(node string, frame []byte, more bool) {
 		o.more[node] = more
 		if o.up[node] {
 			if err := o.table.Received(time.Now(), node, frame); err != nil {
-				o.restart(node, "garbage", err)
+				reason := "garbage"
+				if errors.Is(err, conntracksync.ErrVersion) {
+					reason = "version"
+				}
+				o.restart(node, reason, err)
 			}
 		}
 		if o.gathered += len(frame); !more || o.gathered >= gatherLimit {

@@ -167,7 +167,9 @@ func (r *Replica) Flush(ctx context.Context, node string) error {
 	return nil
 }
 
-// Configure takes other settings, soon. What is told already stays told.
+// Configure takes other settings, soon. What is told already stays told until it
+// ends; what was not is told now. Sessions end when it is turned off: nothing is
+// taken from them until it is on again.
 func (r *Replica) Configure(s Settings) { r.say(func(o *owner) { o.configure(s) }) }
 
 // Resize says that the kernel's table holds so many flows now.

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -293,6 +294,7 @@ func TestStartsOver(t *testing.T) {
 	for name, spoil := range map[string]func(a, b *node){
 		"overflow": func(a, b *node) { a.Overflow("r2") },
 		"garbage":  func(a, b *node) { a.Frame("r2", []byte{255, 1, 2}, false) },
+		"version":  func(a, b *node) { a.Frame("r2", []byte{1, conntracksync.Version + 1, 1, 2}, false) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -384,6 +386,51 @@ func TestConfigure(t *testing.T) {
 		settle()
 		wantFlows(t, b, 1)
 	})
+}
+
+// TestAdds: flows in which nothing happens are told as soon as they are to be.
+func TestAdds(t *testing.T) {
+	all := Settings{Enabled: true}
+	for name, less := range map[string]Settings{
+		"a protocol": {Enabled: true, Protocols: []conntracksync.Protocol{conntracksync.UDP}},
+		"a network":  {Enabled: true, Ignore: []netip.Prefix{netip.MustParsePrefix("192.168.77.0/24")}},
+		"an address": {Enabled: true, Local: []netip.Addr{flow(1).Original.Source}},
+		"off":        {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b, meet, part := started(t)
+				for _, n := range []*node{a, b} {
+					n.Configure(less)
+				}
+				synctest.Wait()
+				if !less.Enabled {
+					go part()
+				}
+				settle()
+				a.kernel.begin(flow(1))
+				b.kernel.mu.Lock() // of a former time: the master knows better
+				b.kernel.flows[conntracksync.KeyOf(flow(2).Original, 0)] = flow(2)
+				b.kernel.mu.Unlock()
+				settle()
+				wantFlows(t, b, 2)
+				for _, n := range []*node{a, b} {
+					n.Configure(all)
+				}
+				settle()
+				if !less.Enabled {
+					for len(b.wire) > 0 { // sent without a session
+						<-b.wire
+					}
+					part = meet()
+				}
+				defer func() { part() }()
+				settle()
+				wantFlows(t, b, 1, 2)
+				wantFlows(t, a, 1)
+			})
+		})
+	}
 }
 
 // TestEnded: after Run nobody waits.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +26,7 @@ type owner struct {
 	retry  *time.Timer          // to open it again
 	work   *time.Timer          // the table's own deadline
 
+	anew    bool            // it was off: whose what is in the kernel's table now is not known
 	up      map[string]bool // sessions
 	more    map[string]bool // of which another frame is here already
 	states  map[string]conntracksync.PeerState
@@ -139,14 +141,16 @@ func (o *owner) open() {
 			o.cfg.Log.Error("close the connection table", "error", err)
 		}
 	}
-	if o.dump(first) {
+	if o.dump(first || o.anew) {
+		o.anew = false
 		o.do()
 	} else if first {
 		o.table = nil // whose the flows are is still to be found out; nobody has met this one
 	}
 }
 
-// dump reads the kernel's table: at first, and after events were lost.
+// dump reads the kernel's table: at first, when other flows are to be told than
+// before, and after events were lost.
 func (o *owner) dump(first bool) bool {
 	o.table.Dump()
 	now := time.Now()
@@ -420,13 +424,44 @@ func (o *owner) resize(flows int) {
 }
 
 func (o *owner) configure(s Settings) {
+	before := o.settings
 	o.settings = s
 	if o.table != nil {
 		o.table.Configure(s.Protocols, s.Ignore, s.Local)
 	}
 	if !s.Enabled {
+		o.anew = o.anew || o.kernel != nil
 		o.close()
 		return
 	}
-	o.open()
+	if o.kernel == nil {
+		o.open()
+	} else if s.adds(before) && o.dump(true) { // nothing may happen in a flow that is told from now on
+		o.do()
+	}
+}
+
+// adds tells whether flows are told that were not before.
+func (s Settings) adds(before Settings) bool {
+	if len(before.Protocols) > 0 {
+		if len(s.Protocols) == 0 {
+			return true
+		}
+		for _, p := range s.Protocols {
+			if !slices.Contains(before.Protocols, p) {
+				return true
+			}
+		}
+	}
+	for _, n := range before.Ignore {
+		if !slices.Contains(s.Ignore, n) {
+			return true
+		}
+	}
+	for _, a := range before.Local {
+		if !slices.Contains(s.Local, a) {
+			return true
+		}
+	}
+	return false
 }

@@ -29,10 +29,13 @@ type Peer struct {
 	// Here is how many flows this node has, There how many of them the other
 	// one has as far as is known.
 	Here, There int
+	// Progress is the share, 0 to 1, that is done of a sync; nil if none is
+	// under way.
+	Progress *float64
 	// Resyncs counts the syncs that a difference made necessary, this node's
 	// asking only.
 	Resyncs int
-	// Dropped counts what began the session anew: overflow, garbage.
+	// Dropped counts what began the session anew: overflow, garbage, version.
 	Dropped map[string]uint64
 }
 
@@ -62,6 +65,9 @@ func (o *owner) status() Status {
 		}
 		if p.State == conntracksync.Synced {
 			shown.There += o.table.Told()
+		}
+		if p.State == conntracksync.Syncing {
+			shown.Progress = &p.Progress
 		}
 		if d, ok := o.cfg.Sessions.Behind(p.Node); ok {
 			shown.Lag = &d

@@ -160,8 +160,14 @@ func (v *view) flowCell(n ha.NodeStatus, here, brief bool) cell {
 			break
 		}
 	}
-	if p.Name != n.Name || p.State == ha.SyncOff || p.State == "" {
+	if p.Name != n.Name || p.State == "" {
 		return cell{text: flows}
+	}
+	if p.State == ha.SyncOff {
+		if flows == none {
+			return cell{text: "sync off"}
+		}
+		return cell{text: flows + ", sync off"}
 	}
 	if n.Flows == nil {
 		flows = countOrNone(p.FlowsThere)
@@ -181,7 +187,11 @@ func (v *view) flowCell(n ha.NodeStatus, here, brief bool) cell {
 	case ha.SyncStale:
 		return cell{flows + "stale", red}
 	}
-	return cell{flows + clean(string(p.State)), yellow}
+	c := cell{flows + clean(string(p.State)), yellow}
+	if p.State == ha.SyncSyncing && p.Progress != nil {
+		c.text += " " + percent(*p.Progress)
+	}
+	return c
 }
 
 func (v *view) uplinks() []string {

@@ -204,3 +204,30 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// TestFlowCell: what is said of another node's flow table.
+func TestFlowCell(t *testing.T) {
+	for name, c := range map[string]struct {
+		flows *uint64
+		peer  ha.SyncPeer
+		want  string
+	}{
+		"in sync":          {ptr[uint64](1240), ha.SyncPeer{State: ha.SyncSynced, LagMS: ptr(1.0)}, "1,240 in sync, 1 ms behind"},
+		"in sync, untold":  {nil, ha.SyncPeer{State: ha.SyncSynced, FlowsThere: ptr[uint64](1234)}, "1,234 in sync"},
+		"on its way":       {ptr[uint64](700), ha.SyncPeer{State: ha.SyncSyncing, Progress: ptr(0.431)}, "700 syncing 43 %"},
+		"just beginning":   {nil, ha.SyncPeer{State: ha.SyncSyncing}, "syncing"},
+		"the line is gone": {ptr[uint64](700), ha.SyncPeer{State: ha.SyncStale}, "700 stale"},
+		"no session yet":   {ptr[uint64](700), ha.SyncPeer{State: ha.SyncConnecting}, "700 connecting"},
+		"turned off":       {ptr[uint64](700), ha.SyncPeer{State: ha.SyncOff}, "700, sync off"},
+		"off and silent":   {nil, ha.SyncPeer{State: ha.SyncOff}, "sync off"},
+		"an older daemon":  {ptr[uint64](700), ha.SyncPeer{}, "700"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.peer.Name = "r2"
+			v := view{s: ha.Status{Node: "r1", ConntrackSync: ha.SyncStatus{Peers: []ha.SyncPeer{c.peer}}}}
+			if got := v.flowCell(ha.NodeStatus{Name: "r2", Flows: c.flows}, false, false).text; got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}

@@ -96,6 +96,25 @@ func Hurry(priority uint32) error {
 	return nil
 }
 
+// MayHurry tells why this process may have no real-time priority, by giving it
+// to a thread for a moment.
+func MayHurry() error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	was, err := unix.SchedGetAttr(0, 0)
+	if err == nil {
+		attr := rtAttr()
+		attr.Priority, attr.Flags = 1, unix.SCHED_FLAG_RESET_ON_FORK
+		if err = unix.SchedSetAttr(0, attr, 0); err == nil {
+			err = unix.SchedSetAttr(0, was, 0)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("set real-time priority: %w", err)
+	}
+	return nil
+}
+
 // Nice gives every thread of this process that nice level, those to come too.
 // The daemon wants -20: on a busy machine a deciding loop that waits for a
 // processor for H is a hang. Processes that it starts inherit the level: hooks

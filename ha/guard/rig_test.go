@@ -45,6 +45,15 @@ func TestMain(m *testing.M) {
 		emit("avenged %t %v", done, err)
 		os.Exit(0)
 	}
+	if len(os.Args) == 2 && os.Args[1] == "as-asker" {
+		may, memory, nice, all := MayHurry(), LockMemory(), Nice(-20), Hurry(10)
+		attr, err := unix.SchedGetAttr(os.Getpid(), 0)
+		if err != nil {
+			panic(err)
+		}
+		fmt.Printf("hurry %v; memory %v; nice %v; all %d %v\n", may, memory, nice, attr.Priority, all)
+		os.Exit(0)
+	}
 	if len(os.Args) == 2 && os.Args[1] == "as-spinner" {
 		for {
 			spins++

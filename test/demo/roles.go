@@ -146,6 +146,13 @@ func (s *story) kill() ([]string, error) {
 	}
 	s.times.cause(again, "the daemon on r2 is started again", "r1")
 	s.times.effect(netlab.Now(), "r2 is backup", "r1")
+	if err := s.Wait("r2 has all connections", "r1", 10*time.Second, func(now ha.Status) bool {
+		peers := now.ConntrackSync.Peers
+		return len(peers) == 1 && peers[0].State == ha.SyncSynced
+	}); err != nil {
+		return nil, err
+	}
+	s.times.effect(netlab.Now(), "r2 has all connections again", "r1")
 	said := fmt.Sprintf("the guard takes the addresses away after %s, r1 is master after %s", span(gone.Sub(at)), span(held.Sub(at)))
 	return m.tell(said), nil
 }

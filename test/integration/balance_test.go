@@ -121,6 +121,7 @@ func shares(t *testing.T, c *site.Cluster, router string, want ...float64) {
 // TestBalance: what the master does with traffic, on one router of a pair whose
 // other node is off.
 func TestBalance(t *testing.T) {
+	t.Parallel()
 	c := threeISPs(t, weighted("", [3]int{2, 1, 0}))
 	_, err := c.Serve("h1")
 	must(t, err)

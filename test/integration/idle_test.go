@@ -15,8 +15,8 @@ func TestIdleIsCheap(t *testing.T) {
 	c := pair(t, netlab.PairOptions{WANOwn: true}, config)
 	time.Sleep(2 * time.Second)
 	const watch = 10 * time.Second
+	processes, cpu := map[string][]netlab.Running{}, map[int]time.Duration{}
 	for _, r := range []string{"r1", "r2"} {
-		cpu := map[int]time.Duration{}
 		running, err := c.Router(r).Processes()
 		must(t, err)
 		for _, p := range running {
@@ -24,7 +24,10 @@ func TestIdleIsCheap(t *testing.T) {
 			must(t, err)
 			cpu[p.PID] = used
 		}
-		time.Sleep(watch)
+		processes[r] = running
+	}
+	time.Sleep(watch)
+	for r, running := range processes {
 		var total time.Duration
 		var memory int64
 		for _, p := range running {

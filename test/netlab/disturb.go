@@ -39,7 +39,7 @@ func (n *Node) Disturb(mib int) ([]*Process, error) {
 }
 
 // spin keeps one processor busy: args are the processor and the nice level.
-func spin(_ context.Context, args []string) error {
+func spin(ctx context.Context, args []string) error {
 	cpu, err := strconv.Atoi(args[0])
 	if err != nil {
 		return err
@@ -57,8 +57,9 @@ func spin(_ context.Context, args []string) error {
 	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, nice); err != nil {
 		return err
 	}
-	for {
+	for ctx.Err() == nil {
 	}
+	return nil
 }
 
 // dirty writes args[0] MiB of memory again and again.
