@@ -103,6 +103,7 @@ type Machine struct {
 	looks      map[string]*look        // for the hosts of those, and of lans on which others are deaf
 	hosts      map[string][]netip.Addr // of each lan, seen last
 	double     double
+	sought     bool                    // the others were looked for
 	carries    time.Time               // since when this node could be elected, first of all
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
 	repaired   []time.Time             // addresses that were put back within a minute
@@ -314,6 +315,9 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 		earlier(m.double.heard.Add(doubleHold))
 	}
 	earlier(m.silenceDeadline(now))
+	if !m.sought && m.vrrp.State() == vrrp.Backup {
+		earlier(m.carries.Add(seekFor))
+	}
 	for _, s := range m.sweeps {
 		earlier(s.at)
 	}

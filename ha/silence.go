@@ -92,17 +92,29 @@ func (m *Machine) stillMaster(p *peer, msg Message, now time.Time) {
 // started (DESIGN.md §4).
 const seekFor = time.Second
 
-// seek puts off the election while the others are looked for.
+// seek puts off the election while the others are looked for. When that ends all
+// who started together wait for the whole of 3A+Skew, so that the best of them
+// is the first.
 func (m *Machine) seek(now time.Time) {
-	if m.vrrp.State() != vrrp.Backup || m.vrrp.Master() != "" || now.Before(m.vrrp.Deadline()) || now.Sub(m.carries) >= seekFor {
+	if m.sought || m.vrrp.State() == vrrp.Initialize {
 		return
 	}
-	for _, p := range m.peers {
-		if p.told && p.alive(now) {
-			return
-		}
+	if m.vrrp.State() == vrrp.Master || len(m.peers) == 0 || m.vrrp.Master() != "" || m.anyTold(now) {
+		m.sought = true
+		return
 	}
-	if len(m.peers) > 0 {
+	m.sought = !now.Before(m.carries.Add(seekFor))
+	if m.sought || !now.Before(m.vrrp.Deadline()) {
 		m.elect(vrrp.Overslept{}, now)
 	}
+}
+
+// anyTold tells whether any other node is heard by its authenticated word.
+func (m *Machine) anyTold(now time.Time) bool {
+	for _, p := range m.peers {
+		if p.told && p.alive(now) {
+			return true
+		}
+	}
+	return false
 }
