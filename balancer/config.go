@@ -9,8 +9,12 @@ type Uplink struct {
 	Device  string
 	Gateway netip.Addr     // zero: found out, or none (point-to-point)
 	Virtual []netip.Prefix // addresses of the cluster there; none: the device's own are used
-	Weight  int            // 0…255
-	Tier    int            // 1…16, the lowest that is usable counts
+	// MACDevice is the device with the virtual MAC, which carries them; "" Device
+	// does. It is up only while this node holds them.
+	MACDevice string
+	MAC       string // of MACDevice
+	Weight    int    // 0…255
+	Tier      int    // 1…16, the lowest that is usable counts
 }
 
 // Lan is a network whose traffic is balanced.
@@ -18,6 +22,17 @@ type Lan struct {
 	Name    string
 	Device  string
 	Virtual []netip.Prefix
+	// MACDevice is as that of an uplink.
+	MACDevice string
+	MAC       string
+}
+
+// devices are those that packets of a link may come from, and leave by.
+func devices(device, mac string) []string {
+	if mac == "" {
+		return []string{device}
+	}
+	return []string{device, mac}
 }
 
 // Policy says which uplinks get new flows, and how. The last one is "default".

@@ -2,6 +2,9 @@
 // verdicts on their health, the slots of each policy, and the Plan, the
 // complete kernel state that follows from the file and from what is known now.
 //
+// A link with a virtual MAC has two devices: rules name both, and its routes are
+// there twice, see ways in plan.go.
+//
 // It is pure: no kernel, socket, file, log or clock, and it imports nothing of
 // ours. balancer/probe measures, balancer/dataplane makes the kernel agree with
 // a Plan; package ha drives both.

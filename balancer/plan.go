@@ -16,6 +16,7 @@ type Plan struct {
 	Routes  []Route
 	Table   Table
 	Active  bool
+	MACs    []MACDevice
 
 	TableBase, RulePriority int // the ranges that are ours
 
@@ -28,6 +29,12 @@ type Plan struct {
 type Sysctl struct {
 	Key, Value string
 	Keep       bool
+}
+
+// MACDevice is a macvlan with a virtual MAC, which vrrp/vip makes and switches on
+// and off; it stands in the plan for those who read it.
+type MACDevice struct {
+	Name, Parent, MAC string
 }
 
 // IPRule is one rule of the routing policy database.
@@ -49,6 +56,9 @@ type Route struct {
 	Hops        []Hop
 	Unreachable bool
 	Metric      int
+	// Waits: it is there while its device is up and has an address, which is
+	// while this node holds the virtual ones, and lacks in silence else.
+	Waits bool
 }
 
 // Hop is a way out of a route; several share by Weight.
@@ -62,6 +72,7 @@ type Hop struct {
 const (
 	mainTable  = 254
 	floor      = 4278198272 // metric of the unreachable default under each uplink's routes
+	behindMAC  = 1          // metric of a route for which there is a better one while this node is master
 	maxUplinks = 63
 )
 
@@ -89,6 +100,7 @@ func Build(c Config, in Input) (Plan, error) {
 		slots[i] = c.slots(policy, in)
 		p.Slots[policy.Name], p.Shares[policy.Name] = slots[i], c.shares(slots[i])
 	}
+	p.MACs = c.macs()
 	p.Table = c.nft(in, slots)
 	p.Sysctls = c.sysctls()
 	p.Rules = c.rules(in)
@@ -113,23 +125,39 @@ func (c *Config) check() error {
 	return nil
 }
 
+func (c *Config) macs() (out []MACDevice) {
+	for _, l := range c.Lans {
+		if l.MACDevice != "" {
+			out = append(out, MACDevice{l.MACDevice, l.Device, l.MAC})
+		}
+	}
+	for _, u := range c.Uplinks {
+		if u.MACDevice != "" {
+			out = append(out, MACDevice{u.MACDevice, u.Device, u.MAC})
+		}
+	}
+	return out
+}
+
 func (c *Config) sysctls() []Sysctl {
 	out := []Sysctl{
 		{Key: "net/ipv4/ip_forward", Value: "1", Keep: true},
 		// A device sends redirects if "all" or its own setting says so.
 		{Key: "net/ipv4/conf/all/send_redirects", Value: "0"},
 	}
-	var devices []string
+	var all []string
 	uplink := map[string]bool{}
 	for _, l := range c.Lans {
-		devices = append(devices, l.Device)
+		all = append(all, devices(l.Device, l.MACDevice)...)
 	}
 	for _, u := range c.Uplinks {
-		devices = append(devices, u.Device)
-		uplink[u.Device] = true
+		for _, d := range devices(u.Device, u.MACDevice) {
+			all = append(all, d)
+			uplink[d] = true
+		}
 	}
-	slices.Sort(devices)
-	for _, d := range slices.Compact(devices) {
+	slices.Sort(all)
+	for _, d := range slices.Compact(all) {
 		for _, kv := range [][2]string{
 			{"arp_ignore", "1"},          // answer only for addresses of that device
 			{"arp_announce", "2"},        // and ask only in their name
@@ -176,27 +204,47 @@ func (c *Config) routes(in Input, slots [][SlotCount]int) []Route {
 				return o.Bits() <= p.Bits() && o.Masked().Contains(p.Addr())
 			})
 			if !covered {
-				out = append(out, Route{Table: mainTable, To: p.Masked(), Hops: []Hop{{Device: l.Device}}})
+				out = append(out, ways(Route{Table: mainTable, To: p.Masked()}, Hop{Device: l.Device}, l.MACDevice)...)
 			}
 		}
 	}
 	for _, u := range c.Uplinks {
 		t := c.table(u)
 		for _, p := range u.Virtual {
-			out = append(out, Route{Table: t, To: p.Masked(), Hops: []Hop{{Device: u.Device}}})
+			out = append(out, ways(Route{Table: t, To: p.Masked()}, Hop{Device: u.Device}, u.MACDevice)...)
 		}
 		if gw := c.gateway(u, in); gw.IsValid() {
-			out = append(out, Route{Table: t, To: any4, Hops: []Hop{via(u.Device, gw, 0)}})
+			out = append(out, ways(Route{Table: t, To: any4}, via(u.Device, gw, 0), u.MACDevice)...)
 		}
 		out = append(out, Route{Table: t, To: any4, Unreachable: true, Metric: floor})
 	}
 	if hops := c.pool(in, slots); len(hops) > 0 {
-		out = append(out, Route{Table: c.TableBase, To: any4, Hops: hops})
+		waits := slices.ContainsFunc(hops, func(h Hop) bool {
+			return slices.ContainsFunc(c.Uplinks, func(u Uplink) bool { return h.Device != "" && h.Device == u.MACDevice })
+		})
+		out = append(out, Route{Table: c.TableBase, To: any4, Hops: hops, Waits: waits})
 	}
 	slices.SortFunc(out, func(a, b Route) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.To.String(), b.To.String()))
 	})
 	return slices.CompactFunc(out, func(a, b Route) bool { return a.Table == b.Table && a.Metric == b.Metric && a.To == b.To })
+}
+
+// ways are a route over a link's device, and before it, where there is one, the
+// same over the device with the virtual MAC: so neighbours are asked in the
+// virtual address's name, and switches learn that MAC from all that is sent. The
+// former stays behind it, for the moments in which the latter comes or goes and
+// for a backup.
+func ways(r Route, over Hop, mac string) []Route {
+	behind := r
+	behind.Hops = []Hop{over}
+	if mac == "" {
+		return []Route{behind}
+	}
+	behind.Metric = behindMAC
+	over.Device = mac
+	r.Hops, r.Waits = []Hop{over}, true
+	return []Route{r, behind}
 }
 
 // via is a hop to an uplink's gateway; 0.0.0.0 stands for a point-to-point
@@ -224,7 +272,11 @@ func (c *Config) pool(in Input, slots [][SlotCount]int) []Hop {
 			}
 			gw := c.gateway(u, in)
 			if n > 0 && gw.IsValid() && (in.Holding && len(u.Virtual) > 0 || len(in.Own[u.Name]) > 0) {
-				hops = append(hops, via(u.Device, gw, n))
+				device := u.Device
+				if u.MACDevice != "" && len(in.Own[u.Name]) == 0 { // it is there that the source is
+					device = u.MACDevice
+				}
+				hops = append(hops, via(device, gw, n))
 			}
 		}
 	}
@@ -256,6 +308,9 @@ func (c *Config) pool(in Input, slots [][SlotCount]int) []Hop {
 func (p Plan) String() string {
 	var b strings.Builder
 	b.WriteString("#!/bin/sh\nset -e\n")
+	for _, m := range p.MACs { // up only where the sysctls keep it from answering for others
+		fmt.Fprintf(&b, "ip link add %s link %s address %s type macvlan mode private\n", m.Name, m.Parent, m.MAC)
+	}
 	for _, s := range p.Sysctls {
 		value := s.Value
 		if strings.HasSuffix(s.Key, "/rp_filter") { // all=1 would make it strict
@@ -263,7 +318,15 @@ func (p Plan) String() string {
 		}
 		fmt.Fprintf(&b, "sysctl -qw %s=%s\n", s.Key, value)
 	}
+	for _, m := range p.MACs {
+		if p.Active {
+			fmt.Fprintf(&b, "ip link set %s up\n", m.Name)
+		}
+	}
 	for _, r := range p.Routes {
+		if r.Waits && !p.Active {
+			continue
+		}
 		fmt.Fprintf(&b, "ip route add %v\n", r)
 	}
 	for _, r := range p.Rules {

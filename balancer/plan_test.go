@@ -47,6 +47,12 @@ func pair() (Config, Input) {
 		}
 }
 
+// withMACs gives the lan and the second uplink virtual MACs.
+func withMACs(c *Config) {
+	c.Lans[0].MACDevice, c.Lans[0].MAC = "hrv-office", "00:00:5e:00:01:33"
+	c.Uplinks[1].MACDevice, c.Uplinks[1].MAC = "hrv-dsl", "00:00:5e:00:01:34"
+}
+
 // slotList finds the 256 elements of a slot map, target one of their targets.
 var (
 	slotList = regexp.MustCompile(`elements = \{ 0 : goto up_[^}]*\}`)
@@ -80,10 +86,15 @@ func TestPlanText(t *testing.T) {
 		"gateway_found": func(c *Config, in *Input) {
 			c.Uplinks[0].Gateway, in.Gateways = netip.Addr{}, map[string]netip.Addr{"cable": addr("203.0.113.5")}
 		},
-		"gateway_not_found":      func(c *Config, _ *Input) { c.Uplinks[0].Gateway = netip.Addr{} },
-		"no_lan":                 func(c *Config, _ *Input) { c.Lans = nil },
-		"no_uplink":              func(c *Config, _ *Input) { c.Uplinks, c.Policies = nil, []Policy{{Name: "default"}} },
-		"no_accept":              func(c *Config, _ *Input) { c.NoAccept = true },
+		"gateway_not_found": func(c *Config, _ *Input) { c.Uplinks[0].Gateway = netip.Addr{} },
+		"no_lan":            func(c *Config, _ *Input) { c.Lans = nil },
+		"no_uplink":         func(c *Config, _ *Input) { c.Uplinks, c.Policies = nil, []Policy{{Name: "default"}} },
+		"no_accept":         func(c *Config, _ *Input) { c.NoAccept = true },
+		"virtual_mac":       func(c *Config, in *Input) { withMACs(c); in.OwnLan, in.Own["dsl"] = nil, nil },
+		"virtual_mac_backup": func(c *Config, in *Input) {
+			withMACs(c)
+			in.OwnLan, in.Active, in.Holding = nil, false, false
+		},
 		"other_mask_and_numbers": func(c *Config, _ *Input) { c.MarkMask, c.TableBase, c.RulePriority = 0xff0000, 300, 100 },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,7 +31,9 @@ func (c *Config) nft(now Input, slots [][SlotCount]int) Table {
 
 	lanIf := Set{Name: "lan_if", Key: KeyIfname}
 	for _, l := range c.Lans {
-		lanIf.Elements = append(lanIf.Elements, Element{Ifname: l.Device})
+		for _, d := range devices(l.Device, l.MACDevice) {
+			lanIf.Elements = append(lanIf.Elements, Element{Ifname: d})
+		}
 	}
 	wanIf := Set{Name: "wan_if", Key: KeyIfname}
 	nodes := Set{Name: "nodes", Key: KeyAddr4}
@@ -61,11 +63,13 @@ func (c *Config) nft(now Input, slots [][SlotCount]int) Table {
 	var perUplink []Chain
 	for _, u := range c.Uplinks {
 		id := c.mark(u)
-		wanIf.Elements = append(wanIf.Elements, Element{Ifname: u.Device})
-		wanIn.Elements = append(wanIn.Elements, Element{Ifname: u.Device, Verdict: jump("in_" + u.Name)})
-		wanOut.Elements = append(wanOut.Elements, Element{Ifname: u.Device, Verdict: jump("own_" + u.Name)})
+		for _, d := range devices(u.Device, u.MACDevice) {
+			wanIf.Elements = append(wanIf.Elements, Element{Ifname: d})
+			wanIn.Elements = append(wanIn.Elements, Element{Ifname: d, Verdict: jump("in_" + u.Name)})
+			wanOut.Elements = append(wanOut.Elements, Element{Ifname: d, Verdict: jump("own_" + u.Name)})
+			nat.Elements = append(nat.Elements, Element{Ifname: d, Verdict: jump("nat_" + u.Name)})
+		}
 		restore.Elements = append(restore.Elements, Element{Mark: id, Verdict: jump("mark_" + u.Name)})
-		nat.Elements = append(nat.Elements, Element{Ifname: u.Device, Verdict: jump("nat_" + u.Name)})
 		translate := Rule{Masquerade{}}
 		if len(u.Virtual) > 0 {
 			translate = Rule{SNAT{To: u.Virtual[0].Addr()}}

@@ -29,6 +29,8 @@ type (
 	// AddAddresses puts all virtual addresses on and announces them; answered
 	// by Switched.
 	AddAddresses struct{ Seq uint64 }
+	// Ready is answered by Switched when all that was begun before it is done.
+	Ready struct{ Seq uint64 }
 	// RemoveAddresses takes them away; answered by Switched.
 	RemoveAddresses struct{ Seq uint64 }
 	// Announce repeats the announcement of what is held.
@@ -129,6 +131,7 @@ func (Silence) haAction()         {}
 func (Once) haAction()            {}
 func (Activate) haAction()        {}
 func (AddAddresses) haAction()    {}
+func (Ready) haAction()           {}
 func (RemoveAddresses) haAction() {}
 func (Announce) haAction()        {}
 func (ApplyPlan) haAction()       {}

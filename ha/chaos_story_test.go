@@ -23,6 +23,11 @@ func TestChaosSync(t *testing.T) {
 	chaosSeeds(t, "sync=5s ", 2, 3, 5, 8, 13, 21, 34, 55)
 }
 
+// TestChaosOneHolder: the same where addresses have MACs of their own.
+func TestChaosOneHolder(t *testing.T) {
+	chaosSeeds(t, "one sync=5s ", 2, 3, 5, 8)
+}
+
 func chaosSeeds(t *testing.T, sync string, seeds ...uint64) {
 	if text, ok := os.LookupEnv("HAROUTER_CHAOS"); ok {
 		var from, to uint64

@@ -348,6 +348,8 @@ func (c *chaos) perform(n *simNode, a Action) bool {
 		c.work(n, "switching", time.Duration(c.dice("take"+n.name).IntN(50))*time.Millisecond, func() { n.flows.owned = a.Term })
 	case YieldFlows:
 		c.work(n, "switching", 0, func() { n.flows.owned = 0 })
+	case Ready:
+		c.work(n, "switching", simWork, func() { n.handle(Switched{Seq: a.Seq}) })
 	case AddAddresses:
 		err := c.broken(n, "addresses")
 		c.work(n, "switching", simWork, func() {

@@ -30,8 +30,11 @@ type Config struct {
 	Crashes     int      // at start: lives within CrashWindow that ended without an Exit
 	Will        [32]byte // random, another one at each start; zero: the guard says no word
 
-	VRID         uint8            // of unicast adverts
-	VRIDs        map[string]uint8 // of those on lans, by name; none: VRID
+	VRID  uint8            // of unicast adverts
+	VRIDs map[string]uint8 // of those on links, by name; none: VRID
+	// OneHolder: at no moment may two nodes hold the addresses, since both would
+	// use one MAC.
+	OneHolder    bool
 	VRRPVersion  uint8
 	Advertise    time.Duration // A
 	Preempt      bool
@@ -72,6 +75,7 @@ const (
 	aliveFor      = 1500 * time.Millisecond // a node not heard on any path for this long is not alive
 	publishEvery  = time.Second             // measured values are told this often, changes at once
 	handoffLimit  = time.Second             // a hand-over that takes longer is off
+	gonePatience  = 500 * time.Millisecond  // for a master to give way to a successor that is ready, and that one to be heard
 	forwardLimit  = 8 * time.Second         // a command given on another node
 	lingerFor     = time.Second             // after a hand-over the old master goes on taking new flows until so long no packet came
 	lingerMost    = 5 * time.Second         // and so long at most

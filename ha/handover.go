@@ -32,6 +32,11 @@ type hand struct {
 type taking struct {
 	from string
 	id   uint64
+	// await: the addresses are not put on before the one that hands over has
+	// none, since both would use one MAC; until is how long it has for that,
+	// from the moment when all else is ready.
+	await bool
+	until time.Time
 }
 
 // forwarded is a command that the master was asked to carry out.
@@ -68,7 +73,31 @@ func (m *Machine) sendHandoff(now time.Time) {
 	h := m.handoff
 	h.until = now.Add(h.limit)
 	m.elect(vrrp.Yield{To: h.to, Until: h.until}, now)
-	m.do(Send{To: h.to, Message: m.withTerm(Message{Kind: KindHandover, ID: h.id, Hold: h.hold, Reason: h.reason, Uplinks: h.uplinks})})
+	m.do(Send{To: h.to, Message: m.withTerm(Message{Kind: KindHandover, ID: h.id, Hold: h.hold, Reason: h.reason, Uplinks: h.uplinks, Await: m.cfg.OneHolder})})
+}
+
+// ready answers a hand-over that waits: but for the addresses all is in place.
+func (m *Machine) ready(now time.Time) {
+	m.taking.until = now.Add(gonePatience)
+	m.do(Send{To: m.taking.from, Message: m.withTerm(Message{Kind: KindReady, ID: m.taking.id})})
+}
+
+// giveWay takes the addresses away before the successor puts them on. This node
+// is a backup from then on: if the successor fails it takes over as from any
+// other that died.
+func (m *Machine) giveWay(now time.Time) {
+	h := m.handoff
+	m.elect(vrrp.Demote{Reason: "handed over to " + h.to, Patience: gonePatience}, now)
+	m.afterRemoval(Send{To: h.to, Message: m.withTerm(Message{Kind: KindGone, ID: h.id})})
+}
+
+// afterRemoval does something once the addresses that are being taken away are.
+func (m *Machine) afterRemoval(a Action) {
+	if m.removing == 0 {
+		m.do(a)
+		return
+	}
+	m.removed = append(m.removed, a)
 }
 
 // finishHandoff is called when this node has become a backup, because of an
@@ -127,7 +156,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(m.cfg.Node + " is " + m.role.String())
 			return
 		}
-		m.taking = &taking{from: from.Name, id: msg.ID}
+		m.taking = &taking{from: from.Name, id: msg.ID, await: msg.Await}
 		m.elect(vrrp.Promote{From: from.Name, Quiet: true, For: m.handoffLimit(from), Reason: "handed over by " + from.Name + ": " + msg.Reason}, now)
 		if msg.Hold {
 			m.hold()
@@ -181,6 +210,15 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 	case KindTaken:
 		if h := m.handoff; h != nil && h.id == msg.ID {
 			m.elect(vrrp.Demote{Reason: "handed over to " + from.Name}, now)
+		}
+	case KindReady:
+		if h := m.handoff; h != nil && h.id == msg.ID && !h.flushing {
+			m.giveWay(now)
+		}
+	case KindGone:
+		if t := m.taking; t != nil && t.await && t.id == msg.ID && t.from == from.Name {
+			t.await = false
+			m.addAddresses()
 		}
 	case KindRefused:
 		m.claims = 0

@@ -38,8 +38,9 @@ type Machine struct {
 	deactivate time.Time // when the switch is turned off: lingering
 	lingerEnd  time.Time // and when that is at the latest
 	seq        uint64
-	adding     uint64 // AddAddresses that is under way, 0 none
-	removing   uint64 // RemoveAddresses that is under way
+	adding     uint64   // AddAddresses that is under way, 0 none
+	removing   uint64   // RemoveAddresses that is under way
+	removed    []Action // done when that is
 
 	handoff *handoff
 	taking  *taking
@@ -282,6 +283,9 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	if m.handoff != nil {
 		earlier(m.handoff.until)
 	}
+	if m.taking != nil && m.taking.await {
+		earlier(m.taking.until)
+	}
 	for _, f := range m.forwarded {
 		earlier(f.until)
 	}
@@ -383,6 +387,9 @@ func (m *Machine) settleTimers(now time.Time) {
 		} else {
 			m.endHandoff(h.to+" did not confirm within "+h.limit.String(), now)
 		}
+	}
+	if t := m.taking; t != nil && t.await && !t.until.IsZero() && !now.Before(t.until) {
+		m.elect(vrrp.Demote{Reason: t.from + " did not give way"}, now)
 	}
 	for id, f := range m.forwarded {
 		if !now.Before(f.until) {

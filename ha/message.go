@@ -12,6 +12,8 @@ type Kind string
 const (
 	KindHandover Kind = "handover" // master -> successor: take over, then say taken
 	KindTaken    Kind = "taken"    // successor: addresses are in place and announced
+	KindReady    Kind = "ready"    // successor, to a handover that waits: say gone
+	KindGone     Kind = "gone"     // former master: my addresses are gone, put yours on
 	KindRefused  Kind = "refused"  // successor, or master asked: not now, and why
 	KindYield    Kind = "yield"    // master: I have stepped back, take over at once
 	KindGaveWay  Kind = "gave-way" // former master, to the one it heard: two met, you stay
@@ -45,6 +47,8 @@ type Message struct {
 	Role     Role  `json:"role,omitempty"`     // vouched
 	Priority uint8 `json:"priority,omitempty"` // vouched: effective
 	Was      uint8 `json:"was,omitempty"`      // vouched: the same while it was master a moment ago
+
+	Await bool `json:"await,omitempty"` // handover: say ready, and put the addresses on when gone is said
 
 	Term     uint64 `json:"term,omitempty"`     // handover, taken, yield, gave-way: highest of a master; 0: flows are not replicated
 	Unsynced bool   `json:"unsynced,omitempty"` // claim: although it does not have all flows

@@ -11,6 +11,7 @@ import (
 
 // elect feeds the VRRP machine and does what it says.
 func (m *Machine) elect(ev vrrp.Event, now time.Time) {
+	farewell := false
 	for _, a := range m.vrrp.Handle(ev, now) {
 		switch a := a.(type) {
 		case vrrp.Advertise:
@@ -18,7 +19,9 @@ func (m *Machine) elect(ev vrrp.Event, now time.Time) {
 		case vrrp.Silence:
 			m.do(Silence{})
 		case vrrp.Farewell:
-			m.do(Once{})
+			if farewell = m.cfg.OneHolder; !farewell { // else when the addresses are gone
+				m.do(Once{})
+			}
 		case vrrp.Reannounce:
 			m.reannounce(a.Reason)
 		case vrrp.Claim:
@@ -26,6 +29,9 @@ func (m *Machine) elect(ev vrrp.Event, now time.Time) {
 		case vrrp.Become:
 			m.become(a, now)
 		}
+	}
+	if farewell {
+		m.do(Once{})
 	}
 }
 
@@ -35,11 +41,22 @@ func (m *Machine) become(b vrrp.Become, now time.Time) {
 		m.wills++
 		m.takeFlows() // what was received is in the kernel before a packet comes
 		m.setActive(true, true)
-		m.addAddresses()
+		if t := m.taking; t != nil && t.await {
+			m.seq++
+			m.adding = m.seq
+			m.do(Ready{Seq: m.seq})
+		} else {
+			m.addAddresses()
+		}
 	} else {
+		awaited := m.taking != nil && m.taking.await
 		m.taking, m.claims = nil, 0
-		if m.holding { // those found at start stay until a master is heard
+		switch {
+		case m.holding: // those found at start stay until a master is heard
 			m.dropAddresses(now)
+		case awaited:
+			m.adding = 0
+			m.setActive(false, false)
 		}
 		m.yieldFlows()
 		if m.handoff != nil { // to the successor, of whom only the advert was heard so far, or to a third
@@ -84,7 +101,7 @@ func (m *Machine) setRole(reason string, now time.Time) {
 func (m *Machine) addAddresses() {
 	m.seq++
 	m.adding = m.seq
-	m.holding, m.fenced, m.removing = true, false, 0
+	m.holding, m.fenced, m.removing, m.removed = true, false, 0, nil
 	m.do(AddAddresses{Seq: m.seq})
 }
 
@@ -155,9 +172,15 @@ func (m *Machine) onSwitched(ev Switched, now time.Time) {
 	}
 	if ev.Seq == m.removing {
 		m.removing = 0
+		m.do(m.removed...)
+		m.removed = nil
 	}
 	m.reapply = true // routes may have waited for an address, or gone with one
 	if ev.Seq != m.adding {
+		return
+	}
+	if t := m.taking; t != nil && t.await {
+		m.ready(now)
 		return
 	}
 	m.adding = 0
@@ -284,13 +307,20 @@ func (m *Machine) settleElection(now time.Time) {
 // stepBack leaves the mastership at once, by the authenticated word to the
 // best node and by priority 0 to all.
 func (m *Machine) stepBack(reason string, now time.Time) {
+	var word *Send
 	if m.vrrp.State() == vrrp.Master {
 		if best := m.successor(now); best != nil {
 			m.nextID++
-			m.do(Send{To: best.Name, Message: m.withTerm(Message{Kind: KindYield, ID: m.nextID, Reason: reason}), Wide: true})
+			word = &Send{To: best.Name, Message: m.withTerm(Message{Kind: KindYield, ID: m.nextID, Reason: reason}), Wide: true}
 		}
 	}
+	if word != nil && !m.cfg.OneHolder {
+		m.do(*word)
+	}
 	m.elect(vrrp.Stop{Reason: reason}, now)
+	if word != nil && m.cfg.OneHolder {
+		m.afterRemoval(*word)
+	}
 }
 
 // settleRole keeps the role in step where no Become was emitted.

@@ -249,7 +249,7 @@ func (l *Loop) perform(a Action) {
 		l.ports.Adverts.Advertise(a.Priority, a.Interval)
 	case Silence:
 		l.ports.Adverts.Silence()
-	case Once, Activate, AddAddresses, Announce, YieldFlows:
+	case Once, Activate, AddAddresses, Ready, Announce, YieldFlows:
 		l.workers.switching <- a
 	case RemoveAddresses:
 		l.workers.remove(a)

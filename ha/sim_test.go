@@ -30,6 +30,7 @@ type sim struct {
 	crashes map[string]int  // before the next life
 	noDone  bool            // that a file was adopted is not told
 	lans    simLans
+	mute    Kind // words of this kind are lost
 }
 
 const (
@@ -191,6 +192,8 @@ func simFile(node, text string) (Config, error) {
 				return c, err
 			}
 			c.Sync, c.SyncTimeout = true, d
+		case "one": // addresses with a MAC of their own
+			c.OneHolder = true
 		case "unsynced": // a better node does not wait for ever
 			c.PreemptUnsynced = true
 		case "single": // one lan
@@ -427,6 +430,8 @@ func (n *simNode) perform(a Action) {
 			}
 			n.handle(Switched{Seq: a.Seq})
 		})
+	case Ready:
+		n.flows.behind(func() { n.handle(Switched{Seq: a.Seq}) })
 	case RemoveAddresses:
 		n.flows.void = a.Seq
 		n.flows.until = s.now // ends a Take
@@ -529,7 +534,7 @@ func (n *simNode) perform(a Action) {
 			n.tellWide(a.To, msg)
 		}
 		_, known := n.m.cfg.node(a.To) // gossip speaks to none that is not in the file
-		if o := s.nodes[a.To]; known && !o.lost[n.name] && !(s.noDone && msg.Kind == KindDone) {
+		if o := s.nodes[a.To]; known && !o.lost[n.name] && !(s.noDone && msg.Kind == KindDone) && msg.Kind != s.mute {
 			s.after(simDelay, func() { o.handle(Told{From: n.name, Message: msg}) })
 		}
 	case Guard:

@@ -89,6 +89,8 @@ func (w *workers) runSwitching() {
 				continue
 			}
 			w.loop.Post(Switched{Seq: a.Seq, Err: p.Addresses.Add(ctx)})
+		case Ready:
+			w.loop.Post(Switched{Seq: a.Seq})
 		case RemoveAddresses:
 			w.loop.Post(Switched{Seq: a.Seq, Err: p.Addresses.Remove(ctx)})
 		case Announce:

@@ -48,8 +48,12 @@ type (
 	}
 	// Confirm ends the quiet of a Promote: the addresses are in place.
 	Confirm struct{}
-	// Demote makes a master a backup without a farewell: a successor is in place.
-	Demote struct{ Reason string }
+	// Demote makes a master a backup without a farewell: a successor is in place,
+	// or about to be, and has Patience at least to be heard.
+	Demote struct {
+		Reason   string
+		Patience time.Duration
+	}
 	// Yield prepares a master to give way to one speaker even if that is lesser.
 	Yield struct {
 		To    string

@@ -166,7 +166,11 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		}
 	case Demote:
 		if m.state == Master {
-			return append([]Action{Silence{}}, m.becomeBackup(ev.Reason, now)...)
+			out := append([]Action{Silence{}}, m.becomeBackup(ev.Reason, now)...)
+			if until := now.Add(ev.Patience); m.down.Before(until) {
+				m.down = until
+			}
+			return out
 		}
 	case Yield:
 		if m.state == Master {

@@ -185,7 +185,7 @@ func (p *player) line(f []string) {
 	case "confirm":
 		p.handle(Confirm{})
 	case "demote":
-		p.handle(Demote{Reason: "handed over"})
+		p.handle(Demote{Reason: "handed over", Patience: dur(1, "0s")}) // demote [500ms]
 	case "yield":
 		p.handle(Yield{To: f[1], Until: p.now.Add(dur(2, ""))})
 	case "insist":

@@ -43,6 +43,7 @@ type Kernel struct {
 	cfg     Config
 	kick    chan struct{} // to Run: a plan was applied
 	scope   atomic.Pointer[scope]
+	waiting atomic.Pointer[[]balancer.Route] // of the newest plan, those that wait
 	repairs counters
 	buffer  int // bytes, of the sockets that listen
 
@@ -175,6 +176,13 @@ func (k *Kernel) Apply(ctx context.Context, p balancer.Plan) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	var waiting []balancer.Route
+	for _, r := range p.Routes {
+		if r.Waits {
+			waiting = append(waiting, r)
+		}
+	}
+	k.waiting.Store(&waiting)
 	k.noticeDevices(&p)
 	found, failed := k.pass(&p, allKinds, true)
 	k.plan = &p
@@ -328,6 +336,28 @@ func (k *Kernel) count(found [kinds]difference, now time.Time) {
 	}
 }
 
+// Raise sets the routes that waited for a device with a virtual MAC, which is up
+// now and has its addresses: before it is announced, and without waiting for a
+// plan that is being applied. What fails is left to Run.
+func (k *Kernel) Raise() {
+	routes := k.waiting.Load()
+	if routes == nil {
+		return
+	}
+	for _, r := range *routes {
+		route, err := k.kernelRoute(r)
+		if err == nil {
+			err = k.setRoute(r, route, false, netlink.Route{})
+		}
+		if err != nil {
+			select {
+			case k.kick <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
 // Prepare sets the plan's sysctls alone, and keeps the values from before
 // whatever the other parts of the program set later. It may be called again at
 // any time: when a device came, before anybody else sets it up.
@@ -348,6 +378,7 @@ func (k *Kernel) Cleanup(context.Context) error {
 	k.applying.Lock()
 	defer k.applying.Unlock()
 	k.plan, k.wrote = nil, wrote{}
+	k.waiting.Store(nil)
 	k.scope.Store(nil)
 	rules, _, ruleErr := k.ourRules()
 	if ruleErr != nil {

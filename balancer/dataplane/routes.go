@@ -47,7 +47,9 @@ func (k *Kernel) passRoutes(p *balancer.Plan, write bool) (d difference, surplus
 			continue
 		}
 		if err != nil {
-			d.err = errors.Join(d.err, &SkippedError{Item: "the route " + r.String(), Reason: err.Error()})
+			if !r.Waits {
+				d.err = errors.Join(d.err, &SkippedError{Item: "the route " + r.String(), Reason: err.Error()})
+			}
 			if route == nil {
 				delete(k.wrote.routes, place)
 				continue
@@ -61,6 +63,9 @@ func (k *Kernel) passRoutes(p *balancer.Plan, write bool) (d difference, surplus
 		old, ok := have[place]
 		if ok && routeWay(old) == now.way {
 			there[place] = now
+			if r.Waits && k.wrote.routes != nil { // set by Raise
+				k.wrote.routes[place] = now
+			}
 			continue
 		}
 		d.change = true
@@ -71,7 +76,7 @@ func (k *Kernel) passRoutes(p *balancer.Plan, write bool) (d difference, surplus
 			}
 			there[place] = now
 		}
-		if whole && k.wrote.routes[place].way == now.way {
+		if whole && (err == nil || !r.Waits) && k.wrote.routes[place].way == now.way {
 			d.damage("%v", r)
 		}
 	}
@@ -167,7 +172,7 @@ func (k *Kernel) kernelRoute(r balancer.Route) (*netlink.Route, error) {
 	var failed error
 	var hops []*netlink.NexthopInfo
 	for _, h := range r.Hops {
-		index, err := k.hopDevice(h)
+		index, err := k.hopDevice(h, r.Waits)
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
@@ -198,8 +203,9 @@ type unknownError struct{ error }
 func (e unknownError) Unwrap() error { return e.error }
 
 // hopDevice is the index of a hop's device; a hop that names none (the master's
-// address) goes where the main table leads directly.
-func (k *Kernel) hopDevice(h balancer.Hop) (int, error) {
+// address) goes where the main table leads directly. One that waits lacks while
+// its device has no address: nothing may leave by it then.
+func (k *Kernel) hopDevice(h balancer.Hop, waits bool) (int, error) {
 	if h.Device == "" {
 		ways, err := k.routes.RouteGetWithOptions(h.Gateway.AsSlice(), &netlink.RouteGetOptions{})
 		if err != nil || len(ways) == 0 || ways[0].Gw != nil {
@@ -216,6 +222,15 @@ func (k *Kernel) hopDevice(h balancer.Hop) (int, error) {
 	}
 	if l.Attrs().Flags&net.FlagUp == 0 {
 		return 0, fmt.Errorf("the device %s is down", h.Device)
+	}
+	if _, made := l.(*netlink.Macvlan); waits && made {
+		addrs, err := k.routes.AddrList(l, netlink.FAMILY_V4)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return 0, unknownError{fmt.Errorf("read the addresses of %s: %w", h.Device, err)}
+		}
+		if len(addrs) == 0 {
+			return 0, fmt.Errorf("the device %s holds no address", h.Device)
+		}
 	}
 	return l.Attrs().Index, nil
 }

@@ -124,7 +124,7 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 		for i := range s.VirtualAddresses {
 			a := &s.VirtualAddresses[i]
 			for _, p := range present {
-				if p.Device == a.Device && p.Prefix == a.Address {
+				if p.Prefix == a.Address { // no two devices have the same
 					a.Present = p.Present
 				}
 			}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 
 	"harouter/balancer"
 	"harouter/balancer/dataplane"
@@ -76,7 +78,7 @@ func (d *daemon) build() error {
 		Uplinks: s.probes(), Log: d.log.part("probe"),
 		Report: func(r balancer.Round) { d.loop.Post(ha.Probed{Round: r}) },
 	})
-	d.links = links.New(links.Config{Devices: s.devices(), Auto: s.auto(), Report: d.linksChanged, Log: d.log.part("links")})
+	d.links = links.New(links.Config{Devices: slices.Concat(s.devices(), s.macDevices()), Auto: s.auto(), Report: d.linksChanged, Log: d.log.part("links")})
 	d.flows = &flowCounter{count: func(ctx context.Context) (map[uint32]int, error) {
 		return kernel.CountByMark(ctx, uint32(d.settings().file.Balance.MarkMask))
 	}}
@@ -143,7 +145,7 @@ func (d *daemon) gossiped(ev gossip.Event) {
 }
 
 func (d *daemon) linksChanged(l ha.Links) {
-	d.loop.Post(l)
+	d.loop.Post(withoutMACs(l, d.settings()))
 	d.prepareNew(l)
 	for device := range l.Devices {
 		d.wire.LinkChanged(device)
@@ -153,6 +155,20 @@ func (d *daemon) linksChanged(l ha.Links) {
 	d.guard.refresh()
 	d.own.Store(ownAddresses(l))
 	d.configureReplica(d.settings())
+}
+
+// withoutMACs are the links but the devices with virtual MACs: those follow the
+// role, and nothing follows from them.
+func withoutMACs(l ha.Links, s *settings) ha.Links {
+	macs := s.macDevices()
+	if len(macs) == 0 {
+		return l
+	}
+	out := ha.Links{Devices: maps.Clone(l.Devices), Gateways: l.Gateways}
+	for _, name := range macs {
+		delete(out.Devices, name)
+	}
+	return out
 }
 
 func (d *daemon) probe(s ha.Source) {
@@ -172,7 +188,7 @@ func (d *daemon) mayRepair() bool { return d.loop.MayRepair() }
 
 func (d *daemon) vipConfig(s *settings) vip.Config {
 	v := s.vip()
-	v.Log, v.MayRepair = d.log.part("vip"), d.mayRepair
+	v.Log, v.MayRepair, v.Raised = d.log.part("vip"), d.mayRepair, func() { d.plane.Raise() }
 	v.Repaired = func(a vip.Address) {
 		d.loop.Post(ha.Repaired{Kind: "address", What: a.String()})
 	}

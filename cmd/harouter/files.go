@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"harouter/ha"
@@ -173,7 +174,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("vrrp", d.wire.Configure(w))
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
 	try("greetings", d.hello.Configure(d.helloConfig(s)))
-	d.links.Configure(s.devices(), s.auto())
+	d.links.Configure(slices.Concat(s.devices(), s.macDevices()), s.auto())
 	try("state sync", d.sessions.Configure(d.sessionConfig(s)))
 	d.configureReplica(s)
 	if size, err := d.tableSize(s); err == nil { // else there is no table yet

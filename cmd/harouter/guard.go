@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,24 +22,26 @@ func newGuard() *cobra.Command {
 		Use: guardVerb + " RUN-DIR", Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("part", "guard")
-			ports, err := guardPorts(log)
+			ports, ended, err := guardPorts(log)
 			if err != nil {
 				return err
 			}
+			defer ended()
 			return guard.Run(3, args[0], ports)
 		},
 	}
 }
 
-// guardPorts opens all that a fence needs before it is needed.
-func guardPorts(log *slog.Logger) (guard.Ports, error) {
+// guardPorts opens all that a fence needs before it is needed; ended waits for
+// what follows a fence.
+func guardPorts(log *slog.Logger) (ports guard.Ports, ended func(), err error) {
 	sender, err := wire.NewFrameSender()
 	if err != nil {
-		return guard.Ports{}, err
+		return guard.Ports{}, nil, err
 	}
 	remover, err := vip.NewRemover()
 	if err != nil {
-		return guard.Ports{}, err
+		return guard.Ports{}, nil, err
 	}
 	return guard.Ports{
 		Log: log, Tell: guard.SendWords,
@@ -57,9 +60,17 @@ func guardPorts(log *slog.Logger) (guard.Ports, error) {
 			return sender.Send(out)
 		},
 		Listen: func(ctx context.Context, devices []string, local netip.Addr, recv func(guard.Heard)) error {
-			return wire.Listen(ctx, devices, local, func(r wire.Received) {
+			var macs, others []string
+			for _, d := range devices {
+				if strings.HasPrefix(d, macPrefix) {
+					macs = append(macs, d)
+				} else {
+					others = append(others, d)
+				}
+			}
+			return wire.Listen(ctx, others, macs, local, func(r wire.Received) {
 				recv(guard.Heard{Device: r.Link, Src: r.Src, TTL: r.TTL, VRID: r.Advert.VRID, Priority: r.Advert.Priority, Drop: string(r.Drop)})
 			})
 		},
-	}, nil
+	}, remover.Close, nil
 }

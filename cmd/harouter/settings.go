@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -171,6 +173,41 @@ func (s *settings) devices() []string {
 	return out
 }
 
+// virtualMAC is that of a link for IPv4.
+func virtualMAC(vrid uint8) net.HardwareAddr {
+	mac := vrrp.VirtualMAC(vrid, false)
+	return mac[:]
+}
+
+// macDevice is the name of the device with the virtual MAC of a link; "" if it
+// has none. A link's name is that on every node.
+func macDevice(on bool, link string) string {
+	if !on {
+		return ""
+	}
+	name := macPrefix + link
+	if len(name) > maxDevice {
+		sum := sha256.Sum256([]byte(link))
+		name = fmt.Sprintf("%s-%x", name[:maxDevice-7], sum[:3])
+	}
+	return name
+}
+
+// macPrefix begins the names of the devices with virtual MACs.
+const macPrefix = "hrv-"
+
+// maxDevice is how long a device's name may be (IFNAMSIZ less the end).
+const maxDevice = 15
+
+// macDevices are those of all links that have one.
+func (s *settings) macDevices() []string {
+	var out []string
+	for _, v := range s.vip().MACs {
+		out = append(out, v.Name)
+	}
+	return out
+}
+
 func addresses(ps []netip.Prefix) []netip.Addr {
 	var out []netip.Addr
 	for _, p := range ps {
@@ -188,12 +225,16 @@ func (s *settings) balancer() (balancer.Config, error) {
 		b.Nodes = append(b.Nodes, n.Addresses...)
 	}
 	for _, l := range s.file.Lans {
-		b.Lans = append(b.Lans, balancer.Lan{Name: l.Name, Device: s.file.Device(s.node, l.Name), Virtual: l.Virtual})
+		b.Lans = append(b.Lans, balancer.Lan{
+			Name: l.Name, Device: s.file.Device(s.node, l.Name), Virtual: l.Virtual,
+			MACDevice: macDevice(l.VirtualMAC, l.Name), MAC: virtualMAC(l.VRID).String(),
+		})
 	}
 	for _, u := range s.file.Uplinks {
 		b.Uplinks = append(b.Uplinks, balancer.Uplink{
 			Name: u.Name, ID: u.ID, Device: s.file.Device(s.node, u.Name), Gateway: u.Gateway.Address,
 			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier,
+			MACDevice: macDevice(u.VirtualMAC, u.Name), MAC: virtualMAC(u.VRID).String(),
 		})
 	}
 	for _, p := range s.file.Policies {
@@ -212,13 +253,18 @@ func (s *settings) ha() (ha.Config, error) {
 		return ha.Config{}, err
 	}
 	v := s.file.VRRP
-	vrids := map[string]uint8{}
+	vrids, bare := map[string]uint8{}, false
 	for _, l := range s.file.Lans {
 		vrids[l.Name] = l.VRID
+		bare = bare || l.VirtualMAC
+	}
+	for _, u := range s.file.Uplinks {
+		vrids[u.Name] = u.VRID
+		bare = bare || u.VirtualMAC
 	}
 	c := ha.Config{
 		Cluster: s.file.Cluster, Node: s.node, Version: versionString(), Hash: s.file.Hash,
-		VRID: v.ID, VRIDs: vrids, VRRPVersion: v.Version, Advertise: v.Advertise, Preempt: v.Preempt, PreemptDelay: v.PreemptDelay,
+		VRID: v.ID, VRIDs: vrids, OneHolder: bare, VRRPVersion: v.Version, Advertise: v.Advertise, Preempt: v.Preempt, PreemptDelay: v.PreemptDelay,
 		Foreign: v.Foreign, Balancer: b, Probes: map[string]balancer.ProbeConfig{},
 		Text: s.text, Generation: s.generation,
 		Hello: !v.UnicastOnly,
@@ -258,14 +304,23 @@ func (s *settings) wire() wire.Config {
 	slices.SortFunc(w.Peers, netip.Addr.Compare)
 	for _, l := range s.file.Lans {
 		as := addresses(l.Virtual)
-		w.Links = append(w.Links, wire.Link{Name: l.Name, Device: s.file.Device(s.node, l.Name), Addresses: as, VRID: l.VRID})
+		w.Links = append(w.Links, wire.Link{
+			Name: l.Name, Device: s.file.Device(s.node, l.Name), Addresses: as, VRID: l.VRID, MACDevice: macDevice(l.VirtualMAC, l.Name),
+		})
 		w.Virtual = append(w.Virtual, as...)
 	}
 	for _, u := range s.file.Uplinks {
 		w.Virtual = append(w.Virtual, addresses(u.Virtual)...)
 	}
+	for _, u := range s.file.Uplinks {
+		if u.VirtualMAC {
+			w.Links = append(w.Links, wire.Link{
+				Name: u.Name, Uplink: true, Device: s.file.Device(s.node, u.Name), Addresses: addresses(u.Virtual), VRID: u.VRID, MACDevice: macDevice(true, u.Name),
+			})
+		}
+	}
 	switch { // DESIGN.md §6: the first lan's, else the first uplink's, else the sender's own
-	case len(w.Links) > 0:
+	case len(s.file.Lans) > 0:
 		w.UnicastAddresses = w.Links[0].Addresses
 	case len(s.file.Uplinks) > 0:
 		w.UnicastAddresses = addresses(s.file.Uplinks[0].Virtual)
@@ -283,23 +338,28 @@ func (s *settings) linkLocal(vrid uint8) netip.Prefix {
 func (s *settings) vip() vip.Config {
 	var v vip.Config
 	own := map[string]*vip.OwnAddress{}
-	device := func(name string, vrid uint8, virtual []netip.Prefix) {
+	device := func(name string, vrid uint8, virtual []netip.Prefix, mac bool) (carrier string) {
 		d := s.file.Device(s.node, name)
 		if own[d] == nil {
 			own[d] = &vip.OwnAddress{Device: d, Prefix: s.linkLocal(vrid)}
 		}
 		own[d].Virtual = append(own[d].Virtual, virtual...)
+		if !mac {
+			return d
+		}
+		v.MACs = append(v.MACs, vip.VirtualMAC{Name: macDevice(true, name), Parent: d, MAC: virtualMAC(vrid)})
+		return macDevice(true, name)
 	}
 	for _, l := range s.file.Lans {
-		device(l.Name, l.VRID, l.Virtual)
+		d := device(l.Name, l.VRID, l.Virtual, l.VirtualMAC)
 		for _, p := range l.Virtual {
-			v.Addresses = append(v.Addresses, vip.Address{Device: s.file.Device(s.node, l.Name), Prefix: p, Link: l.Name})
+			v.Addresses = append(v.Addresses, vip.Address{Device: d, Prefix: p, Link: l.Name})
 		}
 	}
 	for _, u := range s.file.Uplinks {
-		device(u.Name, u.VRID, u.Virtual)
+		d := device(u.Name, u.VRID, u.Virtual, u.VirtualMAC)
 		for _, p := range u.Virtual {
-			v.Addresses = append(v.Addresses, vip.Address{Device: s.file.Device(s.node, u.Name), Prefix: p, Link: u.Name, Gateway: u.Gateway.Address})
+			v.Addresses = append(v.Addresses, vip.Address{Device: d, Prefix: p, Link: u.Name, Gateway: u.Gateway.Address})
 		}
 	}
 	for _, d := range s.devices() {

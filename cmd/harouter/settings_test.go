@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"harouter/balancer/probe"
 	"harouter/vrrp"
+	"harouter/vrrp/vip"
 	"harouter/vrrp/wire"
 )
 
@@ -42,6 +44,57 @@ uplinks:
 	}
 	if diff := cmp.Diff(want, s.probes(), cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// TestVirtualMACs: all parts name the device with the virtual MAC, and uplinks
+// that have one carry adverts.
+func TestVirtualMACs(t *testing.T) {
+	s, err := parse("x.yaml", []byte(`cluster: home
+nodes: {r1: {address: 192.0.2.1, devices: {wlan: br0}}, r2: {address: 192.0.2.2}}
+lans: [{name: wlan, device: lan0, virtual_addresses: [192.168.77.1/24], virtual_mac: true}]
+uplinks:
+  - {name: cable-of-the-house, device: wan1, vrid: 52, virtual_mac: true, gateway: 203.0.113.1, virtual_addresses: [203.0.113.10/25]}
+  - {name: dsl, device: wan2, gateway: 203.0.113.129, virtual_addresses: [203.0.113.140/25]}
+`), "r1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := macDevice(true, "cable-of-the-house")
+	if len(long) > 15 || long == macDevice(true, "cable-of-the-hous") || macDevice(false, "dsl") != "" {
+		t.Errorf("the name %q", long)
+	}
+	v := s.vip()
+	wantMACs := []vip.VirtualMAC{
+		{Name: "hrv-wlan", Parent: "br0", MAC: virtualMAC(51)},
+		{Name: long, Parent: "wan1", MAC: virtualMAC(52)},
+	}
+	if diff := cmp.Diff(wantMACs, v.MACs); diff != "" {
+		t.Error(diff)
+	}
+	var on []string
+	for _, a := range v.Addresses {
+		on = append(on, a.Device)
+	}
+	for _, o := range v.Own {
+		on = append(on, o.Device)
+	}
+	if diff := cmp.Diff([]string{"hrv-wlan", long, "wan2", "br0", "wan1", "wan2"}, on); diff != "" {
+		t.Error(diff)
+	}
+	var links []string
+	for _, l := range s.wire().Links {
+		links = append(links, fmt.Sprint(l.Name, " ", l.Device, " ", l.MACDevice, " ", l.VRID))
+	}
+	if diff := cmp.Diff([]string{"wlan br0 hrv-wlan 51", "cable-of-the-house wan1 " + long + " 52"}, links); diff != "" {
+		t.Error(diff)
+	}
+	h, err := s.ha()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !h.OneHolder || h.VRIDs["cable-of-the-house"] != 52 || h.Balancer.Uplinks[0].MACDevice != long || h.Balancer.Uplinks[1].MACDevice != "" {
+		t.Errorf("%+v", h)
 	}
 }
 

@@ -140,19 +140,26 @@ func (w *watchdog) refresh() {
 func (w *watchdog) state() guard.State {
 	v := w.d.settings().file.VRRP
 	st := guard.State{
-		Holding: w.orders.Holding, PeerAlive: w.orders.PeerAlive, VRID: v.ID, Hang: ha.Lease(v.Advertise),
+		Holding: w.orders.Holding, OneHolder: len(w.d.settings().macDevices()) > 0, PeerAlive: w.orders.PeerAlive, VRID: v.ID, Hang: ha.Lease(v.Advertise),
 		Local: w.d.settings().self().Addresses[0], Senders: slices.Clone(w.orders.Senders),
 	}
 	for _, a := range w.d.settings().vip().Addresses {
 		st.Addresses = append(st.Addresses, guard.Address{Device: a.Device, Prefix: a.Prefix})
 	}
 	for _, l := range w.d.settings().wire().Links {
-		st.Devices = append(st.Devices, l.Device)
-		if l.VRID != v.ID {
-			if st.VRIDs == nil {
-				st.VRIDs = map[string]uint8{}
-			}
-			st.VRIDs[l.Device] = l.VRID
+		devices := []string{l.Device}
+		if l.MACDevice != "" { // adverts with its MAC come there
+			devices = append(devices, l.MACDevice)
+		}
+		st.Devices = append(st.Devices, devices...)
+		if l.VRID == v.ID {
+			continue
+		}
+		if st.VRIDs == nil {
+			st.VRIDs = map[string]uint8{}
+		}
+		for _, d := range devices {
+			st.VRIDs[d] = l.VRID
 		}
 	}
 	frames, err := w.d.wire.Frames(0)

@@ -19,6 +19,7 @@ type facts struct {
 	devices  []override
 	gateways []gatewayFact
 	ids      []idFact
+	macs     []macFact
 	policies map[string]*value
 	weight   *value // of the last uplink
 	mask     *value // balance.mark_mask
@@ -62,6 +63,13 @@ type idFact struct {
 	v       *value
 }
 
+// macFact is a link with a virtual MAC.
+type macFact struct {
+	vrid uint8
+	link string
+	v    *value
+}
+
 func (f *facts) own(a netip.Addr, who string, v *value) {
 	f.owned = append(f.owned, claim{a, who, v})
 }
@@ -80,6 +88,7 @@ func (d *decoder) check(c *Config) {
 	d.checkNodes(c)
 	d.checkIDs(c)
 	d.checkWeights(c)
+	d.checkMACs()
 	if len(c.Nodes) > 0 && len(d.facts.links) == 0 {
 		d.warn(&value{line: 1, col: 1}, "there are neither lans nor uplinks: the nodes only watch each other")
 	}
@@ -292,6 +301,21 @@ func (d *decoder) checkIDs(c *Config) {
 				c.Balance.MarkMask, c.Balance.MarkMask.Max(), f.uplink, f.id)
 			break
 		}
+	}
+}
+
+// checkMACs warns of links with the same virtual MAC: which of them share a
+// switch, the file does not tell.
+func (d *decoder) checkMACs() {
+	first := map[uint8]macFact{}
+	for _, f := range d.facts.macs {
+		was, taken := first[f.vrid]
+		if !taken {
+			first[f.vrid] = f
+			continue
+		}
+		d.warn(f.v, "%s.virtual_mac and %s.virtual_mac have the same virtual MAC 00:00:5e:00:01:%02x, from vrid %d: where one switch carries both without VLANs, give one of them another vrid",
+			f.link, was.link, f.vrid, f.vrid)
 	}
 }
 

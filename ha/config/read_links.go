@@ -20,7 +20,7 @@ func (d *decoder) lans(t *table, v VRRP) (lans []Lan) {
 			d.fail(f.at(), "%s: none stands here; allowed: 1 to %d addresses", f.path(), maxVirtual)
 		}
 		take(row, "vrid", &l.VRID, number[uint8](1, 255))
-		take(row, "virtual_mac", &l.VirtualMAC, boolean).later()
+		d.virtualMAC(row, &l.VirtualMAC, l.VRID, true)
 		lans = append(lans, l)
 	})
 	return lans
@@ -39,8 +39,8 @@ func (d *decoder) uplinks(t *table, v VRRP) (uplinks []Uplink) {
 		take(row, "tier", &u.Tier, number(1, 16))
 		d.speed(row.sub("speed"), &u)
 		metered := take(row, "metered", &u.Metered, boolean)
-		take(row, "vrid", &u.VRID, number[uint8](1, 255)).later()
-		take(row, "virtual_mac", &u.VirtualMAC, boolean).later()
+		take(row, "vrid", &u.VRID, number[uint8](1, 255))
+		d.virtualMAC(row, &u.VirtualMAC, u.VRID, len(u.Virtual) > 0)
 		d.probe(row.sub("probe"), &u.Probe)
 		if every := u.ProbeInterval(); every > u.Probe.Interval {
 			d.warn(metered.at(), "%s is metered: probed every %s instead of every %s, so a silent fault is seen after %s at the latest",
@@ -81,6 +81,18 @@ func (d *decoder) virtual(row *table, all *[]netip.Prefix) field {
 		d.fail(f.v.items[maxVirtual], "%s: %d addresses; allowed: at most %d", f.path(), len(f.v.items), maxVirtual)
 	}
 	return f
+}
+
+// virtualMAC reads whether a link has one; carries: there is an address for it.
+func (d *decoder) virtualMAC(row *table, on *bool, vrid uint8, carries bool) {
+	f := take(row, "virtual_mac", on, boolean)
+	if !*on {
+		return
+	}
+	if !carries {
+		d.fail(f.at(), "%s: there are no virtual_addresses that it could carry; allowed: false, or such addresses too", f.path())
+	}
+	d.facts.macs = append(d.facts.macs, macFact{vrid, row.path, f.at()})
 }
 
 func (d *decoder) id(row *table, named *value, u *Uplink) {

@@ -155,6 +155,12 @@ func TestRules(t *testing.T) {
 		{"uplinks", up(", gateway: 203.0.113.200"), []string{"warning: uplinks.a: gateway 203.0.113.200 lies in no network of its virtual_addresses"}},
 		{"uplinks", "[{name: a, device: w1, gateway: 192.168.77.5, virtual_addresses: [203.0.113.10/32], probe: {targets: [198.51.100.1]}}]", []string{"warning: uplinks.a: gateway 192.168.77.5 lies in the network of lans.office (line 4)"}},
 		{"uplinks", "[{name: a, device: w1, gateway: 203.0.113.1, probe: {targets: [198.51.100.1]}}]", []string{"warning: uplinks.a has no virtual_addresses: the device's own address is used, so flows over it cannot survive a takeover"}},
+		{"uplinks", up(", virtual_mac: true"), nil},
+		{"uplinks", "[{name: a, device: w1, probe: {targets: [198.51.100.1]}, virtual_mac: true}]", []string{
+			"warning: uplinks.a has no virtual_addresses: the device's own address is used, so flows over it cannot survive a takeover",
+			"uplinks.a.virtual_mac: there are no virtual_addresses that it could carry; allowed: false, or such addresses too"}},
+		{"lans", "[{name: x, device: d, virtual_addresses: [10.0.0.1/16], virtual_mac: true}, {name: y, device: e, virtual_addresses: [10.1.0.1/16], vrid: 52, virtual_mac: true}, {name: z, device: f, virtual_addresses: [10.2.0.1/16], vrid: 52, virtual_mac: true}]", []string{
+			"warning: lans.z.virtual_mac and lans.y.virtual_mac have the same virtual MAC 00:00:5e:00:01:34, from vrid 52: where one switch carries both without VLANs, give one of them another vrid"}},
 		{"uplinks", "[{name: a, device: w1, virtual_addresses: [203.0.113.10/25]}]", []string{"warning: uplinks.a.probe has no targets: only ARP to the gateway is asked, so a fault behind the gateway goes unseen"}},
 		{"uplinks", "[{name: a, id: 2, device: w1, virtual_addresses: [203.0.113.10/25], probe: {targets: [198.51.100.1]}}, {name: b, device: w2, virtual_addresses: [203.0.113.140/25], probe: {targets: [198.51.100.1]}}]", []string{
 			"uplinks.b: its id would be 2, from its place in the file, but uplinks.a has that id (line 5); allowed: a different id; write one from 1 to 63"}},

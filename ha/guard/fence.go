@@ -56,7 +56,7 @@ func (m *machine) take(now time.Duration, f farewell) []action {
 	if len(f.Frames) > 0 || len(f.Words) > 0 {
 		m.fence.againAt = now + secondFarewell
 	}
-	if len(f.Frames) > 0 { // Skew is time enough for the removal
+	if len(f.Frames) > 0 && !m.state.OneHolder { // Skew is time enough for the removal
 		m.fence.sending++
 		as = append(as, send{farewell{Frames: f.Frames}})
 	}
@@ -69,9 +69,13 @@ func (m *machine) onRemoved(now time.Duration, err error) []action {
 	switch {
 	case err == nil && !f.removed:
 		f.removed = true
-		if len(f.farewell.Words) > 0 {
+		rest := farewell{Words: f.farewell.Words}
+		if m.state.OneHolder {
+			rest.Frames = f.farewell.Frames
+		}
+		if len(rest.Frames)+len(rest.Words) > 0 {
 			f.sending++
-			return []action{send{farewell{Words: f.farewell.Words}}}
+			return []action{send{rest}}
 		}
 	case err == nil:
 	case f.tries >= removeTries:
@@ -96,6 +100,9 @@ func (m *machine) onFenceTime(now time.Duration) []action {
 		again := f.farewell
 		if !f.removed {
 			again.Words = nil
+		}
+		if !f.removed && m.state.OneHolder {
+			again.Frames = nil
 		}
 		if f.sending == 0 && len(again.Frames)+len(again.Words) > 0 {
 			f.sending++

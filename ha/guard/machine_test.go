@@ -73,6 +73,8 @@ func TestMachine(t *testing.T) {
 	state := func(holding, peer bool) event { return gotState{State: site(holding, peer)} }
 	heir := site(true, true)
 	heir.Words = []Word{{Source: heir.Local, To: netip.MustParseAddrPort("192.0.2.2:7946"), Bytes: []byte("sealed")}}
+	sole := heir
+	sole.OneHolder = true
 	bad := errors.New("no such luck")
 	tests := []struct {
 		name  string
@@ -109,6 +111,21 @@ func TestMachine(t *testing.T) {
 			{1017, tick{}, "remove 1", 0},
 			{1018, removed{}, "send 0+1 words", 1310},
 			{1019, sent{}, "exit", 0},
+		}, over},
+		{"addresses with a MAC of their own: nobody is told before they are gone", []at{
+			{1000, gotState{State: sole}, "", 1030},
+			{1010, gone{}, "remove 1", 1015},
+			{1015, tick{}, "", 0},
+			{1018, removed{}, "send 1+1 words", 1310},
+			{1019, sent{}, "exit", 0},
+		}, over},
+		{"and again as ever", []at{
+			{1000, gotState{State: sole}, "", 1030},
+			{1010, gone{}, "remove 1", 1015},
+			{1012, removed{}, "send 1+1 words", 1015},
+			{1013, sent{}, "", 1015},
+			{1015, tick{}, "send 1+1 words", 1310},
+			{1016, sent{}, "exit", 0},
 		}, over},
 		{"the farewell blocks, the word waits for it no longer than that", []at{
 			{1000, gotState{State: heir}, "", 1030},

@@ -15,6 +15,9 @@ type State struct {
 	Holding bool `json:"holding"`
 	// PeerAlive: another node is alive that can take over.
 	PeerAlive bool `json:"peer_alive"`
+	// OneHolder: the farewell waits until the addresses are gone, since another
+	// node's have the same MAC.
+	OneHolder bool `json:"one_holder,omitempty"`
 	// Addresses are taken away by the fence.
 	Addresses []Address `json:"addresses"`
 	// Farewell are the ready-made priority-0 adverts, one per path.

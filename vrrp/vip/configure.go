@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -20,13 +21,18 @@ func (c *Config) check() error {
 	if c.Timing.Refresh <= 0 {
 		c.Timing = DefaultTiming
 	}
+	for _, v := range c.MACs {
+		if len(v.Name) > 15 || len(v.MAC) != 6 {
+			return fmt.Errorf("set up the virtual MAC on %s: %q with %v is no device", v.Parent, v.Name, v.MAC)
+		}
+	}
 	return nil
 }
 
 // adopt makes a configuration the one that counts. The caller holds mu, or is
 // New.
 func (k *Keeper) adopt(cfg Config) {
-	cfg.Addresses, cfg.Own = slices.Clone(cfg.Addresses), slices.Clone(cfg.Own)
+	cfg.Addresses, cfg.Own, cfg.MACs = slices.Clone(cfg.Addresses), slices.Clone(cfg.Own), slices.Clone(cfg.MACs)
 	k.cfg = cfg
 	k.shown.Store(&cfg.Addresses)
 	k.series.timing = cfg.Timing
@@ -41,7 +47,7 @@ func (k *Keeper) adopt(cfg Config) {
 	k.devices = slices.Compact(k.devices)
 }
 
-// Configure replaces Addresses, Own and Timing; the functions and the log stay
+// Configure replaces Addresses, Own, MACs and Timing; the functions and the log stay
 // as New got them. While addresses are held, new ones are put on and announced
 // before those that are gone are taken away; the others are not touched. While
 // they are not, nothing is added, and what is gone is taken away if it is found.
@@ -65,7 +71,7 @@ func (k *Keeper) Configure(ctx context.Context, cfg Config) error {
 	}
 	var failed error
 	if k.held {
-		failed = k.addNew(ctx, old.Addresses)
+		failed = k.addNew(ctx, k.stay(old))
 	}
 	var gone, elsewhere []Address
 	for _, a := range old.Addresses {
@@ -83,9 +89,20 @@ func (k *Keeper) Configure(ctx context.Context, cfg Config) error {
 	if len(gone) > 0 {
 		failed = errors.Join(failed, removeEvery(k.nl, gone))
 	}
-	failed = errors.Join(failed, k.swapOwn(old.Own))
+	failed = errors.Join(failed, k.swapOwn(old.Own), k.dropMACs())
 	poke(k.kick)
 	return failed
+}
+
+// stay are the old addresses but those whose device is made anew: another MAC
+// takes them along.
+func (k *Keeper) stay(old Config) []Address {
+	return slices.DeleteFunc(slices.Clone(old.Addresses), func(a Address) bool {
+		now, made := k.mac(a.Device)
+		return made && !slices.ContainsFunc(old.MACs, func(was VirtualMAC) bool {
+			return was.Name == now.Name && was.Parent == now.Parent && bytes.Equal(was.MAC, now.MAC)
+		})
+	})
 }
 
 func (k *Keeper) has(f func(Address) bool) bool { return slices.ContainsFunc(k.cfg.Addresses, f) }
@@ -109,6 +126,7 @@ func (k *Keeper) addNew(ctx context.Context, old []Address) error {
 		}
 		on = append(on, a)
 	}
+	failed = errors.Join(failed, k.raise(links))
 	for _, a := range on {
 		k.arp.announce(links[a.Device], a)
 	}

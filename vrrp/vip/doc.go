@@ -9,6 +9,8 @@
 //	run.go       what follows: later announcements, devices that come
 //	mend.go      what others removed, or put in the wrong order
 //	series.go    when to announce
+//	macvlan.go   a device with a virtual MAC
+//	macs.go      those of a configuration: made, raised, lowered
 //	kernel.go    the few things that are done to a device
 //	announce.go  ARP frames
 //	neighbour.go their like for IPv6
@@ -16,6 +18,16 @@
 //	watch.go     asks and listens for that, as master only
 //	ear.go       the socket that hears it
 //	remove.go    taking away, also for the guard and where no file is left
+//
+// Where a link has a virtual MAC, its addresses are on a macvlan upon its device,
+// which this package makes (and takes away: it knows them by their alias); the
+// node's own addresses stay on the device itself, and each answers ARP for its own
+// with its own MAC. Traffic from hosts to the virtual MAC comes in by the macvlan.
+// What the plan's own routes lead out leaves by it too, while the addresses are
+// here: a neighbour such as the ISP's router is asked in the name of the virtual
+// address, as many of them insist, and switches learn the MAC from all that is
+// sent and not from adverts only. A network in which the node has an address of
+// its own stays reachable over the device, as the admin's route says.
 //
 // It decides nothing: package ha says Add and Remove, the guard removes through
 // a Remover of its own. Routes are balancer/dataplane's: adding and removing

@@ -38,7 +38,8 @@ var DefaultTiming = Timing{
 type Config struct {
 	Addresses []Address
 	Own       []OwnAddress
-	Timing    Timing // zero: DefaultTiming
+	MACs      []VirtualMAC // devices that Addresses name and that are made for them
+	Timing    Timing       // zero: DefaultTiming
 	// MayRepair is asked before anything is put back or announced again that
 	// nobody asked for just now: only who is sure to be master may. It must be
 	// quick and not call the Keeper. Nil: always.
@@ -46,6 +47,10 @@ type Config struct {
 	// Repaired, if set, is told of each address that somebody had removed and
 	// that was put back. It must be quick and not call the Keeper.
 	Repaired func(Address)
+	// Raised, if set, is called when devices of MACs have just been switched on,
+	// before anything is announced there: routes over them may be set. It must
+	// not call the Keeper.
+	Raised func()
 	// Conflict, if set, is told while addresses are held that another machine
 	// answers for one of them, and when that has ended. It is called from the
 	// goroutine of Run and may call the Keeper. Nil: nobody listens or asks.
@@ -57,6 +62,7 @@ type Config struct {
 type Keeper struct {
 	mayRepair func() bool
 	repaired  func(Address)
+	raised    func()
 	conflict  func(Conflict)
 	log       *slog.Logger
 	kick      chan struct{}
@@ -77,6 +83,9 @@ type Keeper struct {
 	there   map[spot]bool // what was on its device when it was looked at last
 	lost    map[spot]*loss
 	ownAt   map[string]time.Time // when a device's own address was set last
+	unmade  map[string]string    // devices of MACs that could not be made, and why
+	swept   bool                 // of devices that a former self made
+	hushAt  time.Time            // when those that were made are to be off
 
 	// Present has its own: a status request holds up no Add.
 	reader *netlink.Handle
@@ -101,10 +110,11 @@ func New(cfg Config) (*Keeper, error) {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
 	k := &Keeper{
-		mayRepair: cfg.MayRepair, repaired: cfg.Repaired, conflict: cfg.Conflict, log: cfg.Log,
+		mayRepair: cfg.MayRepair, repaired: cfg.Repaired, raised: cfg.Raised, conflict: cfg.Conflict, log: cfg.Log,
 		kick: make(chan struct{}, 1), again: make(chan struct{}, 1),
 		nl: nl, reader: reader, arp: newAnnouncer(cfg.Log),
 		state: map[string]device{}, there: map[spot]bool{}, lost: map[spot]*loss{}, ownAt: map[string]time.Time{},
+		unmade: map[string]string{},
 	}
 	k.adopt(cfg)
 	return k, nil
@@ -134,6 +144,7 @@ func (k *Keeper) Add(ctx context.Context) error {
 		}
 		on = append(on, a)
 	}
+	failed = errors.Join(failed, k.raise(links))
 	for _, a := range on { // after the last one is on: these are worth more than frames
 		k.arp.announce(links[a.Device], a)
 	}
@@ -147,7 +158,7 @@ func (k *Keeper) link(known map[string]netlink.Link, name string) (netlink.Link,
 	if l := known[name]; l != nil {
 		return l, nil
 	}
-	l, err := k.nl.LinkByName(name)
+	l, err := k.device(name)
 	if err != nil {
 		return nil, err
 	}
@@ -169,11 +180,13 @@ func (k *Keeper) putOn(links map[string]netlink.Link, a Address) error {
 }
 
 // Remove takes every address away and ends the announcing. It also takes away
-// what a former self with another prefix length has left.
+// what a former self with another prefix length has left. From then on nothing
+// leaves with a virtual MAC; Run switches those devices off.
 func (k *Keeper) Remove(context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.held = false
+	k.hushAt = time.Now().Add(hushAfter)
 	k.turns++
 	clear(k.lost)
 	poke(k.kick)
@@ -203,8 +216,8 @@ func removeEvery(nl *netlink.Handle, as []Address) error {
 	return err
 }
 
-// Cleanup takes away the link-local addresses that were set. Run must have
-// ended: it would set them again.
+// Cleanup takes away the link-local addresses that were set, and the devices
+// that were made. Run must have ended: it would set them again.
 func (k *Keeper) Cleanup(context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -212,7 +225,7 @@ func (k *Keeper) Cleanup(context.Context) error {
 	for _, o := range k.cfg.Own {
 		own = append(own, Address{Device: o.Device, Prefix: o.Prefix})
 	}
-	return remove(k.nl, own)
+	return errors.Join(remove(k.nl, own), removeMacvlans(k.nl, func(string) bool { return false }))
 }
 
 // Announce begins a new series of announcements of what is held. It never blocks.

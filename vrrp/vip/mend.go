@@ -30,7 +30,7 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 		k.lost[a.spot()] = l
 	}
 	index := link.Attrs().Index
-	if present(on, index, a.Prefix) {
+	if present(on, index, a.Prefix) && (up(link) || !isOurs(link)) {
 		k.there[a.spot()] = true
 		l.since, l.fresh = time.Time{}, false
 		k.stepBehind(a, link, on)
@@ -50,7 +50,13 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 	if !k.mayRepair() {
 		return now.Add(lookSoon)
 	}
-	if err := put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE); err != nil {
+	err := put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
+	if err == nil {
+		links := map[string]netlink.Link{a.Device: link}
+		err = k.raise(links)
+		link = links[a.Device]
+	}
+	if err != nil {
 		k.log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", err)
 		return now.Add(time.Second)
 	}

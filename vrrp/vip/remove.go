@@ -3,6 +3,9 @@ package vip
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -32,31 +35,65 @@ func remove(nl *netlink.Handle, as []Address) error {
 			failed = errors.Join(failed, fmt.Errorf("remove %v: %w", a, err))
 		}
 	}
+	for _, link := range links {
+		if link != nil {
+			failed = errors.Join(failed, mute(nl, link))
+		}
+	}
 	return failed
 }
 
-// Remover removes addresses through a socket that is opened beforehand, for
+// Remover removes addresses through sockets that are opened beforehand, for
 // the guard.
-type Remover struct{ nl *netlink.Handle }
+type Remover struct {
+	nl      *netlink.Handle
+	slow    *netlink.Handle // for what may wait
+	hushing sync.WaitGroup
+}
 
-// NewRemover opens the socket.
+// NewRemover opens the sockets.
 func NewRemover() (*Remover, error) {
 	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	return &Remover{nl: nl}, nil
+	slow, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		nl.Close()
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	return &Remover{nl: nl, slow: slow}, nil
 }
 
 // Remove takes the addresses away; it may be repeated. What is gone already is
-// no error, what could not be removed is told after all have been tried.
-func (r *Remover) Remove(as []Address) error { return remove(r.nl, as) }
+// no error, what could not be removed is told after all have been tried. Devices
+// with a virtual MAC, from which nothing leaves then, are switched off after that;
+// Close waits for it.
+func (r *Remover) Remove(as []Address) error {
+	err := remove(r.nl, as)
+	r.hushing.Go(func() {
+		time.Sleep(hushAfter)
+		links, err := macvlans(r.slow)
+		if err != nil {
+			return // silent they are
+		}
+		for _, l := range links {
+			if slices.ContainsFunc(as, func(a Address) bool { return a.Device == l.Attrs().Name }) {
+				_ = hush(r.slow, l)
+			}
+		}
+	})
+	return err
+}
 
 // Sweep is for when no configuration tells what there is to remove: it takes
-// away the link-local addresses as this package sets them, on whatever device.
+// away the devices that it makes, and the link-local addresses as it sets them, on whatever device.
 // It returns those that may be virtual ones, which it leaves: that an address
 // came without a route to its network makes it no more than likely.
 func (r *Remover) Sweep() (doubtful []Address, err error) {
+	if err := removeMacvlans(r.nl, func(string) bool { return false }); err != nil {
+		return nil, err
+	}
 	addrs, err := list(r.nl)
 	if err != nil {
 		return nil, err
@@ -85,5 +122,9 @@ func (r *Remover) Sweep() (doubtful []Address, err error) {
 	return doubtful, remove(r.nl, own)
 }
 
-// Close closes the socket.
-func (r *Remover) Close() { r.nl.Close() }
+// Close closes the sockets.
+func (r *Remover) Close() {
+	r.hushing.Wait()
+	r.nl.Close()
+	r.slow.Close()
+}

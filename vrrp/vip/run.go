@@ -17,10 +17,11 @@ const (
 
 // device is what was last seen of one.
 type device struct {
-	index int
-	up    bool
-	mac   string
-	arp   bool // somebody there resolves addresses
+	index  int
+	parent int // of a device that we made
+	up     bool
+	mac    string
+	arp    bool // somebody there resolves addresses
 }
 
 // Run announces again, looks after devices that come and puts back what others
@@ -129,8 +130,9 @@ func (k *Keeper) look(now time.Time) time.Time {
 		return now.Add(lookSoon)
 	}
 	next := now.Add(lookEvery)
-	came := false
+	fresh := false
 	clear(k.there)
+	k.makeMACs()
 	for _, name := range k.devices {
 		link, err := k.nl.LinkByName(name)
 		if err != nil {
@@ -142,31 +144,44 @@ func (k *Keeper) look(now time.Time) time.Time {
 		k.prepare(name, link)
 		attrs := link.Attrs()
 		k.state[name] = seen(link)
-		came = came || k.state[name].up && before != k.state[name]
+		fresh = fresh || k.state[name].up && before != k.state[name]
 
 		on := slices.DeleteFunc(slices.Clone(addrs), func(a netlink.Addr) bool { return a.LinkIndex != attrs.Index })
 		if again := k.own(name, link, on, now); again.Before(next) && !again.IsZero() {
 			next = again
 		}
 		if !k.held {
+			if again := k.lower(link, on, now); again.Before(next) && !again.IsZero() {
+				next = again
+			}
 			continue
 		}
 		for _, a := range k.cfg.Addresses {
 			if a.Device != name {
 				continue
 			}
-			if again := k.mend(a, link, on, before.index != attrs.Index, now); !again.IsZero() && again.Before(next) {
+			if again := k.mend(a, link, on, came(before, link), now); !again.IsZero() && again.Before(next) {
 				next = again
 			}
 		}
 	}
-	if came && k.held { // a switch that was gone has forgotten where we are; a MAC may be a new one
+	if fresh && k.held { // a switch that was gone has forgotten where we are; a MAC may be a new one
 		k.series.start(now)
 		if k.mayRepair() {
 			k.burst()
 		}
 	}
 	return next
+}
+
+// came tells whether a device is a new one. Of those that we make only one that
+// came with its parent is: any other was taken away by somebody.
+func came(before device, now netlink.Link) bool {
+	a := now.Attrs()
+	if isOurs(now) && before.index != 0 && before.parent == a.ParentIndex {
+		return false
+	}
+	return before.index != a.Index
 }
 
 // prepare sets up a device that was not known, or is another one than before.
@@ -183,7 +198,7 @@ func (k *Keeper) prepare(name string, link netlink.Link) {
 func seen(link netlink.Link) device {
 	a := link.Attrs()
 	return device{
-		index: a.Index, up: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0,
+		index: a.Index, parent: a.ParentIndex, up: a.RawFlags&unix.IFF_UP != 0 && a.RawFlags&unix.IFF_RUNNING != 0,
 		mac: string(a.HardwareAddr), arp: speaksARP(link),
 	}
 }

@@ -11,14 +11,20 @@ import (
 	"harouter/vrrp"
 )
 
-// Link is a lan that carries adverts.
+// Link is a lan, or an uplink with a virtual MAC, that carries adverts.
 type Link struct {
 	Name, Device string
+	Uplink       bool // not a lan
 	// Addresses are the virtual ones, listed in the adverts sent there; none: the
 	// sender's own. Each family has adverts of its own; IPv6 needs a link-local
 	// one (RFC 9568 §5.2.9), which is listed first.
 	Addresses []netip.Addr
 	VRID      uint8 // zero: Config.VRID
+	// MACDevice, if set, is the device that has the virtual MAC while this node
+	// is master. Adverts carry that MAC then (RFC 9568 §7.3), whether it is up or
+	// not, and are listened for there too: what comes with a MAC of its own the
+	// kernel shows to that device alone.
+	MACDevice string
 }
 
 // Config says where adverts go and come from.
@@ -58,7 +64,11 @@ func (c *Config) check() error {
 	}
 	// What no advert can list would otherwise show when it is needed first.
 	for _, p := range c.paths() {
-		if _, err := c.advert(0, c.Interval, p, p.dst).Append(nil, p.dst, p.dst, c.Checksum); err != nil {
+		msg, err := c.advert(0, c.Interval, p, p.dst).Append(nil, p.dst, p.dst, c.Checksum)
+		if err == nil && p.mac != nil && len(msg) > maxFramed {
+			err = fmt.Errorf("%d addresses do not fit into one frame, and with virtual_mac there is one only", len(p.listed))
+		}
+		if err != nil {
 			return fmt.Errorf("set up VRRP for %s: %w", p.name, err)
 		}
 	}
@@ -72,10 +82,10 @@ func (c *Config) paths() []*path {
 		for _, l := range c.Links {
 			four, six := families(l.Addresses)
 			if len(four) > 0 || len(six) == 0 {
-				out = append(out, newPath("lan "+l.Name, l.Device, vrrp.Group4, c.vrid(l), four))
+				out = append(out, c.linkPath("", l, vrrp.Group4, four))
 			}
 			if len(six) > 0 {
-				out = append(out, newPath("lan "+l.Name+" over IPv6", l.Device, vrrp.Group6, c.vrid(l), six))
+				out = append(out, c.linkPath(" over IPv6", l, vrrp.Group6, six))
 			}
 		}
 	}
@@ -86,6 +96,20 @@ func (c *Config) paths() []*path {
 		}
 	}
 	return out
+}
+
+// linkPath is the way to a group on a link.
+func (c *Config) linkPath(how string, l Link, group netip.Addr, listed []netip.Addr) *path {
+	word := "lan "
+	if l.Uplink {
+		word = "uplink "
+	}
+	p := newPath(word+l.Name+how, l.Device, group, c.vrid(l), listed)
+	if l.MACDevice != "" {
+		mac := vrrp.VirtualMAC(p.vrid, group.Is6())
+		p.mac = mac[:]
+	}
+	return p
 }
 
 // families parts a list; of IPv6 the link-local addresses come first.
@@ -115,6 +139,9 @@ func (c *Config) places() []place {
 			four, six := families(l.Addresses)
 			if len(four) > 0 || len(six) == 0 {
 				out = append(out, place{link: l.Name, device: l.Device})
+				if l.MACDevice != "" {
+					out = append(out, place{link: l.Name, device: l.MACDevice, tap: true})
+				}
 			}
 			if len(six) > 0 {
 				out = append(out, place{link: l.Name, device: l.Device, six: true})

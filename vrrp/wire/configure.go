@@ -76,11 +76,11 @@ func (t *Transport) change(cfg Config, nl *netlink.Handle, devices *devices, pro
 // inherit gives each path the socket of the one that leads to the same place
 // now, else a spare or a new one. The sockets of paths without an heir are not
 // closed but become spares: the sender may be about to use them, and a socket
-// is good for any path of its family.
+// is good for any path of its kind.
 func (t *Transport) inherit(paths []*path) error {
 	gone := slices.Clone(t.paths)
 	for _, p := range paths {
-		if i := slices.IndexFunc(gone, func(old *path) bool { return old.device == p.device && old.dst == p.dst }); i >= 0 {
+		if i := slices.IndexFunc(gone, func(old *path) bool { return old.device == p.device && old.dst == p.dst && old.kind() == p.kind() }); i >= 0 {
 			p.fd = gone[i].fd
 			p.errno.Store(gone[i].errno.Load())
 			gone = slices.Delete(gone, i, i+1)
@@ -93,7 +93,7 @@ func (t *Transport) inherit(paths []*path) error {
 		if p.fd >= 0 {
 			continue
 		}
-		if i := slices.IndexFunc(spare, func(s *path) bool { return s.dst.Is6() == p.dst.Is6() }); i >= 0 {
+		if i := slices.IndexFunc(spare, func(s *path) bool { return s.kind() == p.kind() }); i >= 0 {
 			p.fd = spare[i].fd
 			spare = slices.Delete(spare, i, i+1)
 			continue

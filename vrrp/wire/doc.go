@@ -1,4 +1,4 @@
-// Package wire holds the sockets of VRRP: it receives adverts on each lan
+// Package wire holds the sockets of VRRP: it receives adverts on each lan, and on uplinks with a virtual MAC
 // (multicast, of IPv4 and IPv6) and at the node's own address (unicast), and its sender thread
 // repeats on every path what the deciding loop said last, for as long as that
 // loop renews its lease.
@@ -9,6 +9,7 @@
 //	look.go       devices and addresses come and go: where paths lead now
 //	sender.go     the advert thread
 //	path.go       one way out, packets made ready
+//	framed.go     packets with the virtual router's MAC
 //	listen.go     the receive sockets of a set of places, also for the guard
 //	unread.go     whether something waits in them
 //	receive.go    one receive socket, and the judgement of a packet

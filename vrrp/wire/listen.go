@@ -21,6 +21,9 @@ type place struct {
 	device string // "" unicast
 	six    bool   // the group of IPv6
 	local  netip.Addr
+	// tap: the device is one with a virtual MAC. It may be missing or down, and
+	// only what comes with that MAC counts: all else the device below hears too.
+	tap bool
 }
 
 func (p place) String() string {
@@ -75,12 +78,18 @@ func (e *ears) look(devices *devices, tell func(string, error)) error {
 		if p.device != "" {
 			index = devices.index(p.device)
 		}
+		if p.tap && !devices.up(p.device) {
+			index = 0 // nothing comes there
+		}
 		if old := e.open[p]; old != nil {
 			if old.index == index && !old.failed.Load() {
 				continue
 			}
 			old.socket.close()
 			delete(e.open, p)
+		}
+		if p.tap && index == 0 {
+			continue
 		}
 		err := fmt.Errorf("there is no device %s", p.device)
 		if p.device == "" || index != 0 {
@@ -119,10 +128,11 @@ func (e *ears) close() {
 }
 
 // Listen reports the packets that come to the group on each device, by the
-// device's name, and to the address local if that is one. Devices may come and
+// device's name, and to the address local if that is one; macs are the devices
+// with virtual MACs. Devices may come and
 // go. It returns nil when ctx ends, an error if sockets are not allowed. The
 // guard uses it.
-func Listen(ctx context.Context, names []string, local netip.Addr, receive func(Received)) error {
+func Listen(ctx context.Context, names, macs []string, local netip.Addr, receive func(Received)) error {
 	var all atomic.Pointer[terms]
 	all.Store(&terms{own: map[netip.Addr]bool{local: true}})
 	kick := make(chan struct{}, 1)
@@ -134,6 +144,9 @@ func Listen(ctx context.Context, names []string, local netip.Addr, receive func(
 	}}
 	for _, d := range names {
 		e.places = append(e.places, place{link: d, device: d})
+	}
+	for _, d := range macs {
+		e.places = append(e.places, place{link: d, device: d, tap: true})
 	}
 	if local.Is4() {
 		e.places = append(e.places, place{local: local})

@@ -1,9 +1,11 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -92,6 +94,11 @@ func readAddresses(nl *netlink.Handle, paths []*path) ([]netlink.Addr, error) {
 type lead struct {
 	index int // of the device
 	src   netip.Addr
+	own   net.HardwareAddr // the device's MAC, if another one is sent
+}
+
+func (l lead) equal(o lead) bool {
+	return l.index == o.index && l.src == o.src && bytes.Equal(l.own, o.own)
 }
 
 // survey tells which addresses are this node's own, and where each path leads.
@@ -110,6 +117,14 @@ func survey(cfg Config, paths []*path, addrs []netlink.Addr, devices *devices) (
 		}
 		leads[i].index = devices.index(p.device)
 		leads[i].src = source(addrs, leads[i].index, cfg.Virtual, p.dst.Is6())
+		if p.mac == nil || leads[i].index == 0 {
+			continue
+		}
+		if ifi, err := net.InterfaceByIndex(leads[i].index); err == nil && len(ifi.HardwareAddr) == len(p.mac) {
+			leads[i].own = ifi.HardwareAddr
+		} else {
+			leads[i].index = 0 // no Ethernet: nothing can be framed
+		}
 	}
 	return own, leads
 }
@@ -119,7 +134,7 @@ func survey(cfg Config, paths []*path, addrs []netlink.Addr, devices *devices) (
 func (t *Transport) lead(leads []lead) bool {
 	changed := false
 	for i, p := range t.paths {
-		if p.lead != leads[i] {
+		if !p.equal(leads[i]) {
 			p.lead = leads[i]
 			p.errno.Store(0)
 			changed = true
@@ -197,6 +212,12 @@ func (d *devices) index(name string) int {
 		return 0
 	}
 	return i
+}
+
+// up tells whether a device is there and switched on.
+func (d *devices) up(name string) bool {
+	req, err := unix.NewIfreq(name)
+	return err == nil && unix.IoctlIfreq(d.fd, unix.SIOCGIFFLAGS, req) == nil && req.Uint16()&unix.IFF_UP != 0
 }
 
 func deviceIndex(fd int, name string) (int, error) {

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,8 @@ type path struct {
 	device string // "" unicast: the routing table decides
 	dst    netip.Addr
 	vrid   uint8
-	listed []netip.Addr // none: the source
+	mac    net.HardwareAddr // the virtual one, that frames carry; nil: the device's
+	listed []netip.Addr     // none: the source
 	fd     int
 	errno  atomic.Int32 // of the last send
 
@@ -43,9 +45,17 @@ func newPath(name, device string, dst netip.Addr, vrid uint8, listed []netip.Add
 // leads tells whether anything can be sent there.
 func (p *path) leads() bool { return p.src.IsValid() && (p.device == "" || p.index != 0) }
 
+// kind is what a socket must be, to be good for a path.
+type kind struct{ six, framed bool }
+
+func (p *path) kind() kind { return kind{p.dst.Is6() && p.mac == nil, p.mac != nil} }
+
 func (p *path) open() error {
 	open := openRaw4
-	if p.dst.Is6() {
+	switch k := p.kind(); {
+	case k.framed:
+		open = openFramed
+	case k.six:
 		open = openRaw6
 	}
 	fd, err := open()
@@ -169,7 +179,15 @@ func (t *Transport) packets(priority uint8, interval time.Duration) []packet {
 		if err != nil {
 			continue // cannot be: check has tried the same on every path, Advertise has checked the interval
 		}
-		out = append(out, newPacket(p, p.index, p.src, p.dst, ttl, msg))
+		if p.mac == nil {
+			out = append(out, newPacket(p, p.index, p.src, p.dst, ttl, msg))
+			continue
+		}
+		mac := p.mac
+		if priority == 0 { // said when that MAC is silent here, and may be another node's
+			mac = p.own
+		}
+		out = append(out, newFramed(p, mac, msg))
 	}
 	return out
 }

@@ -37,6 +37,9 @@ type socket struct {
 // one that is bound to the group takes nothing that is sent to an address, and
 // the other way round, so that nothing is reported twice.
 func openSocket(p place, index int) (*socket, error) {
+	if p.tap {
+		return openTap(p, index)
+	}
 	family, bind := unix.AF_INET, place.bind4
 	if p.six {
 		family, bind = unix.AF_INET6, place.bind6

@@ -626,7 +626,7 @@ func TestListen(t *testing.T) {
 	h := &heard{t: t}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- Listen(ctx, []string{"lan0", "lan1"}, ip("192.168.77.2"), h.receive) }()
+	go func() { done <- Listen(ctx, []string{"lan0", "lan1"}, nil, ip("192.168.77.2"), h.receive) }()
 	b.Advertise(200, 20*ms)
 	links := func() map[string]bool {
 		out := map[string]bool{}
@@ -688,7 +688,9 @@ func TestSendingAllocatesNothing(t *testing.T) {
 	}
 	ns := pair(t)
 	_ = ns
-	tr, err := New(Config{VRID: 51, Interval: 100 * ms, Lease: time.Second, Links: []Link{office}, Local: ip("192.168.77.2"), Peers: []netip.Addr{ip("192.168.77.3"), ip("198.51.100.1")}})
+	framed := office
+	framed.Name, framed.MACDevice = "framed", "hrv-framed"
+	tr, err := New(Config{VRID: 51, Interval: 100 * ms, Lease: time.Second, Links: []Link{office, framed}, Local: ip("192.168.77.2"), Peers: []netip.Addr{ip("192.168.77.3"), ip("198.51.100.1")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -709,7 +711,7 @@ func TestSendingAllocatesNothing(t *testing.T) {
 		}
 	}
 	packets := tr.packets(200, 100*ms)
-	if len(packets) != 3 {
+	if len(packets) != 4 {
 		t.Fatalf("%d packets", len(packets))
 	}
 	if n := testing.AllocsPerRun(100, func() { tr.transmit(packets) }); n != 0 {
@@ -719,7 +721,7 @@ func TestSendingAllocatesNothing(t *testing.T) {
 	for _, p := range tr.paths {
 		errs = append(errs, p.errno.Load())
 	}
-	if errs[0] != 0 || errs[1] != 0 || errs[2] == 0 {
-		t.Errorf("errors of the three paths: %v, want only the last", errs)
+	if errs[0] != 0 || errs[1] != 0 || errs[2] != 0 || errs[3] == 0 {
+		t.Errorf("errors of the four paths: %v, want only the last", errs)
 	}
 }

@@ -1,0 +1,183 @@
+package vip
+
+import (
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"harouter/test/netlab"
+)
+
+var (
+	office    = VirtualMAC{Name: "hrv-office", Parent: "lan0", MAC: net.HardwareAddr{0, 0, 0x5e, 0, 1, 51}}
+	lanMAC    = Address{Device: "hrv-office", Prefix: pfx("192.168.77.1/24"), Link: "office"}
+	officeMAC = "00:00:5e:00:01:33"
+)
+
+func shown(t *testing.T, device string) string {
+	t.Helper()
+	return netlab.Sh(t, "ip -d link show "+device+" 2>&1 || true")
+}
+
+func isUp(t *testing.T, device string) bool {
+	t.Helper()
+	return strings.Contains(shown(t, device), ",UP")
+}
+
+// TestVirtualMAC: the device is made, carries the addresses while they are held,
+// and is off else; ARP is answered with its MAC for what is on it, and with the
+// parent's for the parent's own.
+func TestVirtualMAC(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	cable(t, "lan0")
+	netlab.Sh(t, `ip addr add 192.168.77.2/24 dev lan0
+		sysctl -qw net.ipv4.conf.lan0.arp_ignore=1 net.ipv4.conf.lan0.arp_announce=2
+		ip link add hrv-gone link lan0 type macvlan mode private; ip link set hrv-gone alias "harouter virtual MAC"
+		ip link add mine link lan0 type macvlan mode private`)
+	w := tap(t, "far-lan0")
+	raised := 0
+	k := newKeeper(t, Config{Addresses: []Address{lanMAC}, MACs: []VirtualMAC{office}, Timing: never, Raised: func() { raised++ }})
+	stop := start(t, k)
+	eventually(t, "it is made", func() bool { return strings.Contains(shown(t, "hrv-office"), "macvlan mode private") })
+	if s := shown(t, "hrv-office"); !strings.Contains(s, officeMAC) || !strings.Contains(s, "alias harouter virtual MAC") || isUp(t, "hrv-office") {
+		t.Errorf("made: %s", s)
+	}
+	if s := shown(t, "hrv-gone"); !strings.Contains(s, "does not exist") {
+		t.Errorf("a former self's is left: %s", s)
+	}
+	shown(t, "mine")
+	w.reset()
+	for range 2 {
+		add(t, k)
+	}
+	if !isUp(t, "hrv-office") || raised != 2 {
+		t.Errorf("raised %d times: %s", raised, shown(t, "hrv-office"))
+	}
+	if six := netlab.Sh(t, "ip -6 -o addr show dev hrv-office"); six != "" {
+		t.Errorf("the virtual MAC made an IPv6 address: %s", six)
+	}
+	if got := on(t, "lan0"); !cmp.Equal(got, []string{"192.168.77.2/24 brd 192.168.77.255 scope global"}) && !cmp.Equal(got, []string{"192.168.77.2/24 scope global"}) {
+		t.Errorf("on the parent: %v", got)
+	}
+	eventually(t, "announced", func() bool {
+		return strings.Contains(strings.Join(w.lines(), "\n"), "reply: 192.168.77.1 ")
+	})
+	removeAll(t, k)
+	removeAll(t, k)
+	eventually(t, "it is off", func() bool { return !isUp(t, "hrv-office") })
+	if got := on(t, "hrv-office"); len(got) > 0 {
+		t.Errorf("left: %v", got)
+	}
+	stop()
+	if err := k.Cleanup(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := shown(t, "hrv-office"); !strings.Contains(s, "does not exist") {
+		t.Errorf("after Cleanup: %s", s)
+	}
+	if s := shown(t, "mine"); !strings.Contains(s, "macvlan") {
+		t.Errorf("somebody else's macvlan is gone: %s", s)
+	}
+}
+
+// TestVirtualMACRepair: switched off or deleted by somebody, it comes back; a
+// name that is taken is left alone and told.
+func TestVirtualMACRepair(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	cable(t, "lan0")
+	var may atomic.Bool
+	may.Store(true)
+	k := newKeeper(t, Config{Addresses: []Address{lanMAC}, MACs: []VirtualMAC{office}, Timing: Timing{Refresh: time.Hour, Settle: 50 * ms}, MayRepair: may.Load})
+	stop := start(t, k)
+	add(t, k)
+	for n, damage := range []string{"ip link set hrv-office down", "ip link del hrv-office", "ip addr del 192.168.77.1/24 dev hrv-office"} {
+		netlab.Sh(t, damage)
+		k.LinkChanged("hrv-office")
+		eventually(t, "mended after "+damage, func() bool {
+			return isUp(t, "hrv-office") && isPresent(t, k)[0] && k.Repairs() == uint64(n+1)
+		})
+	}
+	may.Store(false) // it slept, and the guard was here
+	r, err := NewRemover()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Remove([]Address{lanMAC}); err != nil {
+		t.Error(err)
+	}
+	if isPresent(t, k)[0] {
+		t.Error("the guard left the address")
+	}
+	r.Close()
+	k.LinkChanged("hrv-office")
+	time.Sleep(50*ms + 2*lookSoon)
+	if isUp(t, "hrv-office") || isPresent(t, k)[0] {
+		t.Error("put back by one that is not sure of its role")
+	}
+	removeAll(t, k)
+	stop()
+
+	netlab.Sh(t, "ip link del hrv-office; ip link add hrv-office type bridge")
+	if err := k.Add(t.Context()); err == nil || !strings.Contains(err.Error(), "another device has that name") {
+		t.Errorf("the name is taken: %v", err)
+	}
+}
+
+// TestVirtualMACFollowsParent: the parent goes and comes.
+func TestVirtualMACFollowsParent(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	cable(t, "lan0")
+	k := newKeeper(t, Config{Addresses: []Address{lanMAC}, MACs: []VirtualMAC{office}, Timing: Timing{Refresh: time.Hour, Settle: 50 * ms}})
+	start(t, k)
+	add(t, k)
+	netlab.Sh(t, "ip link del lan0")
+	k.LinkChanged("lan0")
+	cable(t, "lan0")
+	k.LinkChanged("lan0")
+	eventually(t, "it is there again", func() bool { return isUp(t, "hrv-office") && isPresent(t, k)[0] })
+	if k.Repairs() != 0 {
+		t.Errorf("%d repairs, want none: nobody took the device away", k.Repairs())
+	}
+}
+
+// TestVirtualMACConfigure: while the addresses are held another MAC comes with
+// them, they move to the parent and back, and nobody is said to have done it.
+func TestVirtualMACConfigure(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	cable(t, "lan0")
+	with := Config{Addresses: []Address{lanMAC}, MACs: []VirtualMAC{office}, Timing: Timing{Refresh: time.Hour, Settle: 50 * ms}}
+	other := with
+	other.MACs = []VirtualMAC{{Name: "hrv-office", Parent: "lan0", MAC: net.HardwareAddr{0, 0, 0x5e, 0, 1, 77}}}
+	without := Config{Addresses: []Address{lan}, Timing: with.Timing}
+	k := newKeeper(t, with)
+	start(t, k)
+	add(t, k)
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		mac  string
+	}{{"another MAC", other, "00:00:5e:00:01:4d"}, {"none", without, ""}, {"the first", with, officeMAC}, {"the same", with, officeMAC}} {
+		if err := k.Configure(t.Context(), c.cfg); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if s := shown(t, "hrv-office"); !isPresent(t, k)[0] || c.mac != "" && (!strings.Contains(s, c.mac) || !strings.Contains(s, ",UP")) || c.mac == "" && !strings.Contains(s, "does not exist") {
+			t.Errorf("%s: %v, %s", c.name, isPresent(t, k), s)
+		}
+		time.Sleep(50*ms + 2*lookSoon)
+		if !isPresent(t, k)[0] || k.Repairs() != 0 {
+			t.Errorf("%s, a moment later: %v, %d repairs", c.name, isPresent(t, k), k.Repairs())
+		}
+	}
+}
