@@ -69,13 +69,13 @@ func (g *Greeter) Run(ctx context.Context) error {
 				}
 			}
 		case <-greet.C:
-			if err := g.look(); err != nil {
-				return err
-			}
 			g.greet()
 		case <-ask.C:
 			g.ask()
-		case <-hosts.C:
+		case <-hosts.C: // LinkChanged tells of devices earlier
+			if err := g.look(); err != nil {
+				return err
+			}
 			g.tellHosts()
 		case p := <-g.heard:
 			if g.hear(p) && time.Since(answered) > greetAgain {
