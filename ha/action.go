@@ -72,6 +72,14 @@ type (
 	Send struct {
 		To      string
 		Message Message
+		Wide    bool // on every lan as well, not over gossip alone
+	}
+	// Look asks hosts of a lan by ARP, again and again, whether they are reached;
+	// each answer is a Reached. No hosts: no more.
+	Look struct {
+		Lan    string
+		Hosts  []netip.Addr
+		Source netip.Addr // own address in their network, zero: none
 	}
 	// Remember keeps the other nodes' addresses for the next start.
 	Remember struct{ Addresses map[string][]netip.Addr }
@@ -135,6 +143,7 @@ func (WatchForwarding) haAction() {}
 func (Source) haAction()          {}
 func (Publish) haAction()         {}
 func (Send) haAction()            {}
+func (Look) haAction()            {}
 func (Remember) haAction()        {}
 func (Guard) haAction()           {}
 func (ReadFile) haAction()        {}

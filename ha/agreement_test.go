@@ -182,7 +182,7 @@ func TestNodeThatComesInTheMiddle(t *testing.T) {
 	c.boot("r3")
 	s.nodes["r3"].accepted = "cable=2 nodes=r1,r2,r3"
 	s.run(simDelay)
-	s.nodes["r1"].m.onPeerTold(s.nodes["r3"].m.state(s.now), s.now)
+	s.nodes["r1"].m.onPeerTold(s.nodes["r3"].m.state(s.now), "", s.now)
 	s.run(100 * time.Millisecond)
 	if text, ok := answer(); !ok || text != "" {
 		t.Fatalf("answered %v %q\n%s", ok, text, strings.Join(s.log, "\n"))

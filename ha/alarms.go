@@ -12,6 +12,7 @@ import (
 
 // Codes of alarms (DESIGN.md §4).
 const (
+	AlarmDeaf            = "deaf"
 	AlarmNoUplink        = "no_uplink"
 	AlarmConfigDiffers   = "config_differs"
 	AlarmBadKey          = "bad_key"
@@ -101,6 +102,8 @@ func (m *Machine) onDropped(d Dropped, now time.Time) {
 		m.raise(AlarmBadKey, "sync", "a node with another cluster key, or that is not in the file of both, wants the connections ("+from+"): compare /etc/harouter/cluster.key and the nodes in the file", until, now)
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropSender):
 		m.noteStranger(d.Source, d.VRID, now)
+	case d.Part == "vrrp" && d.Reason == string(vrrp.DropCARP):
+		m.raise(AlarmForeignVRRP, from, fmt.Sprintf("%s speaks CARP with our VRID, which is the same MAC address: choose another vrrp.id here, or another vhid there", from), until, now)
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropVersion):
 		m.raise(AlarmVersionMix, from, fmt.Sprintf("%s speaks another VRRP version than %d, so that each side may become master: set vrrp.version to what it speaks, or set its version to %d", from, m.cfg.VRRPVersion, m.cfg.VRRPVersion), until, now)
 	case d.Part == "vrrp":

@@ -296,7 +296,7 @@ func (c *chaos) run(d time.Duration) {
 		able, held := false, false
 		for _, n := range c.s.all() {
 			held = held || n.holds
-			able = able || n.running && n.strain.frozen.IsZero() && c.s.now.Sub(n.strain.born) > 600*time.Millisecond &&
+			able = able || n.running && n.strain.frozen.IsZero() && c.s.now.Sub(n.strain.born) > seekFor+600*time.Millisecond &&
 				n.m.lans() > 0 && n.m.stopping == 0
 		}
 		if held || !able {

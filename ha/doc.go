@@ -13,6 +13,11 @@
 // the later term holds. The flows of a dead uplink end by the master's verdict
 // (doomed.go). How flows travel is not ha's concern (Flows in ports.go).
 //
+// The master is lost only when every path is silent: it is asked before it is
+// given up (silence.go). Nodes greet each other on each lan (ha/hello); one that is
+// alive and not heard there makes that lan deaf, and who reaches its hosts serves
+// (deaf.go, ways.go).
+//
 // It imports the pure packages vrrp, balancer and conntracksync, no edge;
 // cmd/harouter wires the edges into Ports.
 package ha

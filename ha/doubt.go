@@ -78,7 +78,7 @@ func (m *Machine) credible(p *peer, h vrrp.Heard, source netip.Addr, now time.Ti
 	case d.asked.IsZero() || now.Sub(d.asked) >= denialFor:
 		m.nextID++
 		d.id, d.asked, d.denied = m.nextID, now, time.Time{}
-		m.do(Send{To: p.Name, Message: Message{Kind: KindVouch, ID: d.id}})
+		m.do(Send{To: p.Name, Message: Message{Kind: KindVouch, ID: d.id}, Wide: true})
 	case now.Sub(d.asked) >= vouchLimit:
 		return true // nobody denies it
 	}
@@ -98,6 +98,10 @@ func (m *Machine) agrees(p *peer, h vrrp.Heard) bool {
 // onVouched takes a node's answer to whether an advert was its own.
 func (m *Machine) onVouched(p *peer, msg Message, now time.Time) {
 	d := &p.doubt
+	if msg.ID != d.id && p.inquiry.answers(msg, now, m.vrrp.MasterDown()) {
+		m.stillMaster(p, msg, now)
+		return
+	}
 	if d.id == 0 || msg.ID != d.id {
 		return
 	}
@@ -114,7 +118,7 @@ func (m *Machine) onVouched(p *peer, msg Message, now time.Time) {
 		}
 		return
 	}
-	d.denied = now
+	d.id, d.denied = 0, now // the answer may come twice
 	m.denied(p, now)
 	if h.Priority == 0 && msg.Role == RoleMaster && m.vrrp.State() == vrrp.Backup {
 		h.Priority = msg.Priority // its word that it has not left

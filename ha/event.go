@@ -47,17 +47,33 @@ type (
 		Source netip.Addr // zero if not known
 		VRID   uint8      // of an unknown sender
 	}
-	// PeerTold is a node's state from gossip.
-	PeerTold struct{ State PeerState }
-	// PeerSeen is a sign of life of a node (membership, state sync).
-	PeerSeen struct{ Node string }
+	// PeerTold is a node's state, from gossip or from a greeting on a lan.
+	PeerTold struct {
+		State PeerState
+		Lan   string // "" gossip
+	}
+	// PeerSeen is a sign of life of a node (membership, state sync, a greeting).
+	PeerSeen struct {
+		Node string
+		Lan  string // on which it was greeted; "" anywhere else
+	}
 	// PeerLost: membership declared the node dead or it left.
 	PeerLost struct{ Node string }
 	// Told is a direct message of another node.
 	Told struct {
 		From    string
 		Message Message
+		Lan     string // on which it came; "" gossip
 	}
+	// Hosts names hosts that this node spoke with lately on a lan, the last first.
+	Hosts struct {
+		Lan  string
+		Seen []netip.Addr
+	}
+	// Asked: the hosts of a Look were asked once more.
+	Asked struct{ Lan string }
+	// Reached: one of them answered.
+	Reached struct{ Lan string }
 	// Probed is one round of probes on one uplink.
 	Probed struct{ Round balancer.Round }
 	// Switched: the addresses step Seq is done.
@@ -160,6 +176,9 @@ func (PeerTold) haEvent()     {}
 func (PeerSeen) haEvent()     {}
 func (PeerLost) haEvent()     {}
 func (Told) haEvent()         {}
+func (Hosts) haEvent()        {}
+func (Asked) haEvent()        {}
+func (Reached) haEvent()      {}
 func (Probed) haEvent()       {}
 func (Switched) haEvent()     {}
 func (Applied) haEvent()      {}

@@ -14,8 +14,8 @@ import (
 // lans that carry, then the weight of the uplinks that work. An uplink counts
 // only where both can tell, and one that is only held down for having flapped
 // counts as one that works. Above 0: the peer is fitter.
-func (m *Machine) fitness(p *peer) int {
-	if d := m.moreLans(p); d != 0 {
+func (m *Machine) fitness(p *peer, now time.Time) int {
+	if d := m.moreLans(p, now); d != 0 {
 		return d
 	}
 	d := 0
@@ -32,11 +32,11 @@ func (m *Machine) fitness(p *peer) int {
 // the two has taken a new file and the other has not, or has not looked at its
 // links yet, that tells nothing; where the files stay different, the lans that
 // each should reach and does not are what can be compared.
-func (m *Machine) moreLans(p *peer) int {
+func (m *Machine) moreLans(p *peer, now time.Time) int {
 	if p.settling {
 		return 0
 	}
-	return m.deadLans() - p.state.DeadLans
+	return m.deadLans() - p.state.DeadLans + m.reachesMore(p, now)
 }
 
 // settleFor is how long after a change of the file two nodes are not compared:
@@ -99,7 +99,7 @@ func (m *Machine) effective(now time.Time) uint8 {
 	own, _ := m.cfg.node(m.cfg.Node)
 	e := own.Priority
 	for _, p := range m.peers {
-		if m.counts(p, now) && m.fitness(p) > 0 {
+		if m.counts(p, now) && m.fitness(p, now) > 0 {
 			e = min(e, max(p.Priority, 2)-1)
 		}
 	}
@@ -115,13 +115,13 @@ func (m *Machine) successor(now time.Time) *peer {
 		if p.state.Resting != q.state.Resting {
 			return q.state.Resting
 		}
-		if d := m.moreLans(p) - m.moreLans(q); d != 0 {
+		if d := m.moreLans(p, now) - m.moreLans(q, now); d != 0 {
 			return d > 0
 		}
 		if m.synced(p) != m.synced(q) {
 			return m.synced(p)
 		}
-		if d := m.fitness(p) - m.fitness(q); d != 0 {
+		if d := m.fitness(p, now) - m.fitness(q, now); d != 0 {
 			return d > 0
 		}
 		return p.Priority > q.Priority || p.Priority == q.Priority && p.Address.Compare(q.Address) > 0
@@ -207,14 +207,14 @@ func (m *Machine) wanted(now time.Time) *move {
 	var target *peer
 	for _, n := range m.cfg.Nodes {
 		p := m.peers[n.Name]
-		if p == nil || !m.counts(p, now) || !p.worded.After(m.since) || m.moreLans(p) < 0 || m.fitness(p) <= 0 {
+		if p == nil || !m.counts(p, now) || !p.worded.After(m.since) || m.moreLans(p, now) < 0 || m.fitness(p, now) <= 0 {
 			continue
 		}
 		if !m.synced(p) && m.uplinkWorks() { // all flows would break there, here only some
 			continue
 		}
 		mv := m.moveFor(p, now)
-		if mv == nil || target != nil && m.fitness(p) <= m.fitness(target) {
+		if mv == nil || target != nil && m.fitness(p, now) <= m.fitness(target, now) {
 			continue
 		}
 		best, target = mv, p

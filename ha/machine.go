@@ -99,6 +99,14 @@ type Machine struct {
 	guardTold  bool
 	drops      map[string]map[string]uint64
 	alarms     map[alarmKey]*alarm
+	life       uint64                  // of this process, told with each state
+	states     uint64                  // told in it
+	deaf       map[string]string       // lans on which a node is not heard, and what is to be said of it
+	looks      map[string]*look        // for the hosts of those, and of lans on which others are deaf
+	hosts      map[string][]netip.Addr // of each lan, seen last
+	double     double
+	sought     bool                    // the others were looked for
+	carries    time.Time               // since when this node could be elected, first of all
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
 	repaired   []time.Time             // addresses that were put back within a minute
 	crashes    int                     // of this node, before this life
@@ -130,10 +138,12 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
+		looks: map[string]*look{}, hosts: map[string][]netip.Addr{},
 		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, news: map[string]*syncNews{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
 		seed: cfg.Will, crashes: cfg.Crashes, backUntil: now.Add(holdAfter(cfg.Crashes)),
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
+	m.life = m.nextID
 	for _, n := range cfg.Nodes {
 		if n.Name == cfg.Node {
 			continue
@@ -157,9 +167,11 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	switch ev := ev.(type) {
 	case Tick:
 		m.hearInstead(now)
+		m.seek(now)
 		m.elect(vrrp.Tick{}, now)
 	case Overslept:
 		m.record("role", m.cfg.Node, "", "", "this process stood still for "+ev.For.Round(time.Millisecond).String()+": listening first")
+		m.listenAnew("", now)
 		m.elect(vrrp.Overslept{}, now)
 	case Links:
 		m.onLinks(ev, now)
@@ -171,10 +183,14 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Dropped:
 		m.onDropped(ev, now)
 	case PeerTold:
-		m.onPeerTold(ev.State, now)
+		m.onPeerTold(ev.State, ev.Lan, now)
 	case PeerSeen:
 		if p := m.peers[ev.Node]; p != nil {
 			p.heard = now
+			p.ways.sign(ev.Lan, now)
+			if ev.Lan != "" {
+				p.ways.hello(ev.Lan, now)
+			}
 		}
 	case PeerLost:
 		if p := m.peers[ev.Node]; p != nil {
@@ -187,8 +203,15 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Told:
 		if p := m.peers[ev.From]; p != nil {
 			p.heard, p.worded = now, now
+			p.ways.sign(ev.Lan, now)
 			m.onMessage(p, ev.Message, now)
 		}
+	case Hosts:
+		m.sawHosts(ev)
+	case Reached:
+		m.reached(ev.Lan, now)
+	case Asked:
+		m.asked(ev.Lan)
 	case Probed:
 		m.onRound(ev.Round)
 	case Switched:
@@ -292,6 +315,14 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	if m.fetch != nil {
 		earlier(m.fetch.until)
 	}
+	earlier(m.deafDeadline(now))
+	if m.doubled(now) {
+		earlier(m.double.heard.Add(doubleHold))
+	}
+	earlier(m.silenceDeadline(now))
+	if !m.sought && m.vrrp.State() == vrrp.Backup {
+		earlier(m.carries.Add(seekFor))
+	}
 	for _, s := range m.sweeps {
 		earlier(s.at)
 	}
@@ -330,6 +361,8 @@ func (m *Machine) record(kind, subject, from, to, reason string) {
 func (m *Machine) settle(now time.Time) {
 	m.settleTimers(now)
 	m.settlePeers(now)
+	m.settleDeaf(now)
+	m.settleSilence(now)
 	m.settleElection(now)
 	m.settleRole(now)
 	m.settleFlows(now)
@@ -342,6 +375,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settleSources()
 	m.settleCrashes(now)
 	m.settleAlarms(now)
+	m.settleDouble(now)
 	m.settleGuard(now)
 	m.settlePublish(now)
 	m.settleExit(now)

@@ -32,6 +32,8 @@ func within(t *testing.T, what string, got, limit time.Duration) {
 func TestLoneNodeBecomesMaster(t *testing.T) {
 	s := newSim(t, "r1", "r2")
 	s.boot("r2")
+	s.run(seekFor)
+	s.master("") // it looks for r1 first
 	s.run(3*100*time.Millisecond + 42*time.Millisecond + 5*time.Millisecond)
 	s.master("r2")
 }
@@ -136,7 +138,7 @@ func TestStop(t *testing.T) {
 	}
 	s.boot("r2") // and adopts them
 	at = s.now
-	s.run(time.Second)
+	s.run(2 * time.Second)
 	s.master("r2")
 	none, _ = s.coverage(at)
 	within(t, "nobody holds the addresses", none, 0)

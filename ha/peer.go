@@ -81,6 +81,13 @@ type PeerState struct {
 	Term      uint64                      `json:"term,omitempty"`      // in which it was master last
 	Lans      int                         `json:"lans"`                // lans whose link carries
 	DeadLans  int                         `json:"dead_lans,omitempty"` // lans whose link does not
+	Life      uint64                      `json:"life,omitempty"`      // of this process
+	Number    uint64                      `json:"number,omitempty"`    // of this state in it: a later one is newer
+	Greets    bool                        `json:"greets,omitempty"`    // it greets the others on each lan
+	Down      []string                    `json:"down,omitempty"`      // lans whose link does not carry
+	Deaf      []string                    `json:"deaf,omitempty"`      // lans on which it does not hear a node that is alive
+	Reach     map[string]Reach            `json:"reach,omitempty"`     // of lans on which somebody is not heard
+	Hosts     map[string][]netip.Addr     `json:"hosts,omitempty"`     // seen last on each lan
 	Addresses []netip.Addr                `json:"addresses"`
 	Uplinks   []UplinkView                `json:"uplinks"`
 	Pool      []string                    `json:"pool"`     // master: uplinks that get new flows
@@ -162,6 +169,9 @@ type peer struct {
 	unsynced  time.Time // since when it is alive and its flow table does not agree
 	// unconfirmed is when it did not confirm the flows for the hand-over to it.
 	unconfirmed time.Time
+	ways        ways
+	left        bool      // its last advert said farewell
+	inquiry     inquiry   // whether it is still master
 	executed    []byte    // the proof of its will that was taken last
 	settling    bool      // one of both has just taken a new file
 	refiled     time.Time // when it was heard to run another file than before

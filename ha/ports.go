@@ -37,6 +37,15 @@ type Gossip interface {
 	Send(ctx context.Context, node, kind string, payload []byte) error
 }
 
+// Lans are the frames that nodes exchange on each lan, and the look at its hosts
+// (ha/hello). Nothing here may block.
+type Lans interface {
+	// Publish greets with this state from now on.
+	Publish(state []byte)
+	Send(node string, payload []byte)
+	Look(Look)
+}
+
 // Files are the configuration files of this node, and all that follows them.
 type Files interface {
 	// Read reads, or makes, a file and checks it for this node.
@@ -73,6 +82,7 @@ type Ports struct {
 	Addresses Addresses
 	Plane     Plane
 	Gossip    Gossip
+	Lans      Lans // nil: the nodes do not greet each other there
 	Files     Files
 	Flows     Flows // nil: flows are never replicated, whatever Config.Sync says
 	// DeleteFlows ends all flows that carry the mark of the uplink with this id

@@ -78,7 +78,7 @@ func (m *Machine) setRole(reason string, now time.Time) {
 	case vrrp.Backup:
 		role = RoleBackup
 	case vrrp.Initialize:
-		if m.stopping != 0 || m.lans() > 0 { // it could serve: it leaves, or a fitter node does
+		if m.stopping != 0 || m.lans() > 0 && !m.second(now) { // it could serve: it leaves, or a fitter node does
 			role = RoleBackup
 		}
 	}
@@ -204,10 +204,12 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 	case ok:
 		p := m.peers[name]
 		p.heard, p.advertised = now, now
+		p.ways.advert(ev.Link, now)
 		heard.Speaker, heard.Rank, heard.Ours = name, p.Address, true
 		if !m.credible(p, heard, ev.Source, now) {
 			return
 		}
+		p.left = heard.Priority == 0
 	case slices.Contains(m.cfg.Foreign, ev.Source):
 		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link)
 	default:
@@ -276,14 +278,20 @@ func (m *Machine) settleElection(now time.Time) {
 	if m.stopping != 0 || !m.linksKnown {
 		return
 	}
-	fault := len(m.cfg.Balancer.Lans) > 0 && m.lans() == 0
+	fault, why := len(m.cfg.Balancer.Lans) > 0 && m.lans() == 0, "no lan has carrier"
+	if m.second(now) {
+		fault, why = true, "another machine runs as "+m.cfg.Node
+	}
 	switch {
 	case fault && m.vrrp.State() != vrrp.Initialize:
-		m.stepBack("no lan has carrier", now)
+		m.stepBack(why, now)
 	case fault && m.role != RoleFault:
 		m.dropAddresses(now)
-		m.setRole("no lan has carrier", now)
+		m.setRole(why, now)
 	case !fault && m.vrrp.State() == vrrp.Initialize:
+		if m.carries.IsZero() {
+			m.carries = now
+		}
 		m.elect(vrrp.Start{}, now)
 	}
 	if fault {
@@ -295,7 +303,7 @@ func (m *Machine) settleElection(now time.Time) {
 	m.elect(vrrp.Hold{On: master != nil && master.state.Held}, now)
 	if m.vrrp.State() == vrrp.Master && m.handoff == nil && m.adding == 0 {
 		// One that was not heard since this node took over may be the one that died.
-		if best := m.successor(now); best != nil && m.moreLans(best) > 0 && m.counts(best, now) && best.worded.After(m.since) {
+		if best := m.successor(now); best != nil && m.moreLans(best, now) > 0 && m.counts(best, now) && best.worded.After(m.since) {
 			m.stepBack(fmt.Sprintf("%s reaches %d lans, this node %d", best.Name, best.state.Lans, m.lans()), now)
 			m.elect(vrrp.Start{}, now)
 		}
@@ -309,7 +317,7 @@ func (m *Machine) stepBack(reason string, now time.Time) {
 	if m.vrrp.State() == vrrp.Master {
 		if best := m.successor(now); best != nil {
 			m.nextID++
-			word = &Send{To: best.Name, Message: m.withTerm(Message{Kind: KindYield, ID: m.nextID, Reason: reason})}
+			word = &Send{To: best.Name, Message: m.withTerm(Message{Kind: KindYield, ID: m.nextID, Reason: reason}), Wide: true}
 		}
 	}
 	if word != nil && !m.cfg.OneHolder {

@@ -79,7 +79,7 @@ func (l *Loop) Post(ev Event) {
 		case <-l.ended:
 		}
 		return
-	case Advert, Told, PeerTold:
+	case Advert, Told, PeerTold, Asked, Reached:
 		queue = l.urgent
 	}
 	select {
@@ -266,8 +266,19 @@ func (l *Loop) perform(a Action) {
 	case Source:
 		l.ports.Probe(a)
 	case Publish:
-		l.ports.Gossip.Publish(a.State.Encode())
+		state := a.State.Encode()
+		l.ports.Gossip.Publish(state)
+		if l.ports.Lans != nil {
+			l.ports.Lans.Publish(state)
+		}
+	case Look:
+		if l.ports.Lans != nil {
+			l.ports.Lans.Look(a)
+		}
 	case Send:
+		if a.Wide && l.ports.Lans != nil {
+			l.ports.Lans.Send(a.To, a.Message.Encode())
+		}
 		l.workers.send(a)
 	case Remember:
 		l.workers.remember(a)

@@ -30,7 +30,8 @@ type sim struct {
 	every   time.Duration   // between probes
 	crashes map[string]int  // before the next life
 	noDone  bool            // that a file was adopted is not told
-	mute    Kind            // words of this kind are lost
+	lans    simLans
+	mute    Kind // words of this kind are lost
 }
 
 const (
@@ -81,6 +82,8 @@ type simNode struct {
 	lab      bool            // lan2 is unplugged
 	passes   time.Time       // until when packets go through it
 	flows    simFlows
+	greeting PeerState // repeated on each lan
+	looking  map[string]Look
 }
 
 // clock is what the clock of a node shows, which runs by its own drift.
@@ -191,6 +194,8 @@ func simFile(node, text string) (Config, error) {
 				p.FlapHold, p.FlapMax = d, 30*d
 				c.Probes[name] = p
 			}
+		case "hello": // on each lan
+			c.Hello = true
 		case "lab": // one more lan, on lan2
 			c.Balancer.Lans = append(c.Balancer.Lans, balancer.Lan{Name: "lab", Device: "lan2", Virtual: prefixes("192.168.79.1/24")})
 		case "nat": // the second uplink's address
@@ -307,6 +312,7 @@ func (s *sim) boot(names ...string) {
 		n.linksChanged()
 		n.seen()
 		n.probe()
+		n.greet()
 		n.flows.start(n)
 	}
 }
@@ -528,7 +534,11 @@ func (n *simNode) perform(a Action) {
 		n.marks = append(n.marks, balancer.Mark(a.ID, a.Mask))
 	case Source:
 		n.sources[a.Uplink] = a
+	case Look:
+		n.look(a)
 	case Publish:
+		n.greeting = a.State
+		n.hello()
 		state, err := DecodePeerState(a.State.Encode())
 		if err != nil {
 			s.t.Fatal(err)
@@ -545,6 +555,9 @@ func (n *simNode) perform(a Action) {
 		}
 		if msg.Kind == KindHandover {
 			n.flows.note("handover")
+		}
+		if a.Wide {
+			n.tellWide(a.To, msg)
 		}
 		_, known := n.m.cfg.node(a.To) // gossip speaks to none that is not in the file
 		if o := s.nodes[a.To]; known && !o.lost[n.name] && !(s.noDone && msg.Kind == KindDone) && msg.Kind != s.mute {
@@ -609,8 +622,11 @@ func (n *simNode) send(priority uint8) {
 				})
 			}
 		}
-		if n.links["lan0"].Carrier && o.links["lan0"].Carrier && !o.deaf && !o.muffled {
+		if n.links["lan0"].Carrier && o.links["lan0"].Carrier && !o.deaf && !o.muffled && !n.s.lans.cut(n, o, "office", true) {
 			deliver("office", n.links["lan0"].Addresses[0].Addr())
+		}
+		if n.cfg.Hello && n.links["lan1"].Carrier && o.links["lan1"].Carrier && !o.muffled && !n.s.lans.cut(n, o, "guests", true) {
+			deliver("guests", n.links["lan1"].Addresses[0].Addr())
 		}
 		if !o.lost[n.name] && !o.muffled {
 			deliver("", own.Address)

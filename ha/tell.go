@@ -10,14 +10,28 @@ import (
 	"harouter/vrrp"
 )
 
-// onPeerTold takes a node's state from gossip.
-func (m *Machine) onPeerTold(s PeerState, now time.Time) {
+// onPeerTold takes a node's state, from gossip or from a lan.
+func (m *Machine) onPeerTold(s PeerState, lan string, now time.Time) {
+	if s.Node == m.cfg.Node {
+		m.double = double{life: s.Life, heard: now}
+		return
+	}
 	p := m.peers[s.Node]
 	if p == nil {
 		return
 	}
+	over := "gossip"
+	if lan != "" {
+		over = "the lan " + lan
+		p.ways.hello(lan, now)
+	}
+	p.ways.sign(lan, now)
+	if p.told && s.Life == p.state.Life && s.Number < p.state.Number {
+		p.heard = now // an older word, which came another way
+		return
+	}
 	if !p.alive(now) || !p.told {
-		m.record("node", s.Node, "unknown", s.Role.String(), "heard over gossip, version "+s.Version)
+		m.record("node", s.Node, "unknown", s.Role.String(), "heard over "+over+", version "+s.Version)
 	} else if p.state.Role != s.Role {
 		m.record("node", s.Node, p.state.Role.String(), s.Role.String(), "it says so")
 	}
@@ -79,6 +93,7 @@ func (m *Machine) state(now time.Time) PeerState {
 	if m.cfg.Sync {
 		s.Sync, s.Term = true, m.last // what others owned they tell themselves
 	}
+	m.tellLans(&s, now)
 	if m.offer != nil {
 		s.Offer = m.offer.id
 	}
@@ -124,11 +139,14 @@ func (m *Machine) settlePublish(now time.Time) {
 		return
 	}
 	m.told, m.toldAt = s, now
+	m.states++
+	s.Life, s.Number = m.life, m.states
 	m.do(Publish{State: s})
 }
 
-// sameState compares two states but for the values that change at each probe. It
-// does so at each event, and reflection alone takes long: it has what is left.
+// sameState compares two states but for the values that change at each probe, and
+// the hosts. It does so at each event, and reflection alone takes long: it has
+// what is left.
 func sameState(a, b PeerState) bool {
 	steady := func(v UplinkView) UplinkView {
 		v.RTT, v.Loss, v.Measured = 0, 0, false
@@ -139,7 +157,7 @@ func sameState(a, b PeerState) bool {
 		return false
 	}
 	for _, s := range []*PeerState{&a, &b} {
-		s.Addresses, s.Pool, s.Verdicts, s.Uplinks = nil, nil, nil, nil
+		s.Addresses, s.Pool, s.Verdicts, s.Uplinks, s.Hosts = nil, nil, nil, nil, nil
 	}
 	return reflect.DeepEqual(a, b)
 }

@@ -165,6 +165,9 @@ func Parse(b []byte, src, dst netip.Addr) (Advert, Checksum, error) {
 	if typ := b[0] & 0xf; typ != typeAdvertisement {
 		return Advert{}, 0, drop(DropType, "type %d, want %d", typ, typeAdvertisement)
 	}
+	if isCARP(b) {
+		return Advert{}, 0, drop(DropCARP, "virtual host %d", b[1])
+	}
 	if !src.IsValid() || src.BitLen() != dst.BitLen() || version == Version2 && !src.Is4() {
 		return Advert{}, 0, drop(DropFamily, "version %d from %v to %v", version, src, dst)
 	}
@@ -217,4 +220,16 @@ func Parse(b []byte, src, dst netip.Addr) (Advert, Checksum, error) {
 		a.Addresses = append(a.Addresses, addr)
 	}
 	return a, form, nil
+}
+
+const (
+	carpLen  = 36
+	carpAuth = 7 // 32 bit words of counter and digest
+)
+
+// isCARP tells CARP from version 2 of VRRP, whose number, version and type it
+// took (ip_carp.h): it is too short for the seven addresses that it seems to
+// list, and has the same length always.
+func isCARP(b []byte) bool {
+	return Version(b[0]>>4) == Version2 && b[3] == carpAuth && len(b) == carpLen
 }

@@ -137,7 +137,7 @@ func TestParseRefuses(t *testing.T) {
 		{"second address is missing", "3133c802 000a 0000 c0a84d01", src, dst, ChecksumPseudo, DropLength},
 		{"v2 without authentication data", "2133c801 0001 0000 c0a84d01", src, dst, ChecksumPlain, DropLength},
 		{"v2 with half of it", "2133c801 0001 0000 c0a84d01 00000000", src, dst, ChecksumPlain, DropLength},
-		{"CARP", "2133c807 0001 0000 " + strings.Repeat("5a", 28), src, dst, ChecksumPlain, DropLength},
+		{"CARP", "2133c807 0001 0000 " + strings.Repeat("5a", 28), src, dst, ChecksumPlain, DropCARP},
 		{"version 1", "1133c801 000a 0000 c0a84d01", src, dst, ChecksumPseudo, DropVersion},
 		{"version 4", "4133c801 000a 0000 c0a84d01", src, dst, ChecksumPseudo, DropVersion},
 		{"type 0", "3033c801 000a 0000 c0a84d01", src, dst, ChecksumPseudo, DropType},

@@ -9,6 +9,7 @@ type DropReason string
 const (
 	DropTTL      DropReason = "ttl"      // TTL or hop limit is not 255 (RFC 9568 §5.1.1.3)
 	DropVersion  DropReason = "version"  // neither of the versions known here, or not the configured one
+	DropCARP     DropReason = "carp"     // the other protocol with this number (OpenBSD, FreeBSD, OPNsense)
 	DropType     DropReason = "type"     // not an ADVERTISEMENT
 	DropLength   DropReason = "length"   // shorter than its address list needs
 	DropCount    DropReason = "count"    // no address in it

@@ -15,6 +15,7 @@ import (
 	"harouter/ha"
 	"harouter/ha/events"
 	"harouter/ha/gossip"
+	"harouter/ha/hello"
 	"harouter/ha/join"
 	"harouter/ha/links"
 	"harouter/vrrp/vip"
@@ -50,6 +51,9 @@ func (d *daemon) build() error {
 		return err
 	}
 	d.gossip = gossip.New(d.gossipConfig(s))
+	if d.hello, err = hello.New(d.helloConfig(s)); err != nil {
+		return err
+	}
 	known, err := d.remembered()
 	if err != nil {
 		d.log.part("ha").Warn("the other nodes' addresses of last time", "error", err)
@@ -92,7 +96,7 @@ func (d *daemon) build() error {
 	}
 	rand.Read(cfg.Will[:]) // never fails (crypto/rand)
 	d.loop = ha.NewLoop(cfg, ha.Ports{
-		Adverts: d.wire, Addresses: d.vip, Plane: &firstPlan{Kernel: d.plane, done: d.planned}, Gossip: d.gossip, Files: d,
+		Adverts: d.wire, Addresses: d.vip, Plane: &firstPlan{Kernel: d.plane, done: d.planned}, Gossip: d.gossip, Lans: d.hello, Files: d,
 		Flows:       d.replica,
 		Forwarded:   dataplane.Forwarded,
 		DeleteFlows: d.deleteFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
@@ -147,6 +151,7 @@ func (d *daemon) linksChanged(l ha.Links) {
 		d.wire.LinkChanged(device)
 		d.vip.LinkChanged(device)
 	}
+	d.hello.LinkChanged()
 	d.guard.refresh()
 	d.own.Store(ownAddresses(l))
 	d.configureReplica(d.settings())
@@ -194,4 +199,23 @@ func (d *daemon) vipConfig(s *settings) vip.Config {
 		})
 	}
 	return v
+}
+
+// helloConfig has the nodes greet each other on each lan. Where a lan is to carry
+// unicast only, they do not.
+func (d *daemon) helloConfig(s *settings) hello.Config {
+	h := hello.Config{
+		Cluster: s.file.Cluster, VRID: s.file.VRRP.ID, Node: s.node, Keys: d.key.DeriveAll("lan hello v1"),
+		Report: func(ev ha.Event) { d.loop.Post(ev) }, Log: d.log.part("hello"),
+	}
+	for name := range s.peers() {
+		h.Others = append(h.Others, name)
+	}
+	if s.file.VRRP.UnicastOnly {
+		return h
+	}
+	for _, l := range s.file.Lans {
+		h.Lans = append(h.Lans, hello.Lan{Name: l.Name, Device: s.file.Device(s.node, l.Name), Networks: l.Virtual})
+	}
+	return h
 }

@@ -173,6 +173,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("virtual addresses", d.vip.Configure(ctx, d.vipConfig(s)))
 	try("vrrp", d.wire.Configure(w))
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
+	try("greetings", d.hello.Configure(d.helloConfig(s)))
 	d.links.Configure(slices.Concat(s.devices(), s.macDevices()), s.auto())
 	try("state sync", d.sessions.Configure(d.sessionConfig(s)))
 	d.configureReplica(s)
