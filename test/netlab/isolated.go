@@ -51,6 +51,29 @@ func Isolated(t *testing.T) bool {
 	return false
 }
 
+// Elsewhere makes one more network namespace and returns the pid of the process
+// that keeps it, for nsenter. It ends with the test, or with this process.
+func Elsewhere(t *testing.T) (pid int) {
+	t.Helper()
+	cmd := exec.Command("sleep", "600")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	started, over := make(chan error), make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // see Isolated
+		started <- cmd.Start()
+		<-over
+	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		close(over)
+	})
+	return cmd.Process.Pid
+}
+
 // Sh runs a shell line and fails the test when it fails; it returns the output.
 func Sh(t *testing.T, line string) string {
 	t.Helper()

@@ -3,13 +3,11 @@ package vip
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,16 +24,7 @@ type stranger struct {
 
 func newStranger(t *testing.T, device string) *stranger {
 	t.Helper()
-	cmd := exec.Command("sleep", "600")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	s := &stranger{t, cmd.Process.Pid}
+	s := &stranger{t, netlab.Elsewhere(t)}
 	netlab.Sh(t, fmt.Sprintf("ip link set far-%s address 02:00:00:00:00:09 netns %d", device, s.pid))
 	s.sh("ip link set far-" + device + " name eth0; ip link set eth0 up; ip link add br0 type bridge; ip link set br0 up")
 	return s
