@@ -23,7 +23,7 @@ demo: root tools build   ## two routers, two ISPs, and what happens when they fa
 	@$(GO) run -buildvcs=false ./test/demo -binary bin/harouter $(if $(KEEP),-keep)
 
 test: root tools build   ## all tests, with real packets in network namespaces
-	$(GO) test -timeout 5m $$($(GO) list ./... | grep -v -e /test/integration -e /test/interop -e /test/soak)
+	$(GO) test -p 4 -timeout 5m $$($(GO) list ./... | grep -v -e /test/integration -e /test/interop -e /test/soak)
 	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 9m -parallel 3 -count 1 ./test/integration/...
 
 interop: root tools build peers   ## elections against the real keepalived and FRR (1 min)
