@@ -196,12 +196,16 @@ func (m *Machine) pooled(id int) bool {
 
 // settleSources tells the prober from which address it may probe each uplink:
 // the node's own, else the virtual one while it is here, else none. Before the
-// first plan a probe could take any way.
+// first plan a probe could take any way, and before the first of a new file one
+// of an uplink that this brings.
 func (m *Machine) settleSources() {
 	if !m.routed {
 		return
 	}
 	for _, u := range m.cfg.Balancer.Uplinks {
+		if _, known := m.sources[u.Name]; !known && m.replanned {
+			continue
+		}
 		link := m.links[u.Device]
 		src := Source{Uplink: u.Name, Gateway: u.Gateway}
 		if !src.Gateway.IsValid() {
