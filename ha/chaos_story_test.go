@@ -4,15 +4,11 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,38 +32,13 @@ func TestChaosOneHolder(t *testing.T) { chaosSeeds(t, "one sync=5s", 20) }
 
 func chaosSeeds(t *testing.T, words string, to uint64) {
 	t.Parallel()
-	from, end := uint64(0), time.Time{}
-	if text, ok := os.LookupEnv("HAROUTER_SOAK"); ok {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			t.Fatalf("HAROUTER_SOAK: %v", err)
+	shrink.Seeds(t, "HAROUTER_CHAOS", to, 3, func(seed uint64) func() {
+		st := invent(t, seed, words)
+		if len(st.c.problems) == 0 {
+			return nil
 		}
-		from, to, end = rand.Uint64()>>1, 1<<63, time.Now().Add(d)
-	}
-	if text, ok := os.LookupEnv("HAROUTER_CHAOS"); ok {
-		if _, err := fmt.Sscanf(text, "%d-%d", &from, &to); err != nil {
-			t.Fatalf("HAROUTER_CHAOS=%s: %v", text, err)
-		}
-	}
-	var next, failed atomic.Uint64
-	next.Store(from)
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for failed.Load() < 3 && (end.IsZero() || time.Now().Before(end)) {
-				seed := next.Add(1) - 1
-				if seed >= to {
-					return
-				}
-				if st := invent(t, seed, words); len(st.c.problems) > 0 {
-					failed.Add(1)
-					st.failed(t, seed)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	t.Logf("%d stories", min(next.Load(), to)-from)
+		return func() { st.failed(t, seed) }
+	})
 }
 
 // failed shortens what went wrong and shows it.

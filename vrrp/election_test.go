@@ -6,11 +6,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,38 +21,13 @@ var keep = flag.Bool("keep", false, "write what fails, shortened, to testdata/el
 // and with -keep written where TestElectionScripts replays it. With
 // HAROUTER_SOAK=5m other seeds, for so long; HAROUTER_SEEDS=FROM-TO those.
 func TestElection(t *testing.T) {
-	from, to, end := uint64(0), uint64(5000), time.Time{}
-	if text, ok := os.LookupEnv("HAROUTER_SOAK"); ok {
-		d, err := time.ParseDuration(text)
-		if err != nil {
-			t.Fatalf("HAROUTER_SOAK: %v", err)
+	shrink.Seeds(t, "HAROUTER_SEEDS", 5000, 5, func(seed uint64) func() {
+		lines := tale(seed)
+		if len(elect(lines)) == 0 {
+			return nil
 		}
-		from, to, end = rand.Uint64()>>1, 1<<63, time.Now().Add(d)
-	}
-	if text, ok := os.LookupEnv("HAROUTER_SEEDS"); ok {
-		if _, err := fmt.Sscanf(text, "%d-%d", &from, &to); err != nil {
-			t.Fatalf("HAROUTER_SEEDS=%s: %v", text, err)
-		}
-	}
-	var next, failed atomic.Uint64
-	next.Store(from)
-	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for failed.Load() < 5 && (end.IsZero() || time.Now().Before(end)) {
-				seed := next.Add(1) - 1
-				if seed >= to {
-					return
-				}
-				if lines := tale(seed); len(elect(lines)) > 0 {
-					failed.Add(1)
-					tell(t, seed, lines)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	t.Logf("%d elections", min(next.Load(), to)-from)
+		return func() { tell(t, seed, lines) }
+	})
 }
 
 // elect plays a script; one that cannot be read is not wrong.
