@@ -246,13 +246,18 @@ func (m *Machine) hearInstead(now time.Time) {
 	if !p.told || p.state.Role != RoleMaster || p.state.Leaving || now.Sub(p.worded) > wordFresh || m.understands(p) {
 		return
 	}
-	m.elect(vrrp.Heard{Speaker: name, Rank: p.Address, Ours: true, Priority: p.state.Effective, Interval: m.cfg.Advertise}, now)
+	m.hearWord(p, now)
 }
 
 // understands tells whether adverts of a peer were heard well after both took the
 // file that they run: they fit this node's settings then, and silence is silence.
 func (m *Machine) understands(p *peer) bool {
 	return m.adopting == nil && p.advertised.Sub(later(m.changedFile, p.refiled)) > settleFor/2
+}
+
+// hearWord takes what a node told of itself for its advert.
+func (m *Machine) hearWord(p *peer, now time.Time) {
+	m.elect(vrrp.Heard{Speaker: p.Name, Rank: p.Address, Ours: true, Priority: p.state.Effective, Interval: m.cfg.Advertise}, now)
 }
 
 // ownOn is the address that adverts carry as source on a lan.

@@ -6,8 +6,6 @@ import (
 	"reflect"
 	"slices"
 	"time"
-
-	"harouter/vrrp"
 )
 
 // onPeerTold takes a node's state, from gossip or from a lan.
@@ -44,7 +42,7 @@ func (m *Machine) onPeerTold(s PeerState, lan string, now time.Time) {
 	m.sawTerm(s.Term)
 	if m.vrrp.Suspect() && s.Role == RoleMaster && !s.Leaving && s.Effective > 0 && (!m.cfg.Sync || s.Term > m.owned) {
 		// It took over while this node slept, and its word came before its advert.
-		m.elect(vrrp.Heard{Speaker: s.Node, Rank: p.Address, Ours: true, Priority: s.Effective, Interval: m.cfg.Advertise}, now)
+		m.hearWord(p, now)
 	}
 	if o := m.offer; o != nil && s.Gen == o.generation && s.Hash == o.hash {
 		m.onDone(s.Node, o.id, "", now) // should the word itself be lost

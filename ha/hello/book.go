@@ -1,6 +1,9 @@
 package hello
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // book tells news from frames that somebody recorded and sends again. It is
 // pure. Within a life of the sender the numbers of its frames only grow, on each
@@ -76,15 +79,7 @@ func (b *book) echoes() []echo {
 			out = append(out, s.candidate)
 		}
 	}
-	slices.SortFunc(out, func(a, b echo) int {
-		if a.Node != b.Node {
-			if a.Node < b.Node {
-				return -1
-			}
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(out, func(a, b echo) int { return strings.Compare(a.Node, b.Node) })
 	return out
 }
 

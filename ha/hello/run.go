@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -323,7 +322,7 @@ func (g *Greeter) tellHosts() {
 			continue
 		}
 		hosts, err := seen(ifi.Index, l.Networks)
-		if err != nil || slices.EqualFunc(hosts, g.hosts[l.Name], func(a, b netip.Addr) bool { return a == b }) {
+		if err != nil || slices.Equal(hosts, g.hosts[l.Name]) {
 			continue // with an error, what was true a moment ago is the best guess
 		}
 		g.hosts[l.Name] = hosts
