@@ -48,7 +48,7 @@ fuzz:           ## each fuzz test for 20 s
 		$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s $$p || exit 1; done; done
 
 bench: root tools bench-tools build   ## figures, beside keepalived and conntrackd in the same site (ONLY=replication for one, RUNS=3)
-	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) run -buildvcs=false ./test/bench $(if $(ONLY),-only $(ONLY)) $(if $(RUNS),-runs $(RUNS))
+	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) run -buildvcs=false ./test/bench $(if $(ONLY),-only '$(ONLY)') $(if $(RUNS),-runs $(RUNS))
 
 root:
 	@test "$$(id -u)" = 0 || { echo "this needs root, for network namespaces: run it with sudo"; exit 1; }
