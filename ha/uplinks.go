@@ -213,8 +213,8 @@ func (m *Machine) settleSources() {
 		}
 		if own := m.own(u.Device); len(own) > 0 {
 			src.Address = own[0].Addr()
-		} else if m.holding && m.adding == 0 && len(u.Virtual) > 0 {
-			src.Address = u.Virtual[0].Addr()
+		} else if m.holding && m.adding == 0 {
+			src.Address = u.NAT()
 		}
 		key := src
 		key.Now = link.Carrier // not part of what is told, but its return is a reason to probe at once
