@@ -82,10 +82,11 @@ type Keeper struct {
 	state   map[string]device
 	there   map[spot]bool // what was on its device when it was looked at last
 	lost    map[spot]*loss
-	ownAt   map[string]time.Time // when a device's own address was set last
-	unmade  map[string]string    // devices of MACs that could not be made, and why
-	swept   bool                 // of devices that a former self made
-	hushAt  time.Time            // when those that were made are to be off
+	ownAt   map[spot]time.Time // when a device's own address was set last
+	unset   map[spot]string    // own addresses that could not be set, and why
+	unmade  map[string]string  // devices of MACs that could not be made, and why
+	swept   bool               // of devices that a former self made
+	hushAt  time.Time          // when those that were made are to be off
 
 	// Present has its own: a status request holds up no Add.
 	reader *netlink.Handle
@@ -113,7 +114,7 @@ func New(cfg Config) (*Keeper, error) {
 		mayRepair: cfg.MayRepair, repaired: cfg.Repaired, raised: cfg.Raised, conflict: cfg.Conflict, log: cfg.Log,
 		kick: make(chan struct{}, 1), again: make(chan struct{}, 1),
 		nl: nl, reader: reader, arp: newAnnouncer(cfg.Log),
-		state: map[string]device{}, there: map[spot]bool{}, lost: map[spot]*loss{}, ownAt: map[string]time.Time{},
+		state: map[string]device{}, there: map[spot]bool{}, lost: map[spot]*loss{}, ownAt: map[spot]time.Time{}, unset: map[spot]string{},
 		unmade: map[string]string{},
 	}
 	k.adopt(cfg)
@@ -190,12 +191,12 @@ func (k *Keeper) Remove(context.Context) error {
 	k.turns++
 	clear(k.lost)
 	poke(k.kick)
-	return removeEvery(k.nl, k.cfg.Addresses)
+	return removeEvery(k.nl, k.cfg.Addresses, true)
 }
 
 // removeEvery takes addresses away, whatever their prefix lengths are.
-func removeEvery(nl *netlink.Handle, as []Address) error {
-	err := remove(nl, as)
+func removeEvery(nl *netlink.Handle, as []Address, all bool) error {
+	err := remove(nl, as, all)
 	addrs, listErr := list(nl)
 	if listErr != nil {
 		return errors.Join(err, fmt.Errorf("look for what is left: %w", listErr))
@@ -225,7 +226,7 @@ func (k *Keeper) Cleanup(context.Context) error {
 	for _, o := range k.cfg.Own {
 		own = append(own, Address{Device: o.Device, Prefix: o.Prefix})
 	}
-	return errors.Join(remove(k.nl, own), removeMacvlans(k.nl, func(string) bool { return false }))
+	return errors.Join(remove(k.nl, own, true), removeMacvlans(k.nl, func(string) bool { return false }))
 }
 
 // Announce begins a new series of announcements of what is held. It never blocks.
@@ -275,5 +276,5 @@ func (k *Keeper) Present() ([]Status, error) {
 }
 
 func present(addrs []netlink.Addr, index int, p netip.Prefix) bool {
-	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.LinkIndex == index && prefix(a) == p })
+	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.LinkIndex == index && prefix(a) == p && works(a) })
 }

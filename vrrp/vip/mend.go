@@ -39,6 +39,9 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 	if l.since.IsZero() || fresh {
 		l.since, l.fresh = now, fresh
 	}
+	if a.Prefix.Addr().Is6() && !up(link) { // the kernel took it along
+		l.fresh = true
+	}
 	l.past = slices.DeleteFunc(l.past, func(t time.Time) bool { return now.Sub(t) > time.Minute })
 	at := l.since.Add(k.series.timing.Settle)
 	if n := len(l.past); n >= fewRepairs { // somebody fights for it
@@ -81,6 +84,9 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 // brings no route to its network along, which the admin has every right to
 // expect.
 func (k *Keeper) stepBehind(a Address, link netlink.Link, on []netlink.Addr) {
+	if a.Prefix.Addr().Is6() { // that flag says something else there
+		return
+	}
 	if !slices.ContainsFunc(on, func(o netlink.Addr) bool {
 		p := prefix(o)
 		return o.Flags&unix.IFA_F_SECONDARY != 0 && o.Flags&unix.IFA_F_NOPREFIXROUTE == 0 && p.Masked() == a.Prefix.Masked() && !k.virtual(OwnAddress{}, p.Addr())
