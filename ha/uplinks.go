@@ -123,7 +123,9 @@ func (m *Machine) settlePlan() {
 		}
 	}
 	if master := m.peers[m.vrrp.Master()]; master != nil {
-		in.Master = master.Address
+		if in.Master = master.Address; in.Master.Is6() {
+			in.Master = master.Via
+		}
 	}
 	// What a new file takes away is not put back in the middle of the change.
 	reapply := m.reapply && m.adopting == nil

@@ -26,7 +26,7 @@ func (d *decoder) lans(t *table, v VRRP) (lans []Lan) {
 		}
 		take(row, "vrid", &l.VRID, number[uint8](1, 255))
 		addLinkLocal(&l.Virtual, l.VRID)
-		d.virtualMAC(row, &l.VirtualMAC, l.VRID, l.Virtual, true)
+		d.virtualMAC(row, &l.VirtualMAC, l.VRID, &l.Virtual, true)
 		lans = append(lans, l)
 	})
 	return lans
@@ -46,8 +46,7 @@ func (d *decoder) uplinks(t *table, v VRRP) (uplinks []Uplink) {
 		d.speed(row.sub("speed"), &u)
 		metered := take(row, "metered", &u.Metered, boolean)
 		take(row, "vrid", &u.VRID, number[uint8](1, 255))
-		addLinkLocal(&u.Virtual, u.VRID)
-		d.virtualMAC(row, &u.VirtualMAC, u.VRID, u.Virtual, len(u.Virtual) > 0)
+		d.virtualMAC(row, &u.VirtualMAC, u.VRID, &u.Virtual, len(u.Virtual) > 0)
 		d.probe(row.sub("probe"), &u.Probe)
 		if every := u.ProbeInterval(); every > u.Probe.Interval {
 			d.warn(metered.at(), "%s is metered: probed every %s instead of every %s, so a silent fault is seen after %s at the latest",
@@ -128,7 +127,8 @@ func addLinkLocal(all *[]netip.Prefix, vrid uint8) {
 }
 
 // virtualMAC reads whether a link has one; carries: there is an address for it.
-func (d *decoder) virtualMAC(row *table, on *bool, vrid uint8, virtual []netip.Prefix, carries bool) {
+// An uplink that has one carries adverts, and needs what those list.
+func (d *decoder) virtualMAC(row *table, on *bool, vrid uint8, virtual *[]netip.Prefix, carries bool) {
 	f := take(row, "virtual_mac", on, boolean)
 	if !*on {
 		return
@@ -136,8 +136,9 @@ func (d *decoder) virtualMAC(row *table, on *bool, vrid uint8, virtual []netip.P
 	if !carries {
 		d.fail(f.at(), "%s: there are no virtual_addresses that it could carry; allowed: false, or such addresses too", f.path())
 	}
+	addLinkLocal(virtual, vrid)
 	six := 0
-	for _, p := range virtual {
+	for _, p := range *virtual {
 		if is6(p) {
 			six++
 		}
