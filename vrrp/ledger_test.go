@@ -90,11 +90,11 @@ var ledger = []item{
 		[]string{"wire.TestVirtualMAC", "vip.TestVirtualMAC", "/test/integration.TestVirtualMAC"}, []string{"wire.TestVirtualMAC", "/test/integration.TestVirtualMAC"}, ""},
 	{"T3", "version 2: 8 bytes of authentication within the checksum, whole seconds; version 3: 12 bits of centiseconds", []string{"TestGolden/v2", "TestGolden/v3 farewell, unicast, longest interval"}, []string{"TestAppendRefuses/v2 below a second", "TestAppendRefuses/v2 too long", "TestAppendRefuses/interval too long", "TestAppendRefuses/interval between two steps"}, ""},
 	{"T4", "gratuitous ARP for each address, in both forms (errata 7947, 7949)", []string{"vip.TestGoldenFrame", "vip.TestFirstBurst", "vip.TestLaterBursts"}, []string{"vip.TestFencedIsNotAnnounced", "vip.TestNoARPDevice"}, ""},
-	{"T5", "unsolicited neighbour advertisement: R=1 S=0 O=1, target link-layer address, to all nodes; no DAD on the address", []string{"vip.TestGoldenNeighbour", "vip.TestNeighbourBelieves", "vip.TestIPv6"}, []string{"vip.TestNeighbourBelieves", "vip.TestIPv6"}, ""},
+	{"T5", "unsolicited neighbour advertisement: R=1 S=0 O=1, target link-layer address, to all nodes; no DAD on the address", []string{"vip.TestGoldenNeighbour", "vip.TestNeighbourBelieves", "vip.TestSixAddAndRemove"}, []string{"vip.TestNeighbourBelieves", "vip.TestSixFound"}, ""},
 	{"T6", "a backup answers for nothing", []string{"vip.TestAddAndRemove"}, []string{"vip.TestAddAndRemove", "vip.TestSweep", "/test/integration.TestWarmBackup"}, ""},
 	{"T7", "accept mode: on by default, else what is sent to a virtual address is dropped and ARP still answered", []string{"/balancer/dataplane.TestNotAccepted", "/balancer/dataplane.TestVirtualAddressIsSilent"}, []string{"/balancer/dataplane.TestNotAccepted"}, ""},
 	{"T8", "a virtual address brings no second connected route", []string{"vip.TestRoutes"}, []string{"vip.TestAddAndRemove"}, ""},
-	{"T9", "IPv4 and IPv6 under one VRID speak each for itself and move together", []string{"wire.TestIPv6"}, []string{"TestParseRefuses/mixed families"}, ""},
+	{"T9", "IPv4 and IPv6 under one VRID speak each for itself and move together", []string{"wire.TestIPv6", "wire.TestUnicast6"}, []string{"TestParseRefuses/mixed families"}, ""},
 	{"T10", "the virtual MAC makes no IPv6 address", []string{"vip.TestVirtualMAC"}, []string{"vip.TestVirtualMAC"}, ""},
 	{"T11", "the group is joined on the right device, also one that comes back; unicast where a network loses it", []string{"wire.TestDeviceComesBack", "wire.TestUnicastOnly"}, []string{"wire.TestEachPacketOnce"}, ""},
 }

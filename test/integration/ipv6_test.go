@@ -2,6 +2,7 @@ package integration
 
 import (
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -103,4 +104,17 @@ func TestIPv6(t *testing.T) {
 		}
 	}
 	survived(t, c, r, "planned", "crash")
+
+	// A reload takes IPv6 off the lan and puts it back.
+	must(t, c.Wait("r2 is shown dead", "r1", 3*time.Second, func(s ha.Status) bool { return !s.Nodes[1].Alive }))
+	for _, config := range []string{site.Replace(sixFile(), ", 2001:db8:77::1/64]", "]"), sixFile()} {
+		must(t, os.WriteFile(c.ConfigFile("r1"), []byte(config), 0o644))
+		_, err = c.Command("r1", "reload")
+		must(t, err)
+		if config == sixFile() {
+			lists("r1", true)
+			continue
+		}
+		must(t, netlab.WaitFor("IPv6 is off the lan", 2*time.Second, func() bool { return len(c.Holders(lan6))+len(c.Holders(link6)) == 0 }))
+	}
 }

@@ -19,6 +19,7 @@ type loss struct {
 	since time.Time   // zero: it is there
 	fresh bool        // it is the device that came, nobody removed anything
 	past  []time.Time // when it was put back, within a minute
+	why   string      // it could not be put back the last time
 }
 
 // mend puts an address back that is held and not there, and tells when to look
@@ -60,9 +61,13 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 		link = links[a.Device]
 	}
 	if err != nil {
-		k.log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", err)
+		if l.why != err.Error() {
+			l.why = err.Error()
+			k.log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", err)
+		}
 		return now.Add(time.Second)
 	}
+	l.why = ""
 	if l.fresh {
 		k.log.Info("put an address on", "address", a.Prefix, "device", a.Device, "reason", "the device came")
 	} else {
