@@ -93,7 +93,7 @@ var ledger = []item{
 	{"T5", "unsolicited neighbour advertisement: R=1 S=0 O=1, target link-layer address, to all nodes; no DAD on the address", []string{"vip.TestGoldenNeighbour", "vip.TestNeighbourBelieves", "vip.TestSixAddAndRemove"}, []string{"vip.TestNeighbourBelieves", "vip.TestSixFound"}, ""},
 	{"T6", "a backup answers for nothing", []string{"vip.TestAddAndRemove"}, []string{"vip.TestAddAndRemove", "vip.TestSweep", "/test/integration.TestWarmBackup"}, ""},
 	{"T7", "accept mode: on by default, else what is sent to a virtual address is dropped and ARP still answered", []string{"/balancer/dataplane.TestNotAccepted", "/balancer/dataplane.TestVirtualAddressIsSilent"}, []string{"/balancer/dataplane.TestNotAccepted"}, ""},
-	{"T8", "a virtual address brings no second connected route", []string{"vip.TestRoutes"}, []string{"vip.TestAddAndRemove"}, ""},
+	{"T8", "a virtual address brings no second connected route", []string{"vip.TestRoutes", "vip.TestSixAddAndRemove"}, []string{"vip.TestAddAndRemove", "vip.TestVirtualMAC6"}, ""},
 	{"T9", "IPv4 and IPv6 under one VRID speak each for itself and move together", []string{"wire.TestIPv6", "wire.TestUnicast6"}, []string{"TestParseRefuses/mixed families"}, ""},
 	{"T10", "the virtual MAC makes no IPv6 address", []string{"vip.TestVirtualMAC"}, []string{"vip.TestVirtualMAC"}, ""},
 	{"T11", "the group is joined on the right device, also one that comes back; unicast where a network loses it", []string{"wire.TestDeviceComesBack", "wire.TestUnicastOnly"}, []string{"wire.TestEachPacketOnce"}, ""},

@@ -107,6 +107,7 @@ func (k *Keeper) addNew(ctx context.Context, old []Address) error {
 	var failed error
 	links := map[string]netlink.Link{}
 	var on []Address
+	there := k.there6()
 	for _, a := range k.cfg.Addresses {
 		if slices.ContainsFunc(old, func(b Address) bool { return a.spot() == b.spot() }) {
 			continue
@@ -115,7 +116,7 @@ func (k *Keeper) addNew(ctx context.Context, old []Address) error {
 			failed = errors.Join(failed, fmt.Errorf("add %v: %w", a, err))
 			break
 		}
-		if err := k.putOn(links, a); err != nil {
+		if err := k.putOn(links, there, a); err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
@@ -156,7 +157,7 @@ func (k *Keeper) swapOwn(old []OwnAddress) error {
 		}
 		for _, n := range k.cfg.Own {
 			if n.Device == o.Device && n.Prefix.Addr().Is4() == o.Prefix.Addr().Is4() {
-				failed = errors.Join(failed, put(k.nl, link, n.Prefix, netlink.SCOPE_LINK))
+				failed = errors.Join(failed, put(k.nl, link, n.Prefix, netlink.SCOPE_LINK, nil))
 			}
 		}
 		if err := take(k.nl, link, o.Prefix); err != nil {

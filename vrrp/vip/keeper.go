@@ -135,11 +135,12 @@ func (k *Keeper) Add(ctx context.Context) error {
 	var failed error
 	links := map[string]netlink.Link{}
 	var on []Address
+	there := k.there6()
 	for _, a := range k.cfg.Addresses {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(failed, fmt.Errorf("add %v: %w", a, err))
 		}
-		if err := k.putOn(links, a); err != nil {
+		if err := k.putOn(links, there, a); err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
@@ -168,11 +169,23 @@ func (k *Keeper) link(known map[string]netlink.Link, name string) (netlink.Link,
 	return l, nil
 }
 
+// there6 are the IPv6 addresses of this node, if there is one to put on.
+func (k *Keeper) there6() []netlink.Addr {
+	if !k.has(func(a Address) bool { return a.Prefix.Addr().Is6() }) {
+		return nil
+	}
+	on, err := k.nl.AddrList(nil, netlink.FAMILY_V6)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		k.log.Warn("read the IPv6 addresses", "reason", err)
+	}
+	return on
+}
+
 // putOn puts one address on, if it is not there; links are those found so far.
-func (k *Keeper) putOn(links map[string]netlink.Link, a Address) error {
+func (k *Keeper) putOn(links map[string]netlink.Link, there []netlink.Addr, a Address) error {
 	link, err := k.link(links, a.Device)
 	if err == nil {
-		err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
+		err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE, there)
 	}
 	if err != nil {
 		return fmt.Errorf("add %v: %w", a, err)

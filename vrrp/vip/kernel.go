@@ -7,16 +7,18 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // put adds an address without a route to its network: routes are the plan's
-// and stay when the address goes. One that is there already is fine.
-func put(nl *netlink.Handle, link netlink.Link, p netip.Prefix, scope netlink.Scope) error {
+// and stay when the address goes. One that is there already is fine. Of IPv6 it
+// must know what is on all devices.
+func put(nl *netlink.Handle, link netlink.Link, p netip.Prefix, scope netlink.Scope, on []netlink.Addr) error {
 	if p.Addr().Is6() {
-		return put6(nl, link, p)
+		return put6(nl, link, p, on)
 	}
 	a := kernelAddr(p)
 	a.Flags, a.Scope = unix.IFA_F_NOPREFIXROUTE, int(scope)
@@ -32,14 +34,18 @@ const forever = math.MaxUint32
 // put6 adds an IPv6 address that is good at once: there is no detection of
 // duplicates, which takes a second and would find the node that has it now. It
 // is a deprecated one, so that what this node begins by itself does not come from
-// it while there is any other (RFC 6724, rule 3). No plan has IPv6 routes: the
-// kernel's own one to the network comes and goes with it.
-func put6(nl *netlink.Handle, link netlink.Link, p netip.Prefix) error {
+// it while there is any other (RFC 6724, rule 3). No plan has IPv6 routes: where
+// this node has no address of its own in the network, the kernel's route there
+// comes and goes with the virtual one.
+func put6(nl *netlink.Handle, link netlink.Link, p netip.Prefix, on []netlink.Addr) error {
 	if err := speak6(link, true); err != nil {
 		return err
 	}
 	a := kernelAddr(p)
 	a.Flags, a.ValidLft, a.PreferedLft = unix.IFA_F_NODAD, forever, 0
+	if p.IsSingleIP() || isIn(on, link, p) {
+		a.Flags |= unix.IFA_F_NOPREFIXROUTE
+	}
 	err := nl.AddrAdd(link, a)
 	if errors.Is(err, unix.EEXIST) {
 		if err = clear6(nl, link, p); err == nil {
@@ -53,6 +59,22 @@ func put6(nl *netlink.Handle, link netlink.Link, p netip.Prefix) error {
 		return fmt.Errorf("%w: IPv6 is switched off there, see net.ipv6.conf.%s.disable_ipv6", err, link.Attrs().Name)
 	}
 	return err
+}
+
+// isIn tells whether this node has an address of its own in the network of p, on
+// the device or the one below. What is link-local is reached on each device apart.
+func isIn(on []netlink.Addr, link netlink.Link, p netip.Prefix) bool {
+	return slices.ContainsFunc(on, func(a netlink.Addr) bool {
+		here := a.LinkIndex == link.Attrs().Index || isOurs(link) && a.LinkIndex == link.Attrs().ParentIndex && !p.Addr().IsLinkLocalUnicast()
+		q := prefix(a)
+		return here && q.Masked() == p.Masked() && q.Addr() != p.Addr() && !asWePut6(a)
+	})
+}
+
+// asWePut6 tells whether an IPv6 address has the marks of those that we put on.
+func asWePut6(a netlink.Addr) bool {
+	const marks = unix.IFA_F_NODAD | unix.IFA_F_PERMANENT | unix.IFA_F_DEPRECATED
+	return a.Flags&marks == marks
 }
 
 // clear6 takes an address away that is in the way of one that is to be added: it

@@ -300,4 +300,14 @@ func TestVirtualMAC6(t *testing.T) {
 	if got := on6(t, "lan0"); len(got) > 0 {
 		t.Errorf("on the parent: %v", got)
 	}
+
+	// In a network where the node has an address of its own there is one way: its.
+	netlab.Sh(t, "ip addr add 2001:db8::2/64 dev lan0 nodad")
+	add(t, k)
+	if ways := netlab.Sh(t, "ip -6 route show 2001:db8::/64"); strings.Count(ways, "\n") != 1 || !strings.Contains(ways, "dev lan0") {
+		t.Error(ways)
+	}
+	if got := s.sh("timeout 2 bash -c \"</dev/tcp/2001:db8::1/9\" 2>&1 || true"); !strings.Contains(got, "refused") {
+		t.Error(got)
+	}
 }

@@ -54,7 +54,7 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 	if !k.mayRepair() {
 		return now.Add(lookSoon)
 	}
-	err := put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
+	err := put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE, k.there6())
 	if err == nil {
 		links := map[string]netlink.Link{a.Device: link}
 		err = k.raise(links)
@@ -108,7 +108,7 @@ func (k *Keeper) stepBehind(a Address, link netlink.Link, on []netlink.Addr) {
 	}
 	err := take(k.nl, link, a.Prefix)
 	if err == nil {
-		err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
+		err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE, nil)
 	}
 	if err != nil {
 		k.log.Warn("let the own address of the same network go first", "address", a.Prefix, "device", a.Device, "reason", err)

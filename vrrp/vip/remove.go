@@ -116,8 +116,8 @@ func (r *Remover) Sweep() (doubtful []Address, err error) {
 		switch {
 		case a.Device == "":
 		case a.Prefix.Addr().Is6():
-			switch { // only who must not wait asks for that
-			case have.Flags&unix.IFA_F_NODAD == 0, have.Flags&unix.IFA_F_PERMANENT == 0, have.Flags&unix.IFA_F_DEPRECATED == 0:
+			switch {
+			case !asWePut6(have):
 			case a.Prefix.Addr().IsLinkLocalUnicast() && a.Prefix.IsSingleIP():
 				own = append(own, a)
 			default:

@@ -241,7 +241,7 @@ func (k *Keeper) ownOne(o OwnAddress, link netlink.Link, on []netlink.Addr, now 
 			return next
 		}
 		k.ownAt[at] = now
-		err = put(k.nl, link, o.Prefix, netlink.SCOPE_LINK)
+		err = put(k.nl, link, o.Prefix, netlink.SCOPE_LINK, nil)
 	case has && set:
 		err = take(k.nl, link, o.Prefix)
 	}

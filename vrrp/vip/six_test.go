@@ -105,7 +105,7 @@ func TestSixAddAndRemove(t *testing.T) {
 	k := newKeeper(t, Config{Addresses: []Address{lan, lan6, link6, far}, Timing: never})
 	for range 2 {
 		add(t, k)
-		want := []string{"2001:db8::1/64 scope global nodad deprecated", "fe80::1/64 scope link nodad deprecated"}
+		want := []string{"2001:db8::1/64 scope global nodad deprecated", "fe80::1/64 scope link nodad deprecated noprefixroute"}
 		if diff := cmp.Diff(want, on6(t, "lan0")); diff != "" {
 			t.Error(diff)
 		}
@@ -137,6 +137,15 @@ func TestSixAddAndRemove(t *testing.T) {
 		if diff := cmp.Diff([]bool{false, false, false, false}, isPresent(t, k)); diff != "" {
 			t.Error(diff)
 		}
+	}
+	// Where it has, its route is the only one.
+	netlab.Sh(t, "ip -6 route del 2001:db8::/64 dev lan0; ip -6 route add 2001:db8::/64 dev lan0 metric 100")
+	for range 2 {
+		add(t, k)
+		if ways := netlab.Sh(t, "ip -6 route show dev lan0"); strings.Count(ways, "2001:db8::/64") != 1 || !strings.Contains(ways, "metric 100") {
+			t.Error(ways)
+		}
+		removeAll(t, k)
 	}
 	if ways := netlab.Sh(t, "ip -6 route show dev lan0"); !strings.Contains(ways, "2001:db8::/64") || !strings.Contains(ways, "fe80::/64") {
 		t.Errorf("the own addresses' routes are gone: %s", ways)
