@@ -123,9 +123,7 @@ func (k *Keeper) addNew(ctx context.Context, old []Address) error {
 		on = append(on, a)
 	}
 	failed = errors.Join(failed, k.raise(links))
-	for _, a := range on {
-		k.arp.announce(links[a.Device], a)
-	}
+	k.announceAll(links, on)
 	if len(on) > 0 {
 		k.series.start(time.Now())
 	}

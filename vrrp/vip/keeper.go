@@ -147,12 +147,46 @@ func (k *Keeper) Add(ctx context.Context) error {
 		on = append(on, a)
 	}
 	failed = errors.Join(failed, k.raise(links))
-	for _, a := range on { // after the last one is on: these are worth more than frames
-		k.arp.announce(links[a.Device], a)
-	}
+	k.announceAll(links, on) // after the last one is on: these are worth more than frames
 	k.series.start(time.Now())
 	poke(k.kick)
 	return failed
+}
+
+// announceAll announces what has just been put on.
+func (k *Keeper) announceAll(links map[string]netlink.Link, as []Address) {
+	var six []Address
+	for _, a := range as {
+		switch {
+		case a.Prefix.Addr().Is4():
+			k.arp.announce(links[a.Device], a)
+		case up(links[a.Device]): // else nobody is to be told, and nothing to be awaited
+			six = append(six, a)
+		}
+	}
+	k.await6(links, six)
+	for _, a := range six {
+		k.arp.announce(links[a.Device], a)
+	}
+}
+
+// awaitMost is how long the kernel may take for that: it was seen to take 40 ms
+// on a machine with ten times more to do than it could.
+const awaitMost = 40 * time.Millisecond
+
+// await6 waits until IPv6 addresses take packets. The kernel adds them at once,
+// but the route by which they are this machine's only in a queue of its own, also
+// where it looks for no duplicates (addrconf_dad_work); hosts that were told
+// before would lose what they send.
+func (k *Keeper) await6(links map[string]netlink.Link, as []Address) {
+	for begin := time.Now(); len(as) > 0 && time.Since(begin) < awaitMost; {
+		ways, err := k.nl.RouteGetWithOptions(as[0].Prefix.Addr().AsSlice(), &netlink.RouteGetOptions{OifIndex: links[as[0].Device].Attrs().Index})
+		if err == nil && len(ways) == 1 && ways[0].Type == unix.RTN_LOCAL {
+			as = as[1:]
+			continue
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
 }
 
 // link looks a device up, once for each call of Add.

@@ -79,7 +79,7 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 		}
 	}
 	l.since, l.fresh = time.Time{}, false
-	k.arp.announce(link, a)
+	k.announceAll(map[string]netlink.Link{a.Device: link}, []Address{a})
 	k.series.start(now)
 	return time.Time{}
 }

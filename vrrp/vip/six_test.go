@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/mdlayher/packet"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
@@ -149,6 +151,42 @@ func TestSixAddAndRemove(t *testing.T) {
 	}
 	if ways := netlab.Sh(t, "ip -6 route show dev lan0"); !strings.Contains(ways, "2001:db8::/64") || !strings.Contains(ways, "fe80::/64") {
 		t.Errorf("the own addresses' routes are gone: %s", ways)
+	}
+}
+
+// TestSixReady: when Add returns, and so before anybody is told, the kernel takes
+// what is sent to the addresses.
+func TestSixReady(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	cable(t, "lan0")
+	var all []Address
+	for i := range 50 {
+		all = append(all, Address{Device: "lan0", Prefix: pfx(fmt.Sprintf("2001:db8::%x/64", i+1))})
+	}
+	all = append(all, link6)
+	k := newKeeper(t, Config{Addresses: all, Timing: never})
+	for range 10 {
+		add(t, k)
+		for _, a := range all {
+			link, err := k.nl.LinkByName("lan0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ways, err := k.nl.RouteGetWithOptions(a.Prefix.Addr().AsSlice(), &netlink.RouteGetOptions{OifIndex: link.Attrs().Index})
+			if err != nil || len(ways) != 1 || ways[0].Type != unix.RTN_LOCAL {
+				t.Errorf("%v is not ready: %v, %v", a, ways, err)
+			}
+		}
+		removeAll(t, k)
+	}
+	netlab.Sh(t, "ip link set lan0 down")
+	begin := time.Now()
+	add(t, k)
+	if took := time.Since(begin); took > awaitMost {
+		t.Errorf("a device that is down is awaited: %v", took)
 	}
 }
 
