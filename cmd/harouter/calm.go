@@ -46,6 +46,7 @@ func calm(s *settings) (lacking []string) {
 	if err := guard.Nice(-20); err != nil {
 		lacking = append(lacking, err.Error())
 	}
+	_ = guard.Relax() // it only saves processor time
 	if err := hasten(s); err != nil {
 		lacking = append(lacking, err.Error())
 	}
