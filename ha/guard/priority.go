@@ -1,8 +1,8 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
-	"math"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -128,50 +128,6 @@ func Nice(level int) error {
 	return nil
 }
 
-// Relax lets the kernel wake the Go runtime's own watchman (sysmon) up to half a
-// millisecond late. It sleeps 20 µs at a time while any goroutine runs, which is
-// most of what an idle daemon would do, and to be punctual is of use only where
-// there are more goroutines at work than processors of the runtime. It needs
-// CAP_SYS_NICE, and has no effect on a thread with real-time priority. A thread
-// that the watchman starts inherits it: a timer there may be as late.
-func Relax() error {
-	tasks, err := os.ReadDir("/proc/self/task")
-	if err != nil {
-		return fmt.Errorf("find the runtime's threads: %w", err)
-	}
-	var tids []int
-	for _, t := range tasks {
-		if tid, err := strconv.Atoi(t.Name()); err == nil {
-			tids = append(tids, tid)
-		}
-	}
-	watchman, ok := second(os.Getpid(), tids)
-	if !ok {
-		return nil
-	}
-	if err := os.WriteFile(fmt.Sprintf("/proc/%d/timerslack_ns", watchman), []byte("500000"), 0); err != nil {
-		return fmt.Errorf("relax a thread of the runtime: %w", err)
-	}
-	return nil
-}
-
-// second is the thread that a process started first: the kernel counts ids up,
-// and from the highest on to small ones.
-func second(pid int, tids []int) (tid int, ok bool) {
-	after := func(tid int) int {
-		if tid > pid {
-			return tid - pid
-		}
-		return tid + math.MaxInt32
-	}
-	for _, t := range tids {
-		if t != pid && (!ok || after(t) < after(tid)) {
-			tid, ok = t, true
-		}
-	}
-	return tid, ok
-}
-
 // eachThread calls f for every thread until none is new: what f sets is
 // inherited from the thread that starts another. It returns the first error.
 func eachThread(f func(tid int) error) error {
@@ -189,7 +145,7 @@ func eachThread(f func(tid int) error) error {
 				continue
 			}
 			done[tid], fresh = true, true
-			if err := f(tid); err != nil && err != unix.ESRCH && failure == nil {
+			if err := f(tid); err != nil && !errors.Is(err, unix.ESRCH) && failure == nil {
 				failure = err
 			}
 		}

@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -29,45 +28,5 @@ func TestRights(t *testing.T) {
 				t.Errorf("%v\n got %s\nwant %s", err, got, c.want)
 			}
 		})
-	}
-}
-
-func TestSecond(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		pid  int
-		tids []int
-		want int
-		ok   bool
-	}{
-		{"alone", 7, []int{7}, 0, false},
-		{"the next", 7, []int{7, 9, 8, 12}, 8, true},
-		{"ids began anew for the third", 32767, []int{32767, 32768, 300, 301}, 32768, true},
-		{"ids began anew for the second", 32768, []int{32768, 300, 301}, 300, true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if got, ok := second(c.pid, c.tids); got != c.want || ok != c.ok {
-				t.Errorf("%d, %t, want %d, %t", got, ok, c.want, c.ok)
-			}
-		})
-	}
-}
-
-// TestRelax: the kernel takes it for a thread of this process. One that the
-// watchman has started meanwhile is relaxed too.
-func TestRelax(t *testing.T) {
-	if err := Relax(); err != nil {
-		t.Fatal(err)
-	}
-	relaxed := 0
-	err := eachThread(func(tid int) error {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/timerslack_ns", tid))
-		if err == nil && strings.TrimSpace(string(b)) == "500000" {
-			relaxed++
-		}
-		return err
-	})
-	if err != nil || relaxed == 0 {
-		t.Errorf("%d threads are relaxed (%v), want the runtime's watchman", relaxed, err)
 	}
 }
