@@ -84,3 +84,29 @@ func TestRelax(t *testing.T) {
 		}
 	}
 }
+
+// hardened is the asker's part of TestHardened.
+func hardened() {
+	lacking, policies := harden(), map[uint32]int{}
+	err := eachThread(func(tid int) error {
+		attr, err := unix.SchedGetAttr(tid, 0)
+		if err == nil {
+			policies[attr.Policy]++
+		}
+		return err
+	})
+	fmt.Println(lacking, err, policies[unix.SCHED_NORMAL], policies[unix.SCHED_RR] > spares)
+}
+
+// TestHardened: all threads but the watchman have real-time priority, and there
+// are enough of them.
+func TestHardened(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(exe, "as-hardened").CombinedOutput()
+	if got, want := strings.TrimSpace(string(out)), "[] <nil> 1 true"; err != nil || got != want {
+		t.Errorf("%v\n got %s\nwant %s", err, got, want)
+	}
+}
