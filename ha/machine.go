@@ -16,6 +16,7 @@ type Machine struct {
 	vrrp *vrrp.Machine
 
 	started     time.Time
+	woke        time.Time // it stood still before
 	role        Role
 	since       time.Time
 	transitions int
@@ -172,6 +173,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Overslept:
 		m.record("role", m.cfg.Node, "", "", "this process stood still for "+ev.For.Round(time.Millisecond).String()+": listening first")
 		m.listenAnew("", now)
+		m.woke = now
 		m.elect(vrrp.Overslept{}, now)
 	case Links:
 		m.onLinks(ev, now)
@@ -286,6 +288,7 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	}
 	if m.taking != nil && m.taking.await {
 		earlier(m.taking.until)
+		earlier(m.diedHandingOver())
 	}
 	for _, f := range m.forwarded {
 		earlier(f.until)
@@ -389,8 +392,14 @@ func (m *Machine) settleTimers(now time.Time) {
 			m.endHandoff(h.to+" did not confirm within "+h.limit.String(), now)
 		}
 	}
-	if t := m.taking; t != nil && t.await && !t.until.IsZero() && !now.Before(t.until) {
-		m.elect(vrrp.Demote{Reason: t.from + " did not give way"}, now)
+	if t := m.taking; t != nil && t.await && !t.until.IsZero() {
+		died := m.diedHandingOver()
+		switch {
+		case !now.Before(t.until):
+			m.elect(vrrp.Demote{Reason: t.from + " did not give way"}, now)
+		case !died.IsZero() && !now.Before(died):
+			m.isGone(t.from + " died while it handed over")
+		}
 	}
 	for id, f := range m.forwarded {
 		if !now.Before(f.until) {
