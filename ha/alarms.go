@@ -186,6 +186,7 @@ func (m *Machine) settleAlarms(now time.Time) {
 	}
 	m.holdAlarm(dead > 0 && dead == len(m.verdicts), AlarmNoUplink, "all", "no uplink works; routing stays as it was", now)
 	m.settleDiffer(now)
+	m.holdAlarm(m.expelled(), AlarmConfigDiffers, "node "+m.cfg.Node, m.expelledText(m.expulsion.by), now)
 	m.settleUnsynced(now)
 	lan := ""
 	if len(m.cfg.Nodes) > 1 {

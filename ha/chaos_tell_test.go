@@ -63,6 +63,9 @@ func invent(t testing.TB, seed uint64, sync string) *story {
 		}
 	}
 	second := "cluster " + strings.Join(allNodes[:[]int{2, 2, 2, 2, 2, 3, 3, 3, 4, 5}[r.IntN(10)]], ",")
+	if seed%3 > 0 {
+		second += " hello"
+	}
 	if sync != "" {
 		second += " " + sync
 	}

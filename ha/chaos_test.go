@@ -432,12 +432,16 @@ func (c *chaos) perform(n *simNode, a Action) bool {
 		if err != nil {
 			c.s.t.Fatal(err)
 		}
-		n.strain.state = &state
+		n.strain.state, n.greeting = &state, state
 		c.tell(n)
+		n.hello()
 	case Send:
 		msg, err := DecodeMessage(a.Message.Encode())
 		if err != nil {
 			c.s.t.Fatal(err)
+		}
+		if a.Wide {
+			n.tellWide(a.To, msg)
 		}
 		o := c.s.nodes[a.To]
 		for _, d := range c.wire(n, o, false) {

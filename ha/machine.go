@@ -106,6 +106,7 @@ type Machine struct {
 	looks      map[string]*look        // for the hosts of those, and of lans on which others are deaf
 	hosts      map[string][]netip.Addr // of each lan, seen last
 	double     double
+	expulsion  expulsion
 	sought     bool                    // the others were looked for
 	carries    time.Time               // since when this node could be elected, first of all
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
@@ -364,6 +365,7 @@ func (m *Machine) record(kind, subject, from, to, reason string) {
 func (m *Machine) settle(now time.Time) {
 	m.settleTimers(now)
 	m.settlePeers(now)
+	m.settleGuests(now)
 	m.settleDeaf(now)
 	m.settleSilence(now)
 	m.settleElection(now)

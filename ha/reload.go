@@ -105,6 +105,9 @@ func (m *Machine) propose(o offer, read ReadFile, now time.Time) {
 	case m.stopping != 0:
 		o.answer(m.cfg.Node + " is leaving; nothing changed")
 		return
+	case m.expelled():
+		o.answer(m.expelledText(m.expulsion.by) + "; nothing changed")
+		return
 	case m.offer != nil || m.adopting != nil:
 		o.answer("another change of the configuration is under way on " + m.cfg.Node + ", try again in a moment; nothing changed")
 		return
@@ -472,7 +475,7 @@ func (m *Machine) settleAgreement(now time.Time) {
 	}
 	for _, n := range m.cfg.Nodes {
 		p := m.peers[n.Name]
-		if p == nil || !p.told || !p.alive(now) || p.state.Trial || p.state.Gen <= m.cfg.Generation {
+		if p == nil || !p.told || !p.alive(now) || p.state.Trial || p.state.Gen <= m.cfg.Generation || m.expelled() {
 			continue
 		}
 		if p.state.Hash == m.cfg.Hash { // only the number

@@ -544,7 +544,7 @@ func (n *simNode) perform(a Action) {
 			s.t.Fatal(err)
 		}
 		for _, o := range s.all() {
-			if o != n && !o.lost[n.name] {
+			if o != n && !o.lost[n.name] && knows(n, o) {
 				s.after(simDelay, func() { o.handle(PeerTold{State: state}) })
 			}
 		}
