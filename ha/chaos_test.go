@@ -444,9 +444,10 @@ func (c *chaos) perform(n *simNode, a Action) bool {
 			n.tellWide(a.To, msg)
 		}
 		o := c.s.nodes[a.To]
+		life := o.life // gossip tells one from another
 		for _, d := range c.wire(n, o, false) {
 			c.s.after(d, func() {
-				if !o.lost[n.name] && knows(n, o) {
+				if o.life == life && !o.lost[n.name] && knows(n, o) {
 					o.handle(Told{From: n.name, Message: msg})
 				}
 			})

@@ -339,10 +339,10 @@ func (m *Machine) part(now time.Time) {
 }
 
 // parted tells whether the node that leaves is gone, or about to be and master
-// no more.
+// no more. Of one that has not told anything yet nothing is known.
 func (m *Machine) parted(now time.Time) bool {
 	p := m.peers[m.offer.except]
-	return p == nil || !p.told || !p.alive(now) || p.state.Leaving && p.state.Role != RoleMaster
+	return p == nil || !p.alive(now) || p.told && p.state.Leaving && p.state.Role != RoleMaster
 }
 
 // givenUp tells that all whose answer lacks have died meanwhile.
