@@ -418,7 +418,7 @@ func (st *story) settled() {
 		for _, a := range m.Status(n.clock()).Alarms {
 			c.fail("%s has the alarm %s %s: %s", name, a.Code, a.Subject, a.Text)
 		}
-		if m.offer != nil || m.pledge != nil || m.trial != nil || m.fetch != nil || m.adopting != nil || m.handoff != nil || m.taking != nil || m.move != nil ||
+		if m.offer != nil || m.pledge != nil || m.trial != nil || m.fetch != nil || m.adopting != nil || m.handoff != nil || m.taking != nil || m.resting != nil || m.move != nil ||
 			m.adding != 0 || m.removing != 0 || m.held || m.maintenance || m.fenced || m.found || !m.Awake() || m.Sure() != (n == best) || !m.deactivate.IsZero() {
 			c.fail("%s has something left: offer %+v pledge %+v trial %+v fetch %+v adopting %+v handoff %+v taking %+v move %+v adding %d removing %d held %v maintenance %v fenced %v found %v awake %v sure %v",
 				name, m.offer, m.pledge, m.trial, m.fetch, m.adopting, m.handoff, m.taking, m.move, m.adding, m.removing, m.held, m.maintenance, m.fenced, m.found, m.Awake(), m.Sure())

@@ -420,6 +420,14 @@ func (c *chaos) perform(n *simNode, a Action) bool {
 		if !n.strain.applying {
 			c.apply(n)
 		}
+	case Rest:
+		err := c.broken(n, "remember the maintenance")
+		c.work(n, "files", simWork, func() {
+			if err == nil {
+				n.rests = a.On
+			}
+			n.handle(Rested{ID: a.ID, Err: err})
+		})
 	case ReadFile:
 		c.read(n, a)
 	case Adopt:

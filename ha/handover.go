@@ -359,9 +359,11 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 	case VerbRest:
 		m.rest(answer, now)
 	case VerbServe:
-		m.record("operator", "maintenance", "on", "off", "asked on "+m.cfg.Node)
-		m.setMaintenance(false)
-		answer("")
+		m.remember(false, answer, func(time.Time) {
+			m.record("operator", "maintenance", "on", "off", "asked on "+m.cfg.Node)
+			m.setMaintenance(false)
+			answer("")
+		})
 	}
 }
 
@@ -486,37 +488,4 @@ func (m *Machine) peerCanServe(now time.Time) bool {
 		}
 	}
 	return false
-}
-
-// rest keeps this node out: a master hands over first, and if that cannot be
-// done nothing changes. One that is alone stays master until somebody comes.
-func (m *Machine) rest(answer func(string), now time.Time) {
-	next := m.successor(now)
-	if m.maintenance || m.vrrp.State() != vrrp.Master || next == nil || next.state.Resting {
-		m.record("operator", "maintenance", "", "on", "asked on "+m.cfg.Node)
-		m.setMaintenance(true)
-		answer("")
-		return
-	}
-	if m.handoff != nil || m.vrrp.Suspect() || m.adding != 0 {
-		answer("the role of " + m.cfg.Node + " is not settled yet, try again in a second; nothing changed")
-		return
-	}
-	if why := m.refuseUnsynced(next); why != "" {
-		answer(why)
-		return
-	}
-	m.record("operator", "maintenance", "", "on", "asked on "+m.cfg.Node)
-	m.beginHandoff(next, hand{reason: m.cfg.Node + " goes into maintenance", patient: true, answer: func(err string) {
-		m.setMaintenance(err == "")
-		answer(err)
-	}}, now)
-}
-
-func (m *Machine) setMaintenance(on bool) {
-	if m.maintenance != on {
-		m.maintenance = on
-		m.held = m.held && !on
-		m.do(Rest{On: on})
-	}
 }

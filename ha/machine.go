@@ -25,6 +25,7 @@ type Machine struct {
 	stopping    Verb            // VerbStop or VerbClean once asked, else 0
 	leaveBy     time.Time       // stopping: lingering ends
 	maintenance bool            // an operator keeps this node out: master only if alone
+	resting     *resting        // and whether that is so is being written down
 	exited      bool
 
 	links    map[string]Link
@@ -241,6 +242,8 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.elect(vrrp.Overslept{}, now)
 	case Checked:
 		m.onChecked(ev, now)
+	case Rested:
+		m.onRested(ev, now)
 	case FileSeen:
 		if !m.fileSeen {
 			m.cold = ev.Hash
