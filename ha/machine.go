@@ -108,6 +108,7 @@ type Machine struct {
 	hosts      map[string][]netip.Addr // of each lan, seen last
 	double     double
 	expulsion  expulsion
+	putOff     time.Time               // until then a better node is let go first
 	sought     bool                    // the others were looked for
 	carries    time.Time               // since when this node could be elected, first of all
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
@@ -171,6 +172,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Tick:
 		m.hearInstead(now)
 		m.seek(now)
+		m.letBetterFirst(now)
 		m.elect(vrrp.Tick{}, now)
 	case Overslept:
 		m.record("role", m.cfg.Node, "", "", "this process stood still for "+ev.For.Round(time.Millisecond).String()+": listening first")
