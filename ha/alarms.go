@@ -188,6 +188,7 @@ func (m *Machine) settleAlarms(now time.Time) {
 	m.settleDiffer(now)
 	m.holdAlarm(m.expelled(), AlarmConfigDiffers, "node "+m.cfg.Node, m.expelledText(m.expulsion.by), now)
 	m.settleUnsynced(now)
+	m.settleTwins(now)
 	lan := ""
 	if len(m.cfg.Nodes) > 1 {
 		lan = m.lanOf(m.address())

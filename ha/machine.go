@@ -108,6 +108,8 @@ type Machine struct {
 	hosts      map[string][]netip.Addr // of each lan, seen last
 	double     double
 	expulsion  expulsion
+	twinned    map[netip.Addr]string   // addresses that another node has too
+	untwinned  bool                    // whose addresses are whose has to be looked at
 	putOff     time.Time               // until then a better node is let go first
 	sought     bool                    // the others were looked for
 	carries    time.Time               // since when this node could be elected, first of all
@@ -429,11 +431,12 @@ func (m *Machine) settleTimers(now time.Time) {
 	for _, p := range m.peers {
 		switch alive := p.alive(now); {
 		case alive && !p.present:
-			p.present = true
+			p.present, m.untwinned = true, true
 		case !alive:
 			if p.present {
 				m.record("node", p.Name, p.state.Role.String(), "lost", "not heard on any path for "+aliveFor.String())
 			}
+			m.untwinned = m.untwinned || p.present
 			p.present, p.told, p.state.Held = false, false, false
 		}
 	}
@@ -468,6 +471,7 @@ func (m *Machine) onLinks(ev Links, now time.Time) {
 		}
 	}
 	m.gateways = ev.Gateways
+	m.untwinned = true
 	m.linksKnown = true
 	for _, u := range m.cfg.Balancer.Uplinks {
 		if l, ok := m.links[u.Device]; ok {

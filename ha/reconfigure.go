@@ -54,6 +54,7 @@ func generation(c Config) string { return fmt.Sprintf("%d (%s)", c.Generation, s
 func (m *Machine) reconfigure(old Config, now time.Time) {
 	m.changedFile = now
 	m.takenBack()
+	m.untwinned = true
 	own, _ := m.cfg.node(m.cfg.Node)
 	m.elect(vrrp.Configure{
 		Version: vrrp.Version(m.cfg.VRRPVersion), Interval: m.cfg.Advertise, Rank: own.Address, Preempt: m.cfg.Preempt, PreemptDelay: m.cfg.PreemptDelay,

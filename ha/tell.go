@@ -54,6 +54,7 @@ func (m *Machine) onPeerTold(s PeerState, lan string, now time.Time) {
 	if !slices.Equal(p.addresses, s.Addresses) {
 		p.addresses = slices.Clone(s.Addresses)
 		m.indexSpeakers()
+		m.untwinned = true
 		m.do(Remember{Addresses: m.knownAddresses()})
 	}
 }
