@@ -22,13 +22,13 @@ var keepScripts = flag.Bool("keep", false, "write what fails, shortened, to test
 // and settled for the end. What fails is shortened to a script and printed, and
 // with -keep written where TestChaosScripts replays it. With HAROUTER_SOAK=5m
 // other seeds, for so long; HAROUTER_CHAOS=FROM-TO those.
-func TestChaos(t *testing.T) { chaosSeeds(t, "", 100) }
+func TestChaos(t *testing.T) { chaosSeeds(t, "", 80) }
 
 // TestChaosSync is the same where flows are replicated.
-func TestChaosSync(t *testing.T) { chaosSeeds(t, "sync=5s", 40) }
+func TestChaosSync(t *testing.T) { chaosSeeds(t, "sync=5s", 32) }
 
 // TestChaosOneHolder: the same where addresses have MACs of their own.
-func TestChaosOneHolder(t *testing.T) { chaosSeeds(t, "one sync=5s", 20) }
+func TestChaosOneHolder(t *testing.T) { chaosSeeds(t, "one sync=5s", 16) }
 
 func chaosSeeds(t *testing.T, words string, to uint64) {
 	t.Parallel()
