@@ -344,6 +344,11 @@ func (st *story) heal() {
 		n.seen()
 	}
 	n := s.nodes[members[len(members)-1]]
+	for _, name := range members { // whoever was taken out of a file says that he cannot
+		if n.m.expelled() {
+			n = s.nodes[name]
+		}
+	}
 	id := st.command(n, VerbReload, Args{})
 	st.pass(6 * time.Second)
 	if answer, ok := n.answers[id]; !ok || answer != "" {

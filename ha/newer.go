@@ -27,17 +27,17 @@ func (m *Machine) hearsOfFile(s PeerState) {
 	_, names := s.Members[m.cfg.Node]
 	switch {
 	case len(s.Members) == 0:
-	case names && s.Gen >= r.generation:
+	case names && s.Gen > r.generation: // of two files of the same number either could be the cluster's
 		m.takenBack()
 	case !names && m.yieldsTo(s) && s.Gen >= r.generation:
-		if r.by == "" {
+		if !m.expelled() {
 			m.record("config", "generation", fmt.Sprint(m.cfg.Generation), fmt.Sprint(s.Gen), m.expelledText(s.Node))
 		}
 		*r = expulsion{s.Node, s.Gen}
 	}
 }
 
-// takenBack says that this node is in the newest file that it heard of.
+// takenBack says that this node is in a newer file than the one without it.
 func (m *Machine) takenBack() { m.expulsion = expulsion{} }
 
 // yieldsTo tells whether the file of a node that does not know this one is newer
@@ -50,7 +50,9 @@ func (m *Machine) yieldsTo(s PeerState) bool {
 	return known || s.Hash > m.cfg.Hash
 }
 
-func (m *Machine) expelled() bool { return m.expulsion.by != "" }
+func (m *Machine) expelled() bool {
+	return m.expulsion.by != "" && m.expulsion.generation >= m.cfg.Generation
+}
 
 func (m *Machine) expelledText(by string) string {
 	return fmt.Sprintf("%s was taken out of the file of %s while it could not be reached, so it does not serve: harouter join takes it in again, harouter stop --clean removes all of ours here", m.cfg.Node, by)
