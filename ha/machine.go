@@ -107,6 +107,7 @@ type Machine struct {
 	looks      map[string]*look        // for the hosts of those, and of lans on which others are deaf
 	hosts      map[string][]netip.Addr // of each lan, seen last
 	double     double
+	members    map[string]netip.Addr // told to the others; never changed, but replaced
 	expulsion  expulsion
 	twinned    map[netip.Addr]string   // addresses that another node has too
 	untwinned  bool                    // whose addresses are whose has to be looked at
@@ -146,7 +147,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
 		looks: map[string]*look{}, hosts: map[string][]netip.Addr{},
 		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, news: map[string]*syncNews{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
-		seed: cfg.Will, crashes: cfg.Crashes, backUntil: now.Add(holdAfter(cfg.Crashes)),
+		members: membersOf(cfg.Nodes), seed: cfg.Will, crashes: cfg.Crashes, backUntil: now.Add(holdAfter(cfg.Crashes)),
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
 	m.life = m.nextID

@@ -86,10 +86,10 @@ func (m *Machine) settleGuests(now time.Time) {
 	}
 }
 
-// members are the nodes of this one's file, with their first addresses.
-func (m *Machine) members() map[string]netip.Addr {
+// membersOf are the nodes of a file, with their first addresses.
+func membersOf(nodes []Node) map[string]netip.Addr {
 	all := map[string]netip.Addr{}
-	for _, n := range m.cfg.Nodes {
+	for _, n := range nodes {
 		all[n.Name] = n.Address
 	}
 	return all

@@ -53,6 +53,7 @@ func generation(c Config) string { return fmt.Sprintf("%d (%s)", c.Generation, s
 
 func (m *Machine) reconfigure(old Config, now time.Time) {
 	m.changedFile = now
+	m.members = membersOf(m.cfg.Nodes)
 	m.takenBack()
 	m.untwinned = true
 	own, _ := m.cfg.node(m.cfg.Node)

@@ -91,7 +91,7 @@ func (m *Machine) state(now time.Time) PeerState {
 		Priority: own.Priority, Effective: m.vrrp.Priority(), Hash: m.cfg.Hash, PlanHash: m.planHash,
 		Master: m.vrrp.Master(), Held: m.held, Leaving: m.stopping != 0, Lans: m.lans(), DeadLans: m.deadLans(),
 		Verdicts: maps.Clone(m.verdicts), Resting: m.rests(now), Starting: m.starting(now),
-		Gen: m.cfg.Generation, Trial: m.trial != nil, Will: proof(m.will()), Members: m.members(),
+		Gen: m.cfg.Generation, Trial: m.trial != nil, Will: proof(m.will()), Members: m.members,
 	}
 	if m.cfg.Sync {
 		s.Sync, s.Term = true, m.last // what others owned they tell themselves
