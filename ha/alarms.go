@@ -209,6 +209,9 @@ const differAfter = 700 * time.Millisecond
 // somebody edited and nobody agreed on.
 func (m *Machine) settleDiffer(now time.Time) {
 	text := m.differs(now)
+	if m.expelled() { // which is an alarm of its own, with another remedy
+		text = ""
+	}
 	switch {
 	case text == "":
 		m.differing = time.Time{}

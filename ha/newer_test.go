@@ -63,7 +63,7 @@ func TestExpelled(t *testing.T) {
 			}
 			s.master(want)
 			r1 := s.nodes["r1"]
-			if got := strings.Contains(r1.alarms(), "config_differs node r1"); r1.m.Role() != c.r1 || got != c.alarm {
+			if got := strings.Contains(r1.alarms(), "config_differs node r1"); r1.m.Role() != c.r1 || got != c.alarm || strings.Contains(r1.alarms(), "config_differs configuration") {
 				t.Errorf("r1 is %v, its alarms are %q\n%s", r1.m.Role(), r1.alarms(), strings.Join(s.log, "\n"))
 			}
 		})
