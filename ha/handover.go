@@ -177,7 +177,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(m.cfg.Node + " is " + m.role.String())
 			return
 		}
-		if m.drowsy(now) {
+		if m.drowsy(now) && m.slept >= handoffLimit { // it may have been given up meanwhile
 			refuse(m.cfg.Node + " stood still until now")
 			return
 		}

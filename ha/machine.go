@@ -16,7 +16,8 @@ type Machine struct {
 	vrrp *vrrp.Machine
 
 	started     time.Time
-	woke        time.Time // it stood still before
+	woke        time.Time     // it stood still before,
+	slept       time.Duration // for so long
 	role        Role
 	since       time.Time
 	transitions int
@@ -180,7 +181,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Overslept:
 		m.record("role", m.cfg.Node, "", "", "this process stood still for "+ev.For.Round(time.Millisecond).String()+": listening first")
 		m.listenAnew("", now)
-		m.woke = now
+		m.woke, m.slept = now, ev.For
 		m.elect(vrrp.Overslept{}, now)
 	case Links:
 		m.onLinks(ev, now)
