@@ -62,7 +62,7 @@ func (d *draft) render() *lines {
 	}
 	for _, e := range d.entries {
 		l.add("", nil)
-		l.entry(e, 0, nil, false)
+		l.entry(e, 0, nil, false, false)
 	}
 	if len(d.tail) > 0 {
 		l.add("", nil)
@@ -78,16 +78,18 @@ func remarkLine(s string) string { return strings.TrimRight("# "+printable(s), "
 // noteColumn is where notes stand, if the text leaves room.
 const noteColumn = 44
 
-func (l *lines) entry(e *entry, indent int, above []*entry, muted bool) {
+// entry adds one with what stands below it. muted says that it is a comment because
+// of one above it, told that the reason stands there.
+func (l *lines) entry(e *entry, indent int, above []*entry, muted, told bool) {
 	pad := strings.Repeat(" ", indent)
 	chain := append(above[:len(above):len(above)], e)
 	for _, c := range e.above {
 		l.add(pad+remarkLine(c), nil)
 	}
-	if e.refused != "" && !muted {
+	if e.refused != "" && !told {
 		l.add(pad+remarkLine(e.refused+":"), nil)
 	}
-	muted = muted || e.out()
+	muted, told = muted || e.out(), told || e.refused != ""
 	text := pad + e.text
 	if muted {
 		text, chain = pad+"# "+e.text, nil
@@ -97,7 +99,7 @@ func (l *lines) entry(e *entry, indent int, above []*entry, muted bool) {
 	}
 	l.add(text, chain)
 	for _, b := range e.below {
-		l.entry(b, indent+2, chain, muted)
+		l.entry(b, indent+2, chain, muted, told)
 	}
 }
 

@@ -47,10 +47,7 @@ func Import(in Input) ([]byte, config.Problems) { return run(in, config.Parse) }
 type parse func(name string, data []byte) (*config.Config, config.Problems)
 
 func run(in Input, try parse) ([]byte, config.Problems) {
-	im := &importer{in: in, devices: map[string]Device{}, said: map[config.Problem]bool{}}
-	for _, d := range in.Devices {
-		im.devices[d.Name] = d
-	}
+	im := newImporter(in)
 	im.readConf()
 	if im.problems.Err() != nil {
 		return nil, im.sorted()
@@ -63,6 +60,14 @@ func run(in Input, try parse) ([]byte, config.Problems) {
 		return nil, im.sorted()
 	}
 	return text, im.sorted()
+}
+
+func newImporter(in Input) *importer {
+	im := &importer{in: in, devices: map[string]Device{}, said: map[config.Problem]bool{}}
+	for _, d := range in.Devices {
+		im.devices[d.Name] = d
+	}
+	return im
 }
 
 // importer is one import on its way.

@@ -85,6 +85,13 @@ func (im *importer) chooseLinks() {
 		}
 	}
 	im.chooseWeights()
+	for _, l := range im.lans {
+		for _, v := range l.virtual {
+			if v.prefix.Addr() == im.in.Address {
+				im.fail(place{}, "--address %s is the gateway of lan %s, which moves from router to router; allowed: an address that stays with this one", im.in.Address, l.name)
+			}
+		}
+	}
 }
 
 func (im *importer) carries(l *lan, u *uplink) string {

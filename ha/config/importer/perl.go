@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"regexp"
 	"strings"
 	"unicode/utf8"
 )
@@ -40,6 +41,7 @@ type lexer struct {
 	line  int // of pos
 	start int // of that line
 	out   []token
+	here  []string // ends of the texts <<END that begin with the next line
 }
 
 // tokens splits the file.
@@ -94,6 +96,9 @@ func (l *lexer) next() {
 		}
 		l.skip(end + len("\n=cut"))
 		l.comment()
+	case c == '\n' && len(l.here) > 0:
+		l.skip(1)
+		l.heredoc()
 	case strings.ContainsRune(" \t\r\n", rune(c)):
 		l.skip(1)
 	case c == '#':
@@ -115,14 +120,45 @@ func (l *lexer) next() {
 		l.word(rest)
 	case strings.HasPrefix(rest, "=>"), strings.HasPrefix(rest, "->"):
 		l.take(sign, rest[:2], 2)
-	case strings.HasPrefix(rest, "<<"):
-		l.take(odd, "<<", 2)
+	case hereStart.MatchString(rest):
+		m := hereStart.FindStringSubmatch(rest)
+		l.here = append(l.here, m[1]+m[2])
+		l.take(odd, "<<", len(m[0]))
+	case c == '/', strings.HasPrefix(rest, "=~"), strings.HasPrefix(rest, "!~"):
+		l.oddLine()
+	case c == '$' || c == '@' || c == '%' || c == '&': // such as $' and $#x
+		_, n := utf8.DecodeRuneInString(rest[1:])
+		l.take(odd, rest[:1], 1+n)
 	case strings.ContainsRune("()[]{};,.=-", rune(c)):
 		l.take(sign, rest[:1], 1)
 	default:
 		_, n := utf8.DecodeRuneInString(rest)
 		l.take(odd, rest[:n], n)
 	}
+}
+
+var hereStart = regexp.MustCompile(`^<<~?(?:["']([^"'\n]*)["']|([A-Za-z_]\w*))`)
+
+// heredoc skips the texts that begin here.
+func (l *lexer) heredoc() {
+	for _, end := range l.here {
+		for l.pos < len(l.src) {
+			line, _, _ := strings.Cut(l.src[l.pos:], "\n")
+			l.skip(min(len(line)+1, len(l.src)-l.pos))
+			if strings.TrimSpace(line) == end {
+				break
+			}
+		}
+	}
+	l.here = nil
+}
+
+// oddLine takes the rest of a line, which has a pattern in it: where that ends, and
+// what a quote in it means, is more than this knows.
+func (l *lexer) oddLine() {
+	line, _, _ := strings.Cut(l.src[l.pos:], "\n")
+	line = strings.TrimRight(line, "; \t\r")
+	l.take(odd, line, max(len(line), 1))
 }
 
 func (l *lexer) comment() {
@@ -184,8 +220,16 @@ func (l *lexer) word(rest string) {
 			}
 		}
 	}
+	next := strings.TrimLeft(rest[n:], " \t")
+	if patterns[text] && next != "" && !strings.HasPrefix(next, "=>") && !strings.ContainsRune(",;)\n\r", rune(next[0])) {
+		l.oddLine()
+		return
+	}
 	l.take(name, text, n)
 }
+
+// patterns are the words that quote in ways of their own.
+var patterns = map[string]bool{"qq": true, "qx": true, "qr": true, "m": true, "s": true, "tr": true, "y": true}
 
 // statement is a run of tokens up to its semicolon, or a block with what stands
 // before it.
