@@ -54,9 +54,6 @@ func newImport(c *common) *cobra.Command {
 			if len(args) == 1 {
 				name = args[0]
 			}
-			if a.rules == "" {
-				a.rules = filepath.Join(filepath.Dir(name), "balance")
-			}
 			return importConf(cmd, c, a, name)
 		},
 	}
@@ -124,7 +121,7 @@ func importedText(out io.Writer, c *common, path string, text []byte, warnings i
 	if _, err := os.Lstat(key); errors.Is(err, os.ErrNotExist) {
 		fmt.Fprintf(out, "  (umask 077; head -c 32 /dev/urandom | base64 > %s)\n", key)
 	}
-	_, err = fmt.Fprintf(out, "  take Net-ISP-Balance out, and restart this machine with harouter in its place\n")
+	_, err = fmt.Fprintf(out, "  disable Net-ISP-Balance and its monitor, enable harouter, restart this machine\n")
 	return err
 }
 
@@ -147,12 +144,22 @@ func (a importArgs) input(ctx context.Context, node, name string) (in importer.I
 		if err != nil || lan == "" {
 			errs = append(errs, fmt.Errorf("--lan %q is not understood; allowed: %s, such as office=192.168.77.1/24", flag, importLanForm))
 		}
+		lan = strings.ToLower(lan)
+		if in.Lans[lan].IsValid() {
+			errs = append(errs, fmt.Errorf("--lan %s stands twice; allowed: once for each lan", lan))
+		}
 		in.Lans[lan] = p
 	}
 	if err := errors.Join(errs...); err != nil {
 		return in, err
 	}
-	if in.Beside, err = beside(a.rules); err != nil {
+	rules := a.rules
+	if rules == "" {
+		rules = filepath.Join(filepath.Dir(name), "balance")
+	} else if _, err := os.Stat(rules); err != nil {
+		return in, fmt.Errorf("read the rule files: %w", err)
+	}
+	if in.Beside, err = beside(rules); err != nil {
 		return in, err
 	}
 	devices, err := survey.Look()

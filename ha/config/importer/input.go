@@ -16,9 +16,9 @@ type Input struct {
 	Beside  []File
 	Cluster string
 	Node    string
-	Address netip.Addr // where other nodes will reach this one; the zero value: nobody said
-	Devices []Device   // what this machine has
-	Lans    map[string]netip.Prefix
+	Address netip.Addr              // where other nodes will reach this one; the zero value: nobody said
+	Devices []Device                // what this machine has
+	Lans    map[string]netip.Prefix // virtual addresses that somebody gave, by service; capitals make no difference
 	// Resolve finds the address of a host, for services that ping a name.
 	Resolve func(name string) (netip.Addr, error)
 }

@@ -2,6 +2,7 @@ package importer
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -85,6 +86,11 @@ func (im *importer) chooseLinks() {
 		}
 	}
 	im.chooseWeights()
+	for _, name := range slices.Sorted(maps.Keys(im.in.Lans)) {
+		if im.lanOf(name) == nil {
+			im.fail(place{}, "--lan %s: there is no lan service of that name; allowed: %s", name, im.lanNames())
+		}
+	}
 	for _, l := range im.lans {
 		for _, v := range l.virtual {
 			if v.prefix.Addr() == im.in.Address {
@@ -92,6 +98,19 @@ func (im *importer) chooseLinks() {
 			}
 		}
 	}
+}
+
+func (im *importer) lanNames() string {
+	var names []string
+	for _, s := range im.conf.services {
+		if s.role == "lan" {
+			names = append(names, strings.ToLower(s.name))
+		}
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
 }
 
 func (im *importer) carries(l *lan, u *uplink) string {
@@ -142,8 +161,8 @@ func (im *importer) lanOf(name string) *lan {
 // lanAddress is the virtual address for a service: what somebody said, else what
 // the device has now, which is the gateway of its hosts; else a placeholder.
 func (im *importer) lanAddress(l *lan, svc *service) address {
-	for _, name := range []string{svc.name, strings.ToLower(svc.name)} {
-		if p, ok := im.in.Lans[name]; ok {
+	for name, p := range im.in.Lans {
+		if strings.EqualFold(name, svc.name) {
 			return address{p, "as --lan says"}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // A Perl rule file gets the balancer as $B and calls its methods. Read are calls
@@ -43,17 +44,17 @@ var errPerl = errors.New("Perl that is not read here")
 func (im *importer) readPerl(s *sheet) {
 	all, src := tokens(s)
 	p := &perl{im: im, src: src, vars: map[string]string{}}
-	p.block(statements(all, src), 0)
+	p.block(statements(all, src))
 }
 
 const perlInstead = "write what it does into this file by hand: policies, firewall, routes, or a script in hooks/post-apply.d"
 
 // block goes through statements.
-func (p *perl) block(list []statement, depth int) {
+func (p *perl) block(list []statement) {
 	for i, st := range list {
 		first := st.tokens[0]
-		if first.kind == name && slices.Contains([]string{"return", "exit", "die", "last", "next", "goto"}, first.text) {
-			if len(list) > i+1 || depth > 0 {
+		if st.leaves() {
+			if len(list) > i+1 || first.kind != name || !leaving[first.text] {
 				p.im.later(first.at, st.text, "what stands behind it in the file runs only at times; "+perlInstead)
 			}
 			return
@@ -61,13 +62,20 @@ func (p *perl) block(list []statement, depth int) {
 		// A block runs once on trial, so that it is taken as a whole or not at all.
 		before := p.im.mark()
 		vars, deleting, other := maps.Clone(p.vars), p.deleting, p.other
-		if err := p.statement(st, depth); err != nil {
+		if err := p.statement(st, 0); err != nil {
 			p.im.rewind(before)
 			p.vars, p.deleting, p.other = vars, deleting, other
 			p.forget(st)
 			p.im.later(first.at, st.text, fmt.Sprintf("%s; %s", err, perlInstead))
 		}
 	}
+}
+
+var leaving = map[string]bool{"return": true, "exit": true, "last": true, "next": true, "goto": true}
+
+// leaves tells of a statement that may end the file early.
+func (st statement) leaves() bool {
+	return st.tokens[0].text != "sub" && slices.ContainsFunc(st.tokens, func(t token) bool { return t.kind == name && leaving[t.text] })
 }
 
 // forget drops the variables that a statement which was not read may have changed.
@@ -107,9 +115,22 @@ func (p *perl) statement(st statement, depth int) error {
 	return errPerl
 }
 
-// inner runs the statements of a block: all of them or none.
+// inner runs the statements of a block: all of them or none. Variables that it
+// makes with my end with it.
 func (p *perl) inner(t []token, depth int) error {
-	for _, st := range statements(t, p.src) {
+	all := statements(t, p.src)
+	for _, st := range all {
+		if len(st.tokens) > 1 && st.tokens[0].text == "my" && st.tokens[1].kind == scalar {
+			x := st.tokens[1].text
+			was, had := p.vars[x]
+			defer func() {
+				if delete(p.vars, x); had {
+					p.vars[x] = was
+				}
+			}()
+		}
+	}
+	for _, st := range all {
 		if err := p.statement(st, depth+1); err != nil {
 			return err
 		}
@@ -288,7 +309,12 @@ func (r *reader) term() ([]val, error) {
 	t := r.t[0]
 	r.t = r.t[1:]
 	switch t.kind {
-	case literal, number:
+	case literal:
+		return one(t.text), nil
+	case number: // no octal number, and none such as 192.168.1.1
+		if t.text != "0" && t.text[0] == '0' || strings.Count(t.text, ".") > 1 || strings.ContainsFunc(t.text, unicode.IsLetter) {
+			return nil, errPerl
+		}
 		return one(t.text), nil
 	case woven:
 		s, err := r.p.weave(t.text)
@@ -327,7 +353,8 @@ func (r *reader) bracket(t token) ([]val, error) {
 		}
 		return []val{{list: list, isRef: true}}, nil
 	case "-":
-		if !r.end() && r.t[0].kind == name { // -dport is a text
+		// -dport is a text, but -d alone looks for a directory.
+		if !r.end() && r.t[0].kind == name && (len(r.t[0].text) > 1 || len(r.t) > 1 && r.t[1].is("=>")) {
 			s := "-" + r.t[0].text
 			r.t = r.t[1:]
 			return one(s), nil
