@@ -345,9 +345,9 @@ func (d *decoder) checkWeights(c *Config) {
 	}
 }
 
-// placeholders are addresses that no network has (RFC 2544). import writes one where
-// it does not know the real one.
-var placeholders = netip.MustParsePrefix("198.19.0.0/16")
+// Placeholders are addresses that no network has (RFC 2544). import writes one where
+// it does not know the real one; check names each that is left.
+var Placeholders = netip.MustParsePrefix("198.19.0.0/16")
 
 // checkPlaceholders names what somebody must still fill in.
 func (d *decoder) checkPlaceholders(c *Config) {
@@ -355,7 +355,7 @@ func (d *decoder) checkPlaceholders(c *Config) {
 		switch {
 		case len(c.Nodes) == 1 && cl.who == "node "+c.Nodes[0].Name && cl.addr.IsLoopback():
 			d.warn(cl.v, "%s: %s is reached by no other node; before a second one joins, write an address that it reaches", cl.who, cl.addr)
-		case placeholders.Contains(cl.addr):
+		case Placeholders.Contains(cl.addr):
 			d.warn(cl.v, "%s is a placeholder (%s); write the real address", cl.addr, cl.who)
 		}
 	}

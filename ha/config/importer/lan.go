@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"harouter/ha/config"
 )
 
 // lan is one of ours, of one service or of several on one device.
@@ -29,9 +31,6 @@ type uplink struct {
 	service *service
 	weight  int
 }
-
-// placeholders are addresses that nobody has (RFC 2544); check warns of them.
-var placeholders = netip.MustParsePrefix("198.19.0.0/16")
 
 const (
 	maxUplinks = 63
@@ -179,8 +178,9 @@ func (im *importer) lanAddress(l *lan, svc *service) address {
 	for _, other := range im.lans {
 		n += len(other.virtual)
 	}
-	made := netip.AddrFrom4([4]byte{198, 19, byte(min(n, 254)), 1})
-	p = netip.PrefixFrom(made, 24)
+	made := config.Placeholders.Addr().As4()
+	made[2], made[3] = byte(min(n, 254)), 1
+	p = netip.PrefixFrom(netip.AddrFrom4(made), 24)
 	im.warn(svc.at, "this machine has no IPv4 address on %s, so the virtual address of lan %s is a placeholder, %s; give the real one with --lan %[2]s=ADDRESS/LENGTH, or write it into the file", svc.device, strings.ToLower(svc.name), p)
 	return address{p, fmt.Sprintf("PLACEHOLDER: write the address that the hosts of %s have as gateway", svc.name)}
 }

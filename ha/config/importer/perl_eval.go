@@ -39,7 +39,7 @@ const (
 	maxNest  = 20
 )
 
-var errPerl = errors.New("Perl that is not read here")
+var errPerl = errors.New("more Perl than is read here")
 
 func (im *importer) readPerl(s *sheet) {
 	all, src := tokens(s)

@@ -221,7 +221,7 @@ func TestCommands(t *testing.T) {
 // TestPerl: what is read of Perl, and that all else is told as a whole.
 func TestPerl(t *testing.T) {
 	unread := func(what string) string { return "todo " + what + "; " + perlInstead }
-	any := unread("Perl that is not read here")
+	any := unread("more Perl than is read here")
 	loop := unread("a loop over what is not read here")
 	f := func(port, to string) string { return `forward port: ` + port + `, to: "` + to + `", protocol: tcp` }
 	for code, want := range map[string][]string{
