@@ -150,6 +150,10 @@ func (im *importer) readService(s *sheet, n int, line string, fields [][]int) {
 		im.warn(svc.columns["role"], "the role %s is neither isp nor lan; Net-ISP-Balance leaves such a row out, and so does this", quoted(svc.role))
 		return
 	}
+	if len(im.conf.services) == maxServices {
+		im.fail(svc.at, "one service too many; allowed: %d", maxServices)
+		return
+	}
 	if i := slices.IndexFunc(im.conf.services, func(o *service) bool { return strings.EqualFold(o.name, svc.name) }); i >= 0 {
 		im.fail(svc.at, "the service %s stands twice (first in line %d); allowed: once (capitals make no difference)", quoted(svc.name), im.conf.services[i].at.line)
 		return
@@ -157,6 +161,9 @@ func (im *importer) readService(s *sheet, n int, line string, fields [][]int) {
 	im.checkService(svc, value["weight"])
 	im.conf.services = append(im.conf.services, svc)
 }
+
+// maxServices is more than lans and lines together.
+const maxServices = 400
 
 // maxWeight is more than anybody writes, and far from what a float64 rounds.
 const maxWeight = 1e9

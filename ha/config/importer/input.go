@@ -76,6 +76,7 @@ type importer struct {
 	devices  map[string]Device
 	problems config.Problems
 	said     map[config.Problem]bool
+	failed   bool // an error is among them
 	conf     conf
 	lans     []*lan
 	uplinks  []*uplink
@@ -85,8 +86,8 @@ type importer struct {
 	routes   []route
 	maskings []masking
 	openings []opening
-	todo     []remark // what a person must do
-	obsolete []remark // what nobody needs any more
+	todo     remarks // what a person must do
+	obsolete remarks // what nobody needs any more
 	copies   []copied
 }
 
@@ -104,26 +105,44 @@ func (im *importer) warn(at place, format string, args ...any) {
 	im.say(config.Warning, at, format, args)
 }
 
+// remarks is a list of them, each once: a loop finds it in every turn.
+type remarks struct {
+	list []remark
+	has  map[remark]bool
+	more int // that are left out
+}
+
+func (r *remarks) add(at place, line, text string) {
+	key := remark{at: at, text: text}
+	switch {
+	case r.has[key]:
+		return
+	case len(r.list) == maxRemarks:
+		r.more++
+		return
+	case r.has == nil:
+		r.has = map[remark]bool{}
+	}
+	r.has[key] = true
+	r.list = append(r.list, remark{at, line, text})
+}
+
+// cut takes back all but the first n.
+func (r *remarks) cut(n int) {
+	for _, x := range r.list[n:] {
+		delete(r.has, remark{at: x.at, text: x.text})
+	}
+	r.list = r.list[:n]
+}
+
 // later notes what a person must do: it is a warning, and stands in the file.
 func (im *importer) later(at place, line, text string) {
-	for _, r := range im.todo {
-		if r.at == at && r.text == text {
-			return
-		}
-	}
-	im.todo = append(im.todo, remark{at, line, text})
+	im.todo.add(at, line, text)
 	im.warn(at, "not carried over: %s", text)
 }
 
 // needless notes what harouter does by itself, or need not do.
-func (im *importer) needless(at place, line, text string) {
-	for _, r := range im.obsolete {
-		if r.at == at && r.text == text {
-			return // the next turn of a loop
-		}
-	}
-	im.obsolete = append(im.obsolete, remark{at, line, text})
-}
+func (im *importer) needless(at place, line, text string) { im.obsolete.add(at, line, text) }
 
 // sorted are the problems, those of balance.conf first and then file by file.
 func (im *importer) sorted() config.Problems {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -115,5 +116,33 @@ func TestNames(t *testing.T) {
 	want := []string{"line-2", "cable-1", "cable-1-2", "line", strings.Repeat("x", 32), strings.Repeat("x", 30) + "-2", `"no"`}
 	if diff := cmp.Diff(want, got); diff != "" || said.Err() != nil {
 		t.Errorf("%s %v", diff, said.Err())
+	}
+}
+
+// TestHopeless: files of a mebibyte that are made to cost time take none, and end.
+func TestHopeless(t *testing.T) {
+	fill := func(s string) string { return strings.Repeat(s, MaxSize/len(s)) }
+	const conf = "A eth5 isp 198.51.100.1\n"
+	for name, test := range map[string][3]string{
+		"services":       {fill("A eth5 isp\n"), "", ""},
+		"options":        {conf + fill("x=y\n")[:MaxSize-100], "", ""},
+		"junk":           {conf, fill("x\n"), ""},
+		"accepts":        {conf, fill("iptables -A INPUT -p tcp --dport 22 -j ACCEPT\n"), ""},
+		"Perl":           {conf, "", fill("x;\n")},
+		"brackets":       {conf, "", fill("$B->forward((\n")},
+		"quotes":         {conf, "", fill("'\n")},
+		"a loop":         {conf, "", "for my $x (" + strings.Repeat("1,", 900) + "1) {\n" + fill("$y=1;\n")[:MaxSize/2] + "}"},
+		"loops in loops": {conf, "", strings.Repeat("for my $x (1,2,3,4,5,6,7,8,9) {\n", 15) + "$B->forward(1=>'10.0.0.1');" + strings.Repeat("}", 15)},
+		"heredocs":       {conf, "", fill("<<A;\n")},
+	} {
+		start := time.Now()
+		text, said := Import(input(test[0], map[string]string{"firewall/a": test[1], "firewall/b.pl": test[2]}))
+		if (text == nil) != (said.Err() != nil) || len(said) > maxProblems+1 {
+			t.Errorf("%s: text %v, %d problems, %v", name, text != nil, len(said), said.Err())
+		}
+		if took := time.Since(start); took > 20*time.Second { // a quadratic one takes minutes
+			t.Errorf("%s: %s", name, took)
+		}
+		t.Logf("%s: %s", name, time.Since(start))
 	}
 }

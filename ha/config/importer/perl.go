@@ -40,6 +40,7 @@ type lexer struct {
 	pos   int
 	line  int // of pos
 	start int // of that line
+	col   int // of pos in that line, in characters, from 0
 	out   []token
 	here  []string // ends of the texts <<END that begin with the next line
 }
@@ -55,15 +56,17 @@ func tokens(s *sheet) ([]token, string) {
 
 // take makes a token of the next n bytes.
 func (l *lexer) take(k kind, text string, n int) {
-	col := utf8.RuneCountInString(l.src[l.start:l.pos]) + 1
-	l.out = append(l.out, token{k, text, place{l.sheet, l.line, col}, l.pos, l.pos + n})
+	l.out = append(l.out, token{k, text, place{l.sheet, l.line, l.col + 1}, l.pos, l.pos + n})
 	l.skip(n)
 }
 
 func (l *lexer) skip(n int) {
 	for range n {
-		if l.src[l.pos] == '\n' {
-			l.line, l.start = l.line+1, l.pos+1
+		switch c := l.src[l.pos]; {
+		case c == '\n':
+			l.line, l.start, l.col = l.line+1, l.pos+1, 0
+		case utf8.RuneStart(c):
+			l.col++
 		}
 		l.pos++
 	}

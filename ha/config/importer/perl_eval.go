@@ -32,10 +32,12 @@ type perl struct {
 	deleting bool
 	other    bool // a firewall_op that is not understood
 	turns    int  // of loops
+	steps    int  // tokens that were gone through
 }
 
 const (
 	maxTurns = 1000
+	maxSteps = 2_000_000
 	maxNest  = 20
 )
 
@@ -91,9 +93,12 @@ func (p *perl) forget(st statement) {
 func (p *perl) statement(st statement, depth int) error {
 	t := st.tokens
 	first := t[0]
+	p.steps += len(t)
 	switch {
 	case depth > maxNest:
 		return errors.New("blocks nested too deep")
+	case p.steps > maxSteps:
+		return errors.New("more loops than can be meant")
 	case first.kind == name && (first.text == "use" || first.text == "no" || first.text == "package"), first.kind == number && len(t) == 1:
 		return nil
 	case first.kind == name && first.text == "our" && len(t) == 2 && t[1].kind == scalar:

@@ -34,10 +34,10 @@ func outcome(t *testing.T, beside map[string]string) (out []string) {
 	for _, r := range im.routes {
 		out = append(out, "route "+r.text())
 	}
-	for _, r := range im.todo {
+	for _, r := range im.todo.list {
 		out = append(out, "todo "+r.text)
 	}
-	for _, r := range im.obsolete {
+	for _, r := range im.obsolete.list {
 		out = append(out, "needless "+r.text)
 	}
 	return out
@@ -67,6 +67,7 @@ func TestIptables(t *testing.T) {
 		"-A INPUT -p tcp --dport 22 -m limit --limit 3/minute --limit-burst 5 -j ACCEPT":          "allow from: wan, protocol: tcp, ports: [22], limit: 3/m",
 		"-A INPUT -p icmp --icmp-type echo-request -j ACCEPT":                                     "needless pings are answered, up to firewall.icmp_limit",
 		"-A INPUT -m state --state ESTABLISHED,RELATED -j ACCEPT":                                 reply,
+		"-A INPUT -m conntrack --ctstate INVALID -j DROP":                                         "needless invalid packets are dropped anyway",
 		"-A INPUT -i lo -j ACCEPT":                                                                reply,
 		"-A INPUT -p udp --source-port ntp -j ACCEPT":                                             port,
 		"-A INPUT -i eth9 -p tcp --dport 22 -j ACCEPT":                                            "todo \"eth9\" is the device of no lan or line; " + inNft,

@@ -16,7 +16,9 @@ const MaxSize = 1 << 20
 const (
 	maxShown = 160 // characters of a foreign line in a comment
 
-	maxProblems = 1000 // further warnings are left out
+	maxLine     = 16 << 10 // bytes
+	maxProblems = 1000     // further ones are left out
+	maxRemarks  = 1000     // of a list at the end of the file
 )
 
 // sheet is a file by lines. short is its name in comments.
@@ -36,6 +38,10 @@ func (im *importer) newSheet(f File, short string) (s *sheet, ok bool) {
 	s.lines = strings.Split(strings.ReplaceAll(string(data), "\r\n", "\n"), "\n")
 	ok = true
 	for i, line := range s.lines {
+		if len(line) > maxLine {
+			im.fail(place{s, i + 1, 1}, "the line has %d bytes; allowed: at most %d", len(line), maxLine)
+			return s, false
+		}
 		if col := binary(line); col > 0 {
 			im.fail(place{s, i + 1, col}, "this is no text; allowed: printable text in UTF-8")
 			return s, false
@@ -78,6 +84,9 @@ func (s *sheet) at(line, i int) place {
 }
 
 func (im *importer) say(sev config.Severity, at place, format string, args []any) {
+	if len(im.problems) >= maxProblems && (im.failed || sev != config.Error) {
+		return
+	}
 	p := config.Problem{Severity: sev, File: im.in.Conf.Path, Text: printable(fmt.Sprintf(format, args...))}
 	if s := at.sheet; s != nil {
 		line := min(max(at.line, 1), len(s.lines))
@@ -85,10 +94,10 @@ func (im *importer) say(sev config.Severity, at place, format string, args []any
 		p.File, p.Line, p.Col = s.path, line, min(max(at.col, 1), utf8.RuneCountInString(text)+1)
 		p.Excerpt = config.Excerpt(text, p.Line, p.Col)
 	}
-	if im.said[p] || len(im.problems) >= maxProblems && sev != config.Error {
+	if im.said[p] {
 		return // a loop of a Perl file says it for each turn
 	}
-	im.said[p] = true
+	im.said[p], im.failed = true, im.failed || sev == config.Error
 	im.problems = append(im.problems, p)
 }
 

@@ -28,7 +28,7 @@ const inNft = "write it as a rule for nft in a file nft.d/NAME.nft beside harout
 func (im *importer) apply(r *rule) {
 	refuse := func(text string) { im.later(r.at, r.line, text) }
 	mark, marks := strings.CutPrefix(r.jump, "MARK-")
-	replies := r.states != "" && !strings.Contains(r.states, "NEW")
+	replies := r.states != "" && !strings.Contains(r.states, "NEW") && !strings.Contains(r.states, "INVALID")
 	switch {
 	case r.table == "mangle" && marks:
 		im.force(r, mark)
@@ -58,6 +58,8 @@ func (im *importer) apply(r *rule) {
 		im.needless(r.at, r.line, "the limit of the rule before it does that")
 	case r.chain == "FORWARD" && r.jump == "ACCEPT":
 		im.pass(r)
+	case r.states == "INVALID" && (r.jump == "DROP" || r.jump == "DROPINVAL"):
+		im.needless(r.at, r.line, "invalid packets are dropped anyway")
 	case r.jump == "LOG":
 		refuse("what is refused is logged by default (firewall.log); for other packets " + inNft)
 	default:

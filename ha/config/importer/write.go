@@ -197,15 +197,15 @@ func (im *importer) mailEntry() *entry {
 
 // tail lists what the file has not.
 func (im *importer) tail() (out []string) {
-	section := func(title string, list []remark) {
-		if len(list) == 0 {
+	section := func(title string, r remarks) {
+		if len(r.list) == 0 {
 			return
 		}
 		if len(out) > 0 {
 			out = append(out, "")
 		}
 		out = append(out, title)
-		for _, r := range list {
+		for _, r := range r.list {
 			where := r.at.String()
 			if r.line != "" {
 				where += ": " + shown(r.line)
@@ -214,6 +214,9 @@ func (im *importer) tail() (out []string) {
 			if r.text != "" {
 				out = append(out, "    "+r.text)
 			}
+		}
+		if r.more > 0 {
+			out = append(out, fmt.Sprintf("  and %d more", r.more))
 		}
 	}
 	section("Not in this file; look at each of them:", im.todo)
