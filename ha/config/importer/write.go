@@ -227,7 +227,7 @@ func (im *importer) tail() (out []string) {
 	if len(out) > 0 {
 		out = append(out, "")
 	}
-	out = append(out, "Scripts run unchanged, with the same 16 arguments (the service is called by its name here).",
+	out = append(out, "Scripts run unchanged, with the same 16 arguments; a service has the name that it has here.",
 		"Copy them to the directory hooks beside this file, on every router:")
 	for _, c := range im.copies {
 		out = append(out, "  cp -p "+shellWord(c.path)+" hooks/"+c.to+"/")
