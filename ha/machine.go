@@ -105,6 +105,8 @@ type Machine struct {
 	looks      map[string]*look        // for the hosts of those, and of lans on which others are deaf
 	hosts      map[string][]netip.Addr // of each lan, seen last
 	double     double
+	asks       Pulse // whether the master's machine runs
+	rash       rash
 	sought     bool                    // the others were looked for
 	carries    time.Time               // since when this node could be elected, first of all
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
@@ -212,6 +214,10 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.reached(ev.Lan, now)
 	case Asked:
 		m.asked(ev.Lan)
+	case Unanswered:
+		m.onUnanswered(ev, now)
+	case Recovered:
+		m.onRecovered(ev, now)
 	case Probed:
 		m.onRound(ev.Round)
 	case Switched:
@@ -365,6 +371,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settleSilence(now)
 	m.settleElection(now)
 	m.settleRole(now)
+	m.settlePulse(now)
 	m.settleFlows(now)
 	m.settleNews(now)
 	m.settleMove(now)
