@@ -31,7 +31,7 @@ type Way struct {
 const (
 	// patienceLeast is how long the master's kernel must have answered nothing, since
 	// the first question that it did not answer.
-	patienceLeast = 50 * time.Millisecond
+	patienceLeast = 40 * time.Millisecond
 	// patienceShare of A as well: who wants slow adverts has no need to hurry.
 	patienceShare = 10
 	// pauseKept is how long a silence that ended by itself counts.

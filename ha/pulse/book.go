@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	beatEvery  = 20 * time.Millisecond // questions on the first way
+	beatEvery  = 40 * time.Millisecond // questions on the first way
 	roundEvery = 10 * time.Millisecond // questions on all ways, once it owes an answer
 	// hasteFor is how long these rounds last; whoever has not acted by then is in
 	// no hurry.
@@ -23,8 +23,8 @@ const (
 	liveFor = 3 * time.Second
 	// tellAfter is how long a silence lasts before a word is said of it, and
 	// pauseLeast what is said of one that ended.
-	tellAfter  = 40 * time.Millisecond
-	pauseLeast = 25 * time.Millisecond
+	tellAfter  = 35 * time.Millisecond
+	pauseLeast = 15 * time.Millisecond
 	// lateMost is how late this process may come: after that it may be itself that
 	// stood still, and what it has not heard proves nothing.
 	lateMost = 15 * time.Millisecond
@@ -51,6 +51,7 @@ type book struct {
 	others []*way
 
 	missed    time.Time // the first question that was not answered; zero: none
+	beat      time.Time // the last question of a node that answers
 	asking    bool      // in rounds
 	rounds    int
 	witnessed int
@@ -89,6 +90,11 @@ func (b *book) heard(device string, from netip.Addr, mac net.HardwareAddr, now t
 		w.answered, w.mac = now, mac
 		if b.asking && now.Sub(b.missed) >= pauseLeast {
 			out = append(out, ha.Recovered{Node: b.node, After: now.Sub(b.missed)})
+		}
+		if !b.missed.IsZero() {
+			if b.due = b.beat.Add(beatEvery); b.due.Before(now) {
+				b.due = now.Add(roundEvery)
+			}
 		}
 		b.calm()
 	}
@@ -140,7 +146,7 @@ func (b *book) tick(now time.Time) (ask []question, tell []ha.Event) {
 		b.due = now.Add(sweepEvery)
 		return b.sweep(now), nil
 	default:
-		b.missed, b.due = now, now.Add(beatEvery)
+		b.missed, b.beat, b.due = now, now, now.Add(roundEvery) // unless an answer comes before
 		if now.Sub(b.swept) >= sweepEvery {
 			return b.sweep(now), nil
 		}

@@ -90,13 +90,22 @@ func (a *Asker) obey() {
 }
 
 func (a *Asker) tick() {
-	a.read()
+	for device := range a.asked {
+		a.read(device)
+	}
+	clear(a.asked)
 	ask, tell := a.book.tick(time.Now())
 	lost := false
 	for _, q := range ask {
 		if s := a.sockets[q.on]; s != nil {
 			a.asked[q.on] = true
 			lost = s.ask(q) != nil || lost // a device without carrier; or one that is gone
+		}
+	}
+	if len(ask) > 0 && !a.book.asking { // the answer comes within microseconds: nobody need wake up for it
+		if s := a.sockets[ask[0].on]; s != nil {
+			s.await()
+			a.read(ask[0].on)
 		}
 	}
 	for _, ev := range tell {
@@ -108,18 +117,16 @@ func (a *Asker) tick() {
 }
 
 // read takes in the answers that are there.
-func (a *Asker) read() {
-	now := time.Now()
-	for device := range a.asked {
-		if s := a.sockets[device]; s != nil {
-			s.read(func(ip netip.Addr, mac net.HardwareAddr) {
-				for _, ev := range a.book.heard(device, ip, mac, now) {
-					a.report(ev)
-				}
-			})
-		}
+func (a *Asker) read(device string) {
+	s, now := a.sockets[device], time.Now()
+	if s == nil {
+		return
 	}
-	clear(a.asked)
+	s.read(func(ip netip.Addr, mac net.HardwareAddr) {
+		for _, ev := range a.book.heard(device, ip, mac, now) {
+			a.report(ev)
+		}
+	})
 }
 
 // look finds out where the ways lead and keeps one socket open on each device.

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
@@ -12,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket hears the ARP replies on one device. It never waits: nobody is woken by
-// an answer, they are read when the next question is due.
+// socket hears the ARP replies on one device. Nobody
+// is woken by an answer: they are read when the next question is due.
 type socket struct {
 	fd    int
 	index int
@@ -88,6 +89,14 @@ func (s *socket) ask(q question) error {
 	at := &unix.SockaddrLinklayer{Protocol: arpProtocol, Ifindex: s.index, Halen: 6}
 	copy(at.Addr[:], to)
 	return unix.Sendto(s.fd, b, unix.MSG_DONTWAIT, at)
+}
+
+// answerIn is how long a neighbour's kernel takes to answer, with much to spare.
+const answerIn = time.Millisecond
+
+// await waits until something was heard, for answerIn at most.
+func (s *socket) await() {
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}, int(answerIn.Milliseconds()))
 }
 
 // perRead bounds what is read at once: a flood must not hold up the questions.
