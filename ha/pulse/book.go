@@ -28,6 +28,9 @@ const (
 	// lateMost is how late this process may come: after that it may be itself that
 	// stood still, and what it has not heard proves nothing.
 	lateMost = 15 * time.Millisecond
+	// comeRound is what a host that stood still takes until all of it runs again: the
+	// node may be another guest of it.
+	comeRound = 50 * time.Millisecond
 )
 
 // way is one of the node's addresses, or a third party's.
@@ -135,6 +138,8 @@ func (b *book) tick(now time.Time) (ask []question, tell []ha.Event) {
 	}
 	if !b.due.IsZero() && now.Sub(b.due) > lateMost {
 		b.calm()
+		b.due = now.Add(comeRound)
+		return nil, nil
 	}
 	switch first := b.ways[0]; {
 	case b.asking:
