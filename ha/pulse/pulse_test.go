@@ -93,13 +93,19 @@ func TestAsker(t *testing.T) {
 		}
 	}
 	if netlab.WaitFor("", 1500*time.Millisecond, func() bool {
-		return r.has(func(ev ha.Event) bool { e, ok := ev.(ha.Unanswered); return ok && e.Rounds >= 3 && e.For > 40*time.Millisecond })
+		return r.has(func(ev ha.Event) bool {
+			e, ok := ev.(ha.Unanswered)
+			return ok && e.Rounds >= 3 && e.For > 40*time.Millisecond
+		})
 	}) == nil {
 		t.Error("a node that answers is told silent")
 	}
 	settle()
 	if err := netlab.WaitFor("the node answers again", 3*time.Second, func() bool {
-		return r.has(func(ev ha.Event) bool { e, ok := ev.(ha.Recovered); return ok && e.Node == "r1" && e.After > 40*time.Millisecond })
+		return r.has(func(ev ha.Event) bool {
+			e, ok := ev.(ha.Recovered)
+			return ok && e.Node == "r1" && e.After > 40*time.Millisecond
+		})
 	}); err != nil {
 		t.Fatal(err)
 	}
