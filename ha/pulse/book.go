@@ -27,10 +27,12 @@ const (
 	pauseLeast = 15 * time.Millisecond
 	// lateMost is how late this process may come: after that it may be itself that
 	// stood still, and what it has not heard proves nothing.
-	lateMost = 15 * time.Millisecond
-	// comeRound is what a host that stood still takes until all of it runs again: the
-	// node may be another guest of it.
-	comeRound = 50 * time.Millisecond
+	lateMost = 20 * time.Millisecond
+	// stallLeast is what is no want of a processor any more: this machine stood still,
+	// and comeRound is what its host takes until all of it runs again. The node may
+	// be another guest there.
+	stallLeast = 100 * time.Millisecond
+	comeRound  = 50 * time.Millisecond
 )
 
 // way is one of the node's addresses, or a third party's.
@@ -136,10 +138,12 @@ func (b *book) tick(now time.Time) (ask []question, tell []ha.Event) {
 	if now.Before(b.due) {
 		return nil, nil
 	}
-	if !b.due.IsZero() && now.Sub(b.due) > lateMost {
+	if late := now.Sub(b.due); !b.due.IsZero() && late > lateMost {
 		b.calm()
-		b.due = now.Add(comeRound)
-		return nil, nil
+		if late >= stallLeast {
+			b.due = now.Add(comeRound)
+			return nil, nil
+		}
 	}
 	switch first := b.ways[0]; {
 	case b.asking:
