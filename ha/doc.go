@@ -18,6 +18,9 @@
 // alive and not heard there makes that lan deaf, and who reaches its hosts serves
 // (deaf.go, ways.go).
 //
+// A machine that answers ARP on no path, while others there do, is dead: its
+// successor does not wait for the timers (pulse.go, ha/pulse).
+//
 // It imports the pure packages vrrp, balancer and conntracksync, no edge;
 // cmd/harouter wires the edges into Ports.
 package ha
