@@ -151,6 +151,7 @@ func begin(t testing.TB, chaosLine, clusterLine string) (*story, error) {
 		}
 	}
 	st.s = newSim(t, allNodes...)
+	st.s.feels = strings.Contains(st.words, "feel")
 	for _, n := range st.s.all() {
 		n.disk = strings.TrimSpace(st.words + " cable=2 nodes=" + strings.Join(names, ","))
 		cfg, err := simFile(n.name, n.disk)

@@ -215,7 +215,9 @@ func (c *chaos) freeze(n *simNode, d time.Duration, machine bool) {
 		}
 		backlog, fenced := n.strain.backlog, n.strain.fenced
 		n.strain.frozen, n.strain.backlog = time.Time{}, nil
-		n.handle(Overslept{For: d})
+		if d > sleepLimit(n.cfg.Advertise) { // else nobody notices
+			n.handle(Overslept{For: d})
+		}
 		if fenced {
 			n.handle(Fenced{})
 		}

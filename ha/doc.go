@@ -19,6 +19,9 @@
 // (deaf.go, ways.go). The greetings also tell who missed a generation of the file
 // which nodes there are now, and whether it is one of them (newer.go).
 //
+// A machine that answers ARP on no path, while others there do, is dead: its
+// successor does not wait for the timers (pulse.go, ha/pulse).
+//
 // It imports the pure packages vrrp, balancer and conntracksync, no edge;
 // cmd/harouter wires the edges into Ports.
 package ha

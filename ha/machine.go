@@ -111,9 +111,11 @@ type Machine struct {
 	members    map[string]netip.Addr // told to the others; never changed, but replaced
 	newest     uint64                // generation of the file that was heard of
 	expulsion  expulsion
-	twinned    map[netip.Addr]string   // addresses that another node has too
-	untwinned  bool                    // whose addresses are whose has to be looked at
-	putOff     time.Time               // until then a better node is let go first
+	twinned    map[netip.Addr]string // addresses that another node has too
+	untwinned  bool                  // whose addresses are whose has to be looked at
+	putOff     time.Time             // until then a better node is let go first
+	asks       Pulse                 // whether the master's machine runs
+	rash       rash
 	sought     bool                    // the others were looked for
 	carries    time.Time               // since when this node could be elected, first of all
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
@@ -223,6 +225,10 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.reached(ev.Lan, now)
 	case Asked:
 		m.asked(ev.Lan)
+	case Unanswered:
+		m.onUnanswered(ev, now)
+	case Recovered:
+		m.onRecovered(ev, now)
 	case Probed:
 		m.onRound(ev.Round)
 	case Switched:
@@ -380,6 +386,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settleSilence(now)
 	m.settleElection(now)
 	m.settleRole(now)
+	m.settlePulse(now)
 	m.settleFlows(now)
 	m.settleNews(now)
 	m.settleMove(now)

@@ -172,12 +172,14 @@ type peer struct {
 	// unconfirmed is when it did not confirm the flows for the hand-over to it.
 	unconfirmed time.Time
 	ways        ways
-	left        bool      // its last advert said farewell
-	inquiry     inquiry   // whether it is still master
-	executed    []byte    // the proof of its will that was taken last
-	settling    bool      // one of both has just taken a new file
-	refiled     time.Time // when it was heard to run another file than before
-	advertised  time.Time // last advert of it
+	left        bool                  // its last advert said farewell
+	inquiry     inquiry               // whether it is still master
+	executed    []byte                // the proof of its will that was taken last
+	settling    bool                  // one of both has just taken a new file
+	refiled     time.Time             // when it was heard to run another file than before
+	advertised  time.Time             // last advert of it
+	at          map[string]netip.Addr // source of its adverts on each link
+	pause       pause                 // of its machine
 }
 
 func (p *peer) alive(now time.Time) bool {

@@ -209,7 +209,10 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 		if !m.credible(p, heard, ev.Source, now) {
 			return
 		}
-		p.left = heard.Priority == 0
+		p.advertises(ev.Link, ev.Source)
+		if p.left = heard.Priority == 0; !p.left {
+			m.regret(p, now)
+		}
 	case slices.Contains(m.cfg.Foreign, ev.Source):
 		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link, ev.Source.Is6())
 	default:

@@ -33,6 +33,7 @@ type sim struct {
 	noDone  bool            // that a file was adopted is not told
 	lans    simLans
 	mute    Kind // words of this kind are lost
+	feels   bool // machines are asked whether they run
 }
 
 const (
@@ -86,6 +87,7 @@ type simNode struct {
 	flows    simFlows
 	greeting PeerState // repeated on each lan
 	looking  map[string]Look
+	pulse    simPulse
 }
 
 // clock is what the clock of a node shows, which runs by its own drift.
@@ -198,6 +200,7 @@ func simFile(node, text string) (Config, error) {
 			}
 		case "hello": // on each lan
 			c.Hello = true
+		case "feel": // machines are asked whether they run
 		case "lab": // one more lan, on lan2
 			c.Balancer.Lans = append(c.Balancer.Lans, balancer.Lan{Name: "lab", Device: "lan2", Virtual: prefixes("192.168.79.1/24")})
 		case "nat": // the second uplink's address
@@ -546,6 +549,8 @@ func (n *simNode) perform(a Action) {
 		n.sources[a.Uplink] = a
 	case Look:
 		n.look(a)
+	case Pulse:
+		n.feel(a)
 	case Publish:
 		n.greeting = a.State
 		n.hello()
