@@ -13,9 +13,9 @@ import (
 // Own is which of the node's own traffic an ip rule is for; what is zero does not
 // matter.
 type Own struct {
-	Source, Destination          netip.Prefix
-	Protocol                     uint8
-	SourcePort, DestinationPorts Ports
+	Source, Destination           netip.Prefix
+	Protocol                      uint8
+	SourcePorts, DestinationPorts Ports
 }
 
 // Ports are from First to Last, both included; both 0: any.
@@ -39,8 +39,8 @@ func (o Own) String() string {
 	if o.Protocol != 0 {
 		words = append(words, fmt.Sprintf("ipproto %d", o.Protocol))
 	}
-	if o.SourcePort != (Ports{}) {
-		words = append(words, "sport "+o.SourcePort.String())
+	if o.SourcePorts != (Ports{}) {
+		words = append(words, "sport "+o.SourcePorts.String())
 	}
 	if o.DestinationPorts != (Ports{}) {
 		words = append(words, "dport "+o.DestinationPorts.String())
@@ -107,7 +107,7 @@ func (m Match) pieces(f Field) int {
 		}
 		return n
 	case MatchSourcePort, MatchDestinationPort:
-		return len(m[f])
+		return len(m.ports(f))
 	case MatchLan, MatchDSCP, MatchMAC, matchFields:
 	}
 	return 1
@@ -117,6 +117,18 @@ func (m Match) prefixes(f Field) []netip.Prefix {
 	var out []netip.Prefix
 	for _, s := range m[f] {
 		out = append(out, s.prefixes4()...)
+	}
+	return out
+}
+
+// ports are the spans of ports that ip rules can say: the kernel refuses 0 and
+// 65535 there.
+func (m Match) ports(f Field) []Ports {
+	var out []Ports
+	for _, s := range m[f] {
+		if first, last := max(s.First, 1), min(s.Last, 1<<16-2); first <= last {
+			out = append(out, Ports{uint16(first), uint16(last)})
+		}
 	}
 	return out
 }
@@ -151,12 +163,12 @@ func (m Match) owns() []Own {
 				}
 			}
 		case MatchSourcePort:
-			for _, s := range m[f] {
-				each(func(o *Own) { o.SourcePort = Ports{uint16(s.First), uint16(s.Last)} })
+			for _, p := range m.ports(f) {
+				each(func(o *Own) { o.SourcePorts = p })
 			}
 		case MatchDestinationPort:
-			for _, s := range m[f] {
-				each(func(o *Own) { o.DestinationPorts = Ports{uint16(s.First), uint16(s.Last)} })
+			for _, p := range m.ports(f) {
+				each(func(o *Own) { o.DestinationPorts = p })
 			}
 		case MatchLan, MatchDSCP, MatchMAC, matchFields:
 		}

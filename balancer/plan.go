@@ -20,6 +20,8 @@ type Plan struct {
 
 	TableBase, RulePriority int // the ranges that are ours
 
+	Learned []LearnedSet // what rules learn, see LearnedSet
+
 	Slots  map[string][SlotCount]int     // by policy: the uplink's id, 0 if there is none
 	Shares map[string]map[string]float64 // by policy, by uplink: 0…1 of the slots
 }
@@ -101,6 +103,7 @@ func Build(c Config, in Input) (Plan, error) {
 	for _, d := range does {
 		p.Slots[d.Name], p.Shares[d.Name] = d.slots, c.shares(d.slots)
 	}
+	p.Learned = c.learned(does, in)
 	p.MACs = c.macs()
 	p.Table = c.nft(in, does)
 	p.Sysctls = c.sysctls()

@@ -1,6 +1,9 @@
 package balancer
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // LearnedSize is how many places a policy with Learned remembers for each uplink.
 const LearnedSize = 65535
@@ -125,9 +128,31 @@ func (c *Config) classify(does []doing, in Input) search {
 	return w
 }
 
+// LearnedSet is a set of the table in which a policy's rules remember who went to
+// an uplink. What it holds is no part of the plan: the kernel learns it, and other
+// nodes are told of it.
+type LearnedSet struct {
+	Name           string
+	Policy, Uplink string
+	Of             PersistenceKey
+	Lasts          time.Duration
+}
+
+func (c *Config) learned(does []doing, in Input) []LearnedSet {
+	var out []LearnedSet
+	for _, d := range does {
+		if d.learns() {
+			for _, u := range c.learners(d, in) {
+				out = append(out, LearnedSet{learnedSet(d.Name, u.Name), d.Name, u.Name, d.Persistence, d.Learned})
+			}
+		}
+	}
+	return out
+}
+
 // learnedSet is where a policy remembers whom it sent to an uplink. It goes when
 // the uplink does, with all that it knew.
-func learnedSet(policy, uplink string) string { return "learned_" + policy + "_" + uplink }
+func learnedSet(policy, uplink string) string { return "learned_" + policy + "/" + uplink }
 
 func (d doing) learns() bool { return d.outcome == spreads && d.Method == Persistence && d.Learned > 0 }
 
@@ -144,7 +169,7 @@ func (c *Config) policySets(d doing, in Input) []Set {
 			}
 			to := "up_" + u.Name
 			if d.learns() {
-				to = "learn_" + d.Name + "_" + u.Name
+				to = "learn_" + d.Name + "/" + u.Name
 			}
 			slots.Elements = append(slots.Elements, Element{Mark: uint32(slot), Verdict: Jump{Kind: "goto", Chain: to}})
 		}
@@ -193,7 +218,7 @@ func (c *Config) policyChains(d doing, in Input) []Chain {
 		if d.learns() {
 			for _, u := range c.learners(d, in) {
 				set := learnedSet(d.Name, u.Name)
-				learn := Jump{Kind: "goto", Chain: "learn_" + d.Name + "_" + u.Name}
+				learn := Jump{Kind: "goto", Chain: "learn_" + d.Name + "/" + u.Name}
 				rules = append(rules, Rule{Learned{d.Persistence, set}, learn})
 				more = append(more, Chain{Name: learn.Chain, Rules: []Rule{
 					{Learn{d.Persistence, set, d.Learned}}, {Jump{Kind: "goto", Chain: "up_" + u.Name}},

@@ -177,7 +177,7 @@ func selector(s balancer.VMap) []expr.Any {
 	case balancer.ByDaddr:
 		return append(family4(), network(16, 4, 1))
 	case balancer.ByTOS:
-		return append(family4(), network(1, 1, 1))
+		return []expr.Any{network(1, 1, 1)}
 	case balancer.ByProtocol:
 		return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}}
 	case balancer.BySport:

@@ -111,7 +111,7 @@ func kernelRule(r balancer.IPRule) netlink.Rule {
 		rule.Dst = ipNet(r.Of.Destination)
 	}
 	rule.IPProto = int(r.Of.Protocol)
-	rule.Sport, rule.Dport = portRange(r.Of.SourcePort), portRange(r.Of.DestinationPorts)
+	rule.Sport, rule.Dport = portRange(r.Of.SourcePorts), portRange(r.Of.DestinationPorts)
 	return rule
 }
 
