@@ -94,7 +94,7 @@ const (
 // Build makes the plan; it is an error if the configuration contradicts
 // itself in a way that the file's check lets pass.
 func Build(c Config, in Input) (Plan, error) {
-	if err := c.check(); err != nil {
+	if err := c.Check(); err != nil {
 		return Plan{}, err
 	}
 	p := Plan{Active: in.Active, TableBase: c.TableBase, RulePriority: c.RulePriority,
@@ -112,7 +112,8 @@ func Build(c Config, in Input) (Plan, error) {
 	return p, nil
 }
 
-func (c *Config) check() error {
+// Check refuses what contradicts itself in a way that no plan can follow.
+func (c *Config) Check() error {
 	ids := map[int]string{}
 	for _, u := range c.Uplinks {
 		if u.ID < 1 || u.ID > maxUplinks {
