@@ -22,14 +22,12 @@ func (h Hours) has(t time.Time) bool {
 	return h.Days[day] && h.From <= minute || h.Days[before] && minute < h.To
 }
 
-// Closed names the policies whose time it is not, nil if there are none; until
-// is when that may change, zero if never.
-func (c *Config) Closed(now time.Time) (closed map[string]bool, until time.Time) {
+// Closed names the policies whose time it is not, nil if there are none.
+func (c *Config) Closed(now time.Time) (closed map[string]bool) {
 	for _, p := range c.Policies {
 		if len(p.Hours) == 0 && len(p.NotHours) == 0 {
 			continue
 		}
-		until = now.Truncate(time.Minute).Add(time.Minute)
 		open := len(p.Hours) == 0
 		for _, h := range p.Hours {
 			open = open || h.has(now)
@@ -44,5 +42,5 @@ func (c *Config) Closed(now time.Time) (closed map[string]bool, until time.Time)
 			closed[p.Name] = true
 		}
 	}
-	return closed, until
+	return closed
 }

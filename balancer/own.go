@@ -75,20 +75,20 @@ func (c *Config) checkOwn() error {
 			continue
 		}
 		if n++; n > maxOwnPolicies {
-			return fmt.Errorf("plan policy %s: more than %d policies have router: true", p.Name, maxOwnPolicies)
+			return fmt.Errorf("policies.%s: more than %d policies have router: true", p.Name, maxOwnPolicies)
 		}
 		if table := c.TableBase + PolicyTables + n - 1; table >= firstSystemTable && table <= lastSystemTable {
-			return fmt.Errorf("plan policy %s: it would have the routing table %d, which is the kernel's own; another balance.table_base is needed", p.Name, table)
+			return fmt.Errorf("policies.%s: it would have the routing table %d, which is the kernel's own; another balance.table_base is needed", p.Name, table)
 		}
 		for _, f := range []Field{MatchLan, MatchDSCP, MatchMAC} {
 			if _, ok := p.Match[f]; ok {
-				return fmt.Errorf("plan policy %s: the nodes' own traffic cannot be told by %s", p.Name, f)
+				return fmt.Errorf("policies.%s: the nodes' own traffic cannot be told by %s", p.Name, f)
 			}
 		}
 		rules := 1
 		for f := range p.Match {
 			if rules *= p.Match.pieces(f); rules > maxOwnRules {
-				return fmt.Errorf("plan policy %s: its match takes more than %d ip rules for the nodes' own traffic; fewer networks, protocols and ports are needed", p.Name, maxOwnRules)
+				return fmt.Errorf("policies.%s: its match takes more than %d ip rules for the nodes' own traffic; fewer networks, protocols and ports are needed", p.Name, maxOwnRules)
 			}
 		}
 	}

@@ -24,6 +24,7 @@ type Plan struct {
 
 	Slots  map[string][SlotCount]int     // by policy: the uplink's id, 0 if there is none
 	Shares map[string]map[string]float64 // by policy, by uplink: 0…1 of the slots
+	Does   map[string]string             // by policy, what it does without slots: "bypasses", "passes", "drops"
 }
 
 // Sysctl is one setting; Key has slashes ("net/ipv4/ip_forward"). Keep is left
@@ -98,10 +99,13 @@ func Build(c Config, in Input) (Plan, error) {
 		return Plan{}, err
 	}
 	p := Plan{Active: in.Active, TableBase: c.TableBase, RulePriority: c.RulePriority,
-		Slots: map[string][SlotCount]int{}, Shares: map[string]map[string]float64{}}
+		Slots: map[string][SlotCount]int{}, Shares: map[string]map[string]float64{}, Does: map[string]string{}}
 	does := c.doings(in)
 	for _, d := range does {
 		p.Slots[d.Name], p.Shares[d.Name] = d.slots, c.shares(d.slots)
+		if d.outcome != spreads {
+			p.Does[d.Name] = d.outcome.String()
+		}
 	}
 	p.Learned = c.learned(does, in)
 	p.MACs = c.macs()
@@ -129,7 +133,7 @@ func (c *Config) Check() error {
 	}
 	for _, p := range c.Policies {
 		if err := p.Match.check(); err != nil {
-			return fmt.Errorf("plan policy %s: %w", p.Name, err)
+			return fmt.Errorf("policies.%s: %w", p.Name, err)
 		}
 	}
 	return c.checkOwn()

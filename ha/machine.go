@@ -371,7 +371,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settlePool(now)
 	m.settleDoomed(now)
 	m.settleAgreement(now)
-	m.settlePlan()
+	m.settlePlan(now)
 	m.settleSources()
 	m.settleCrashes(now)
 	m.settleAlarms(now)

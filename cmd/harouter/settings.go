@@ -48,7 +48,11 @@ func load(c *common) (*settings, error) {
 	if err := hasNode(file, c.config, c.node); err != nil {
 		return nil, wrongInput{err}
 	}
-	return &settings{file: file, node: c.node, text: text}, nil
+	s := &settings{file: file, node: c.node, text: text}
+	if _, err := s.balancer(); err != nil {
+		return nil, wrongInput{fmt.Errorf("%s: %w", c.config, err)}
+	}
+	return s, nil
 }
 
 // parse checks a text as the file of a node.
@@ -60,7 +64,11 @@ func parse(path string, text []byte, node string) (*settings, error) {
 	if err := hasNode(file, path, node); err != nil {
 		return nil, err
 	}
-	return &settings{file: file, node: node, text: text}, nil
+	s := &settings{file: file, node: node, text: text}
+	if _, err := s.balancer(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
 }
 
 // hasNode tells whether the file has the node.
