@@ -43,6 +43,7 @@ func (m *Machine) settlePool(now time.Time) {
 			m.record("uplink", u.Name, m.verdicts[u.Name].String(), word[u.Name].String(), m.why(u.Name))
 			m.changed[u.Name] = now
 		}
+		m.returned = m.returned || pool[u.Name] && !m.pool[u.Name]
 		if m.pool[u.Name] && !pool[u.Name] {
 			m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: m.cfg.Balancer.MarkMask})
 		}
@@ -176,6 +177,12 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 	m.replanned = false
 	m.doomed = append(m.doomed, m.dying...)
 	m.dying = nil
+	if m.returned && m.vrrp.State() == vrrp.Master { // the others hear of what ends here
+		if s, ok := m.cfg.Balancer.Strays(m.input); ok {
+			m.do(MoveFlows{Strays: s, Mask: m.cfg.Balancer.MarkMask})
+		}
+	}
+	m.returned = false
 }
 
 // uplink is the one of this name in the file, else zero.

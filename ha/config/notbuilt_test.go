@@ -29,7 +29,6 @@ func TestNotBuilt(t *testing.T) {
 		{"policies", policy("latency_margin: {time: 1ms}"), "policies.default.latency_margin.time: 1ms", " or set it to 5ms"},
 		{"policies", policy("latency_margin: {rounds: 1}"), "policies.default.latency_margin.rounds: 1", " or set it to 3"},
 		{"policies", policy("race: hold"), "policies.default.race: hold", " or set it to learn"},
-		{"policies", policy("on_recovery: move"), "policies.default.on_recovery: move", " or set it to keep"},
 		{"balance", "{reset_clients: false}", "balance.reset_clients: false", " or set it to true"},
 		{"firewall", "{enabled: false}", "firewall.enabled: false", " or set it to true"},
 		{"firewall", "{allow: [{from: wan, protocol: tcp, ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}]}", "firewall.allow", ""},
