@@ -26,7 +26,7 @@ func dests(n int) []netip.Addr {
 
 const threePolicies = `policies:
   - {name: bank, match: {destination: "@bank"}, method: enforced, uplinks: [dsl]}
-  - {name: calls, match: {lan: office, protocol: udp}, method: priority, uplinks: [spare, cable]}
+  - {name: calls, match: {lan: office, protocol: udp}, method: priority, uplinks: [spare, cable], on_recovery: move}
   - {name: lab, match: {lan: lab, destination_ports: 1-65535}, uplinks: [cable], when_none: drop}
   - {name: own, match: {router: true, destination: 198.51.100.3}, uplinks: [spare]}
   - {name: default, method: persistence, persistence: {by: source-destination}, weights: {cable: 1, dsl: 1, spare: 0}}
@@ -96,11 +96,22 @@ func TestPolicies(t *testing.T) {
 				return s.dst.Addr() == bank && s.protocol != 1 // (probes go everywhere)
 			})
 		}
+		calls, err := c.Load("h1", netlab.Load{UDP: []netlab.UDPFlows{{Server: echo(all[3]), Flows: 10, Interval: 20 * time.Millisecond}}})
+		must(t, err)
+		callsBy := func(a netip.Addr) {
+			t.Helper()
+			must(t, netlab.WaitFor(fmt.Sprintf("all calls by %v", a), 4*time.Second, func() bool {
+				s, err := calls.Snapshot()
+				return err == nil && s.Uplinks[a] == 10
+			}))
+		}
+		callsBy(wan3)
 		must(t, c.BlackholeBeyond("isp2"))
-		must(t, c.Wait("dsl down", "r1", 4*time.Second, func(s ha.Status) bool { return s.Uplinks[1].State.String() == "down" }))
-		must(t, c.Wait("the shares", "r1", 2*time.Second, func(s ha.Status) bool {
-			return s.Policies[0].Shares["dsl"] == 1 && s.Policies[4].Shares["cable"] == 1
+		must(t, c.BlackholeBeyond("isp3"))
+		must(t, c.Wait("the shares", "r1", 4*time.Second, func(s ha.Status) bool {
+			return s.Policies[0].Shares["dsl"] == 1 && s.Policies[1].Shares["cable"] == 1 && s.Policies[4].Shares["cable"] == 1
 		}))
+		callsBy(site.WAN1)
 		for to, source := range where(free) {
 			if source != site.WAN1 || before[to] == site.WAN1 && source != before[to] {
 				t.Errorf("%v is reached from %v, before from %v", to, source, before[to])
@@ -115,7 +126,11 @@ func TestPolicies(t *testing.T) {
 			}
 		}
 		must(t, c.Restore("isp2"))
+		must(t, c.Restore("isp3"))
 		must(t, c.Settled("r1", "r1", 5*time.Second))
+		callsBy(wan3) // on_recovery: move
+		_, err = calls.Stop()
+		must(t, err)
 	})
 
 	t.Run("a list is part of the file", func(t *testing.T) {
