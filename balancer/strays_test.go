@@ -60,3 +60,22 @@ func TestStrays(t *testing.T) {
 		t.Error("nobody asks for it")
 	}
 }
+
+func TestEnforces(t *testing.T) {
+	c, _ := pair()
+	alarm := Policy{Name: "alarm", Method: Enforced, WhenNone: NoneDrop, Uplinks: []string{"dsl"}}
+	for name, test := range map[string]struct {
+		policies []Policy
+		want     bool
+	}{
+		"nobody's":           {[]Policy{{Name: "default", Uplinks: []string{"cable"}}}, false},
+		"its own":            {[]Policy{alarm, {Name: "default", Uplinks: []string{"cable"}}}, true},
+		"also of the others": {[]Policy{alarm, {Name: "default"}}, false},
+		"or of any":          {[]Policy{alarm, {Name: "default", Uplinks: []string{"cable"}, WhenNone: NoneAny}}, false},
+	} {
+		c.Policies = test.policies
+		if got := c.Enforces("dsl"); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}

@@ -3,7 +3,6 @@ package balancer
 import (
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -127,7 +126,7 @@ func (e Element) spanText(k KeyType) string {
 		case KeyMAC:
 			var b [8]byte
 			binary.BigEndian.PutUint64(b[:], v)
-			return net.HardwareAddr(b[2:]).String()
+			return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[2], b[3], b[4], b[5], b[6], b[7])
 		case KeyProtocol, KeyPort, KeyTOS, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair:
 		}
 		return fmt.Sprint(v)

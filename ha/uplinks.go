@@ -44,7 +44,7 @@ func (m *Machine) settlePool(now time.Time) {
 			m.changed[u.Name] = now
 		}
 		m.returned = m.returned || pool[u.Name] && !m.pool[u.Name]
-		if m.pool[u.Name] && !pool[u.Name] {
+		if m.pool[u.Name] && !pool[u.Name] && !m.cfg.Balancer.Enforces(u.Name) {
 			m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: m.cfg.Balancer.MarkMask})
 		}
 	}
