@@ -29,6 +29,7 @@ func (d *daemon) build() error {
 	var err error
 	s := d.settings()
 	d.guard = &watchdog{d: d}
+	d.places, d.newcomer = make(chan []balancer.Place, learnedQueue), make(chan struct{}, 1)
 	d.disk.dir, d.disk.post = d.c.stateDir, func(ev ha.Event) { d.loop.Post(ev) }
 	w := s.wire()
 	w.Receive, w.Log = d.received, d.log.part("vrrp")
@@ -120,6 +121,10 @@ func (d *daemon) gossiped(ev gossip.Event) {
 	case gossip.Member:
 		if ev.Up {
 			d.loop.Post(ha.PeerSeen{Node: ev.Node})
+			select {
+			case d.newcomer <- struct{}{}:
+			default:
+			}
 		} else {
 			d.loop.Post(ha.PeerLost{Node: ev.Node})
 		}
@@ -133,6 +138,10 @@ func (d *daemon) gossiped(ev gossip.Event) {
 	case gossip.Message:
 		if ev.Kind == events.Kind {
 			d.exchange.Received(ev.From, ev.Payload)
+			return
+		}
+		if ev.Kind == learnedKind {
+			learned{d}.received(ev.Payload)
 			return
 		}
 		msg, err := ha.DecodeMessage(ev.Payload)
