@@ -43,7 +43,8 @@ func (m *Machine) settlePool(now time.Time) {
 			m.record("uplink", u.Name, m.verdicts[u.Name].String(), word[u.Name].String(), m.why(u.Name))
 			m.changed[u.Name] = now
 		}
-		if m.pool[u.Name] && !pool[u.Name] {
+		m.returned = m.returned || pool[u.Name] && !m.pool[u.Name]
+		if m.pool[u.Name] && !pool[u.Name] && !m.cfg.Balancer.Enforces(u.Name) {
 			m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: m.cfg.Balancer.MarkMask})
 		}
 	}
@@ -103,14 +104,14 @@ func (m *Machine) release(now time.Time) {
 
 // settlePlan makes the plan of what is known now and applies it if it differs
 // from the last one, or if links came back and took routes along.
-func (m *Machine) settlePlan() {
+func (m *Machine) settlePlan(now time.Time) {
 	if !m.linksKnown {
 		return
 	}
 	in := balancer.Input{
 		Usable: maps.Clone(m.pool), Verdicts: maps.Clone(m.verdicts), Active: m.active, Holding: m.holding,
 		Own: map[string][]netip.Addr{}, OwnLan: map[string][]netip.Prefix{},
-		Gateways: maps.Clone(m.gateways),
+		Gateways: maps.Clone(m.gateways), Closed: m.cfg.Balancer.Closed(now),
 	}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		for _, p := range m.own(u.Device) {
@@ -178,6 +179,12 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 	m.replanned = false
 	m.doomed = append(m.doomed, m.dying...)
 	m.dying = nil
+	if m.returned && m.vrrp.State() == vrrp.Master { // the others hear of what ends here
+		if s, ok := m.cfg.Balancer.Strays(m.input); ok {
+			m.do(MoveFlows{Strays: s, Mask: m.cfg.Balancer.MarkMask})
+		}
+	}
+	m.returned = false
 }
 
 // uplink is the one of this name in the file, else zero.
