@@ -1,6 +1,9 @@
 package balancer
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Uplink is an ISP line as the file describes it.
 type Uplink struct {
@@ -15,6 +18,8 @@ type Uplink struct {
 	MAC       string // of MACDevice
 	Weight    int    // 0…255
 	Tier      int    // 1…16, the lowest that is usable counts
+	// Speed is what the line can carry, 0 where that is not known.
+	Speed Load
 }
 
 // Lan is a network whose traffic is balanced.
@@ -41,6 +46,24 @@ type Policy struct {
 	Method  Method
 	Uplinks []string       // none: all, in the file's order
 	Weights map[string]int // instead of the uplinks' own
+
+	Overflow OverflowLimits
+	Margin   LatencyMargin
+}
+
+// OverflowLimits say when the next uplink is used: from Enter on, 0…1 of the
+// speed in either direction, until the load was below Leave for Hold.
+type OverflowLimits struct {
+	Enter, Leave float64
+	Hold         time.Duration
+}
+
+// LatencyMargin is by how much, in percent and in time, another uplink must be
+// quicker, and in how many of its probe rounds in a row.
+type LatencyMargin struct {
+	Percent int
+	Time    time.Duration
+	Rounds  int
 }
 
 // Config is the file's part of a Plan.
@@ -67,6 +90,7 @@ type Input struct {
 	OwnLan   map[string][]netip.Prefix // this node's permanent prefixes, by lan
 	Gateways map[string]netip.Addr     // found for uplinks without a configured one; 0.0.0.0: point-to-point, needs none
 	Master   netip.Addr                // on a backup: the master's node address
+	Shares   Shares                    // of policies whose method measures, by the master's word
 }
 
 // Mark is the value of the packet mark, within mask, that stands for an id.

@@ -13,5 +13,6 @@
 //	flaps.go    who is held back       slots.go  who owns which of 256 slots
 //	method.go   the eight methods      verdict.go, round.go  words of all these
 //	config.go   what goes in           plan.go   what comes out
+//	measure.go  the shares of the methods that measure: overflow.go, leastused.go, latency.go
 //	table.go    the nft table as data  rules.go  its rules   text.go  as a script
 package balancer

@@ -3,6 +3,7 @@ package balancer
 import (
 	"cmp"
 	"hash/fnv"
+	"math"
 	"slices"
 )
 
@@ -171,8 +172,12 @@ func quotas(shares []share) []int {
 // the byte. Within the tier a degraded uplink has a quarter of its weight, or
 // with Priority comes after those that are not degraded. Who wants another line
 // before a bad one puts both in one tier.
+//
+// Where the method measures, the master's shares stand in the place of the
+// weights.
 func (c *Config) slots(p Policy, in Input) [SlotCount]int {
 	members := c.members(p)
+	measured, decided := in.Shares[p.Name]
 	usable := func(u Uplink) bool { return in.Usable[u.Name] && in.Verdicts[u.Name] != Disabled }
 	if !slices.ContainsFunc(members, usable) { // nothing is withdrawn (DESIGN.md §5 row 9)
 		usable = func(u Uplink) bool { return in.Verdicts[u.Name] != Disabled }
@@ -185,18 +190,21 @@ func (c *Config) slots(p Policy, in Input) [SlotCount]int {
 	}
 	var shares []share
 	for _, u := range members {
-		if u.Tier != tier {
+		if u.Tier != tier && !(decided && p.Method == Overflow) { // it flows over into the next tier, too
 			continue
 		}
 		w := u.Weight
 		if own, ok := p.Weights[u.Name]; ok {
 			w = own
 		}
+		if decided {
+			w = int(math.Round(measured[u.Name] * SlotCount))
+		}
 		shares = append(shares, share{
 			name: u.Name, id: u.ID, weight: w, usable: usable(u), degraded: in.Verdicts[u.Name] == Degraded,
 		})
 	}
-	if p.Method == Priority {
+	if p.Method == Priority || p.Method == Overflow && !decided {
 		shares = first(shares)
 	}
 	return assign(shares)
