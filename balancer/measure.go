@@ -58,6 +58,7 @@ type Meter struct {
 	loads   map[string]Load // smoothed
 	spreads map[string]spread
 	shares  Shares
+	follows bool // the word of another node, since the last Decide
 }
 
 // spread is the state of one policy. Candidates are its usable uplinks, in the
@@ -130,6 +131,7 @@ func (m *Meter) Shares() Shares { return m.shares }
 
 // Follow takes the shares of the node whose word counts.
 func (m *Meter) Follow(s Shares) {
+	m.follows = true
 	if s.Equal(m.shares) {
 		return
 	}
@@ -152,6 +154,13 @@ const smoothing = 0.5
 func (m *Meter) Decide(now time.Time, of map[string]Measurement) (changed bool) {
 	if len(m.spreads) == 0 {
 		return false
+	}
+	if m.follows { // what passed here until now was not what the shares led to
+		m.follows = false
+		clear(m.loads)
+		for name, u := range of {
+			m.samples[name] = u.Samples
+		}
 	}
 	fresh := false
 	for name, u := range of {

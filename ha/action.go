@@ -110,6 +110,12 @@ type (
 	}
 	// Rest keeps over a restart whether this node is in maintenance.
 	Rest struct{ On bool }
+	// KeepSwitches keeps over a restart which uplinks are disabled by hand; with
+	// an ID it is answered by SwitchesKept.
+	KeepSwitches struct {
+		ID       uint64
+		Switches map[string]Switch
+	}
 	// Answer ends an operator's command.
 	Answer struct {
 		ID    uint64
@@ -149,6 +155,7 @@ func (Guard) haAction()           {}
 func (ReadFile) haAction()        {}
 func (Adopt) haAction()           {}
 func (Rest) haAction()            {}
+func (KeepSwitches) haAction()    {}
 func (Answer) haAction()          {}
 func (Record) haAction()          {}
 func (Exit) haAction()            {}

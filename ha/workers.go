@@ -257,6 +257,13 @@ func (w *workers) runFiles() {
 			case Adopt:
 				cfg, err := p.Adopt(w.ctx, a)
 				w.loop.Post(Reconfigured{Config: w.loop.replicates(cfg), Err: err})
+			case KeepSwitches:
+				err := p.KeepSwitches(a.Switches)
+				if a.ID != 0 {
+					w.loop.Post(SwitchesKept{ID: a.ID, Err: err})
+				} else if err != nil {
+					w.loop.log.Warn("remember for the next start which uplinks are disabled", "error", err)
+				}
 			case Rest:
 				if err := p.Rest(a.On); err != nil {
 					w.loop.log.Warn("remember the maintenance for the next start", "on", a.On, "error", err)
