@@ -9,7 +9,7 @@ import (
 )
 
 // feed drives h with one letter per event, a second apart, and returns one
-// letter per verdict. Events: g good, b bad, a only ARP and answered, n only
+// letter per verdict. Events: g good, b bad, c bad but it carries traffic, a only ARP and answered, n only
 // ARP and silent, - carrier lost, + carrier back. Verdicts: ? unknown, U up,
 // d degraded, D down. It fails when `changed` does not tell the truth.
 func feed(t *testing.T, h *Health, now *time.Time, events string) string {
@@ -24,6 +24,8 @@ func feed(t *testing.T, h *Health, now *time.Time, events string) string {
 			changed = h.Round(Round{At: *now, Good: true, RTT: 10 * time.Millisecond})
 		case 'b':
 			changed = h.Round(Round{At: *now, Reason: "no answer"})
+		case 'c':
+			changed = h.Round(Round{At: *now, Reason: "no answer", Carries: true})
 		case 'a':
 			changed = h.Round(Round{At: *now, Good: true, OnlyARP: true, RTT: time.Millisecond})
 		case 'n':
@@ -47,6 +49,12 @@ func feed(t *testing.T, h *Health, now *time.Time, events string) string {
 func TestHealthSequences(t *testing.T) {
 	for _, c := range []struct{ name, events, want string }{
 		{"first good round says up", "g", "U"},
+		{"what carries traffic stays up", "gbcccccccg", "UUUUUUUUUU"},
+		{"until it does not", "gbccccb", "UUUUUUD"},
+		{"fall is not shorter for it", "gcbb", "UUUD"},
+		{"what is down stays down", "gbbbccccc", "UUUDDDDDD"},
+		{"what is unknown goes down", "bccc", "??DD"},
+		{"a cable that was pulled", "gc-ccc", "UUDDDD"},
 		{"first verdict after a bad round", "bg", "?U"},
 		{"fall bad rounds say down", "bbb", "??D"},
 		{"down is left after rise", "bbbggggg", "??DDDDDU"},
