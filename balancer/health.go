@@ -33,9 +33,9 @@ const noCarrier = "no carrier"
 //
 //   - Fall bad rounds in a row: Down; no carrier: Down at once.
 //   - Out of Down: Rise good rounds in a row, also after the carrier is back.
-//   - But an uplink that is in use stays so while it carries traffic there and
-//     back: what is slow is then the queue before it. Each bad round must be
-//     excused anew.
+//   - But an uplink does not go Down while it carries traffic there and back:
+//     what is slow is then the queue before it. Each bad round must be excused
+//     anew.
 //   - Otherwise the first good round means Up: after the start, and when a node
 //     that could only ask by ARP for a while can use the targets again.
 //   - An answer that only ARP gave means Unknown, at once from Up, after Rise
@@ -189,7 +189,7 @@ func (h *Health) round(r Round) {
 		h.window.add(true, 0)
 		h.good, h.answered = 0, 0
 		h.bad++
-		h.carries = r.Carries && h.seen.Usable()
+		h.carries = r.Carries && h.seen != Down
 		if h.carries {
 			h.judge(r.At)
 			return

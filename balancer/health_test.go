@@ -53,7 +53,7 @@ func TestHealthSequences(t *testing.T) {
 		{"until it does not", "gbccccb", "UUUUUUD"},
 		{"fall is not shorter for it", "gcbb", "UUUD"},
 		{"what is down stays down", "gbbbccccc", "UUUDDDDDD"},
-		{"what is unknown goes down", "bccc", "??DD"},
+		{"what is unknown stays so", "bcccb", "????D"},
 		{"a cable that was pulled", "gc-ccc", "UUDDDD"},
 		{"first verdict after a bad round", "bg", "?U"},
 		{"fall bad rounds say down", "bbb", "??D"},

@@ -161,12 +161,11 @@ func (u *uplink) weigh(r *round) {
 		u.dismiss()
 		return
 	}
-	now := time.Now()
 	if u.witness != nil {
-		r.result.Carries = u.witness.saw(now, u.Interval)
+		r.result.Carries = u.witness.saw()
 		return
 	}
-	if u.witness, err = openWitness(dev, *u.gateway.Load(), now); err != nil {
+	if u.witness, err = openWitness(dev, *u.gateway.Load()); err != nil {
 		u.log.Warn("see whether a line carries traffic that is not answered", "error", err)
 	}
 }

@@ -13,48 +13,89 @@ import (
 	"harouter/test/netlab"
 )
 
-// segment is an Ethernet frame with a TCP segment to 203.0.113.10.
-func segment(from string, flags byte, options, data int, change func([]byte)) []byte {
-	b := make([]byte, 14+20+20+options+data)
-	for i := range 6 {
-		b[i] = 0xff
-	}
-	b[12] = 0x08
-	ip := b[14:]
-	ip[0], ip[8], ip[9] = 0x45, 64, unix.IPPROTO_TCP
-	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
-	copy(ip[12:], netip.MustParseAddr(from).AsSlice())
-	copy(ip[16:], netip.MustParseAddr(own).AsSlice())
-	ip[20+12], ip[20+13] = byte(20+options)/4<<4, flags
-	if change != nil {
-		change(ip)
-	}
+// packetOf is an IPv4 packet with a TCP segment to 203.0.113.10.
+func packetOf(from string, port uint16, flags byte, seq, ack uint32, options, data int) []byte {
+	b := make([]byte, 20+20+options+data)
+	b[0], b[8], b[9] = 0x45, 64, unix.IPPROTO_TCP
+	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+	copy(b[12:], netip.MustParseAddr(from).AsSlice())
+	copy(b[16:], netip.MustParseAddr(own).AsSlice())
+	binary.BigEndian.PutUint16(b[20:], port)
+	binary.BigEndian.PutUint32(b[24:], seq)
+	binary.BigEndian.PutUint32(b[28:], ack)
+	b[32], b[33] = byte(20+options)/4<<4, flags
 	return b
 }
 
-func TestWitnessCountsOnlyAcknowledgements(t *testing.T) {
+const flagACK = 0x10
+
+// TestWitnessSees: what a line that works, and one that does not, look like.
+func TestWitnessSees(t *testing.T) {
+	const server = "198.51.100.1"
+	type round [][]byte
+	data := func(port uint16, seq uint32) []byte { return packetOf(server, port, flagACK, seq, 1, 12, 100) }
+	pure := func(port uint16, ack uint32) []byte { return packetOf(server, port, flagACK, 1, ack, 12, 0) }
+	for _, c := range []struct {
+		name   string
+		rounds []round
+		want   string // y: it carries traffic
+	}{
+		{"silence", []round{{}, {}}, "nn"},
+		{"an upload", []round{{pure(80, 1000), pure(80, 2000)}, {pure(80, 3000)}, {}}, "yyn"},
+		{"acknowledged again and again", []round{{pure(80, 9)}, {pure(80, 9)}, {pure(80, 9), pure(80, 8)}}, "nnn"},
+		{"a download", []round{{data(80, 100), data(80, 200)}, {data(80, 300)}, {data(80, 400)}}, "nyy"},
+		{"a last window, then the same again", []round{{data(80, 100), data(80, 200), data(80, 300)}, {data(80, 100)}, {data(80, 200)}}, "nnn"},
+		{"each connection once", []round{{data(80, 1)}, {data(81, 1)}, {data(82, 1)}}, "nnn"},
+		{"numbers wrap around", []round{{pure(80, 1<<32-5)}, {pure(80, 5)}, {pure(80, 1<<32-2)}}, "nyn"},
+		{"garbage", []round{{nil, {0x45}, make([]byte, 64), pure(80, 1)[:30], packetOf(server, 1, 0, 0, 0, 0, 0)[:39]}}, "n"},
+	} {
+		w := &witness{flows: map[flow]*progress{}}
+		got := ""
+		for _, r := range c.rounds {
+			w.batch++
+			saw := false
+			for _, b := range r {
+				saw = w.look(b) || saw
+			}
+			got += map[bool]string{true: "y", false: "n"}[saw]
+		}
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	w := &witness{flows: map[flow]*progress{}}
+	for port := range uint16(2 * mostFlows) {
+		w.look(data(port, 1))
+	}
+	if n := len(w.flows); n > mostFlows {
+		t.Errorf("%d flows are remembered", n)
+	}
+}
+
+func FuzzReadSegment(f *testing.F) {
+	f.Add(packetOf("198.51.100.1", 80, flagACK, 1, 2, 12, 7))
+	f.Add([]byte{0x45})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if s, ok := readSegment(b); ok {
+			w := &witness{flows: map[flow]*progress{}}
+			if w.look(b) || w.look(b) || w.flows[s.flow] == nil {
+				t.Errorf("%x alone proves something", b)
+			}
+		}
+	})
+}
+
+func TestWitnessFilter(t *testing.T) {
 	if !netlab.Isolated(t) {
 		return
 	}
 	netlab.Sh(t, "ip link add wan1 type veth peer name isp; ip link set wan1 up; ip link set isp up")
-	const server, ack = "198.51.100.1", 0x10
-	cases := []struct {
-		name  string
-		frame []byte
-		want  bool
-	}{
-		{"acknowledgement", segment(server, ack, 0, 0, nil), true},
-		{"with options", segment(server, ack, 12, 0, nil), true},
-		{"pushed", segment(server, ack|0x08, 0, 0, nil), true},
-		{"padded on the wire", append(segment(server, ack, 0, 0, nil), 0, 0, 0, 0, 0, 0), true},
-		{"data", segment(server, ack, 12, 1, nil), false},
-		{"from the gateway", segment(gateway, ack, 0, 0, nil), false},
-		{"first answer", segment(server, ack|0x02, 0, 0, nil), false},
-		{"reset", segment(server, ack|0x04, 0, 0, nil), false},
-		{"farewell", segment(server, ack|0x01, 0, 0, nil), false},
-		{"a fragment", segment(server, ack, 0, 0, func(ip []byte) { ip[7] = 5 }), false},
-		{"UDP", segment(server, ack, 0, 0, func(ip []byte) { ip[9] = unix.IPPROTO_UDP }), false},
-		{"cut off", segment(server, ack, 0, 0, nil)[:14+30], false},
+	const server = "198.51.100.1"
+	plain := func(flags byte) []byte { return packetOf(server, 80, flags, 1, 1, 12, 10) }
+	changed := func(at int, to byte) []byte {
+		b := plain(flagACK)
+		b[at] = to
+		return b
 	}
 	dev, err := lookDevice("wan1")
 	if err != nil {
@@ -64,78 +105,68 @@ func TestWitnessCountsOnlyAcknowledgements(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	send := func(d device, frame []byte) {
+	var seq uint32
+	send := func(d device, b []byte) {
 		t.Helper()
 		c, err := packet.Listen(&net.Interface{Index: d.index()}, packet.Raw, unix.ETH_P_IP, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		seq += 1000
+		binary.BigEndian.PutUint32(b[28:], seq) // progress, if it is seen
+		frame := append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 1, 0x08, 0}, b...)
 		if _, err := c.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	w, err := openWitness(dev, netip.MustParseAddr(gateway), time.Now())
+	w, err := openWitness(dev, netip.MustParseAddr(gateway))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.close()
-	counted := func() uint64 {
-		w.saw(time.Now(), time.Second)
-		return w.seen[len(w.seen)-1].n
-	}
-	before := counted()
-	for _, c := range cases {
-		send(peer, c.frame)
-		want := before
-		if c.want {
-			want++
-		}
-		got := counted()
-		for end := time.Now().Add(time.Second); got < want && time.Now().Before(end); got = counted() {
-			time.Sleep(time.Millisecond)
-		}
-		if got != want {
-			t.Errorf("%s: %d counted, want %d", c.name, got-before, want-before)
-		}
-		before = got
-	}
-	send(dev, cases[0].frame) // outgoing
-	send(peer, cases[0].frame)
-	for end := time.Now().Add(time.Second); counted() == before && time.Now().Before(end); {
-		time.Sleep(time.Millisecond)
-	}
-	if n := counted(); n != before+1 {
-		t.Errorf("%d of one that came in and one that went out", n-before)
-	}
-}
-
-func TestEnough(t *testing.T) {
-	at := time.Now()
-	for _, c := range []struct {
-		name  string
-		every time.Duration
-		seen  []uint64
-		want  bool
-	}{
-		{"nothing", 200 * time.Millisecond, []uint64{0, 0, 0}, false},
-		{"one is none", 200 * time.Millisecond, []uint64{0, 1}, false},
-		{"a slow upload", 200 * time.Millisecond, []uint64{0, 2, 4}, true},
-		{"keepalives", 200 * time.Millisecond, []uint64{0, 0, 1, 1, 2, 2}, false},
-		{"it ended", 200 * time.Millisecond, []uint64{0, 90, 180, 180, 180, 180, 180, 180}, false},
-		{"metered, five a second", 10 * time.Second, []uint64{0, 50}, true},
-		{"metered, few", 10 * time.Second, []uint64{0, 20}, false},
-	} {
-		var seen []count
-		got := false
-		for i, n := range c.seen {
-			seen = append(seen, count{at.Add(time.Duration(i) * c.every), n})
-			if i > 0 {
-				got = enough(&seen, max(witnessFor, c.every+c.every/2))
+	seen := func() bool {
+		for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if w.saw() {
+				return true
 			}
 		}
-		if got != c.want {
-			t.Errorf("%s: %v", c.name, got)
+		return false
+	}
+	send(peer, plain(flagACK)) // now it knows the flow
+	seen()
+	for _, c := range []struct {
+		name   string
+		packet []byte
+		want   bool
+	}{
+		{"a segment", plain(flagACK), true},
+		{"pushed, with a farewell", plain(flagACK | 0x09), true},
+		{"from the gateway", packetOf(gateway, 80, flagACK, 1, 1, 12, 10), false},
+		{"first answer", plain(flagACK | 0x02), false},
+		{"reset", plain(flagACK | 0x04), false},
+		{"a fragment", changed(7, 5), false},
+		{"UDP", changed(9, unix.IPPROTO_UDP), false},
+		{"a segment again", plain(flagACK), true},
+	} {
+		if !c.want && c.name == "from the gateway" {
+			send(peer, packetOf(gateway, 80, flagACK, 1, 1, 12, 10))
 		}
+		send(peer, c.packet)
+		if c.want {
+			if !seen() {
+				t.Errorf("%s: not seen", c.name)
+			}
+			continue
+		}
+		time.Sleep(2 * time.Millisecond)
+		if w.saw() {
+			t.Errorf("%s: seen", c.name)
+		}
+	}
+	send(dev, plain(flagACK))
+	time.Sleep(2 * time.Millisecond)
+	if w.saw() {
+		t.Error("what goes out was taken for what comes in")
 	}
 }
