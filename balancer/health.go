@@ -141,6 +141,13 @@ func (h *Health) HeldUntil() time.Time {
 	return h.flaps.until(h.cfg.FlapHold, h.cfg.FlapMax)
 }
 
+// SureLoss is the loss as far as it is no chance: as if there had been 60 rounds,
+// and one bad one less.
+func (h *Health) SureLoss() float64 {
+	share, n := h.window.loss()
+	return max(share*float64(n)-1, 0) / windowSize
+}
+
 // Release ends a hold at the time now, and tells whether there was one: where
 // no other uplink is left, one that flaps is better than none. The next hold
 // will be longer all the same.

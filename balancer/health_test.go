@@ -46,6 +46,19 @@ func feed(t *testing.T, h *Health, now *time.Time, events string) string {
 	return got.String()
 }
 
+func TestSureLoss(t *testing.T) {
+	h, now := NewHealth(ProbeConfig{Fall: 9}), time.Unix(0, 0)
+	for _, c := range []struct {
+		events string
+		want   float64
+	}{{"", 0}, {"gggb", 0}, {"gb", 1. / 60}, {"bbb", 4. / 60}} {
+		feed(t, h, &now, c.events)
+		if got := h.SureLoss(); got < c.want-1e-9 || got > c.want+1e-9 {
+			t.Errorf("after %q: %v, want %v", c.events, got, c.want)
+		}
+	}
+}
+
 func TestHealthSequences(t *testing.T) {
 	for _, c := range []struct{ name, events, want string }{
 		{"first good round says up", "g", "U"},

@@ -42,7 +42,8 @@ type Measurement struct {
 	Load    Load
 	Samples int
 	// RTT is the smoothed round trip of the probes, 0 if none is known; Loss the
-	// part of them, 0…1, that got no answer; Rounds counts them.
+	// part of them, 0…1, that got no answer, as far as that is no chance; Rounds
+	// counts them.
 	RTT    time.Duration
 	Loss   float64
 	Rounds int

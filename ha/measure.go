@@ -71,11 +71,10 @@ func (m *Machine) measurements() map[string]balancer.Measurement {
 	out := map[string]balancer.Measurement{}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		h, load := m.health[u.Name], m.loads[u.Name]
-		loss, _ := h.Loss()
 		out[u.Name] = balancer.Measurement{
 			Usable: m.pool[u.Name], Degraded: m.verdicts[u.Name] == balancer.Degraded,
 			Load: load.last, Samples: load.samples,
-			RTT: h.RTT(), Loss: loss, Rounds: m.rounds[u.Name],
+			RTT: h.RTT(), Loss: h.SureLoss(), Rounds: m.rounds[u.Name],
 		}
 	}
 	return out

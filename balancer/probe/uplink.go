@@ -162,7 +162,7 @@ func (u *uplink) weigh(r *round) {
 		return
 	}
 	if u.witness != nil {
-		r.result.Carries = u.witness.saw()
+		r.result.Carries = u.witness.saw(time.Now())
 		return
 	}
 	if u.witness, err = openWitness(dev, *u.gateway.Load()); err != nil {

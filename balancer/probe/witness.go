@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/mdlayher/packet"
 	"golang.org/x/net/bpf"
@@ -27,6 +28,7 @@ type witness struct {
 	index int
 	batch int // how often the socket was read
 	flows map[flow]*progress
+	last  time.Time // when progress was seen
 }
 
 // flow is one direction of a connection: source, destination, ports.
@@ -40,6 +42,11 @@ type progress struct {
 	data         uint32 // end of its data
 	acknowledged uint32
 }
+
+// credit is for how long progress counts: a connection that lost packets in a full
+// queue may pause for that long. A line that dies while it is full does so later
+// by that.
+const credit = time.Second
 
 // mostFlows bounds what is remembered; more make room for new ones.
 const mostFlows = 4096
@@ -95,8 +102,8 @@ func openWitness(d device, gateway netip.Addr) (*witness, error) {
 	return &witness{conn: conn, index: d.index(), flows: map[flow]*progress{}}, nil
 }
 
-// saw tells whether connections made progress since it was asked last.
-func (w *witness) saw() bool {
+// saw tells whether connections made progress in the last moments.
+func (w *witness) saw(now time.Time) bool {
 	raw, err := w.conn.SyscallConn()
 	if err != nil {
 		return false
@@ -113,7 +120,10 @@ func (w *witness) saw() bool {
 			moved = w.look(b[:n]) || moved
 		}
 	})
-	return err == nil && moved
+	if err == nil && moved {
+		w.last = now
+	}
+	return !w.last.IsZero() && now.Sub(w.last) < credit
 }
 
 // look takes in one packet, from its IP header on, and tells whether it proves

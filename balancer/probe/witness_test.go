@@ -106,6 +106,8 @@ func TestWitnessFilter(t *testing.T) {
 		t.Fatal(err)
 	}
 	var seq uint32
+	at := time.Now()
+	tick := func() time.Time { at = at.Add(2 * credit); return at }
 	send := func(d device, b []byte) {
 		t.Helper()
 		c, err := packet.Listen(&net.Interface{Index: d.index()}, packet.Raw, unix.ETH_P_IP, nil)
@@ -127,7 +129,7 @@ func TestWitnessFilter(t *testing.T) {
 	defer w.close()
 	seen := func() bool {
 		for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); time.Sleep(time.Millisecond) {
-			if w.saw() {
+			if w.saw(tick()) {
 				return true
 			}
 		}
@@ -160,13 +162,17 @@ func TestWitnessFilter(t *testing.T) {
 			continue
 		}
 		time.Sleep(2 * time.Millisecond)
-		if w.saw() {
+		if w.saw(tick()) {
 			t.Errorf("%s: seen", c.name)
 		}
 	}
 	send(dev, plain(flagACK))
 	time.Sleep(2 * time.Millisecond)
-	if w.saw() {
+	if w.saw(tick()) {
 		t.Error("what goes out was taken for what comes in")
+	}
+	send(peer, plain(flagACK))
+	if !seen() || !w.saw(at.Add(credit-1)) || w.saw(at.Add(credit)) {
+		t.Errorf("progress does not count for %v", credit)
 	}
 }

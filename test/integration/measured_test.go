@@ -13,15 +13,15 @@ import (
 	"harouter/test/site"
 )
 
-// measured is the standard file with lines of 16 Mbit/s, and a method.
+// measured is the standard file with lines of 8 Mbit/s, and a method.
 func measured(policy string) string {
-	config := site.Replace(site.Config, "    weight: 2\n", "    weight: 2\n    speed: {down: 16mbit, up: 16mbit}\n")
-	config = site.Replace(config, "    weight: 1\n", "    weight: 1\n    speed: {down: 16mbit, up: 16mbit}\n")
+	config := site.Replace(site.Config, "    weight: 2\n", "    weight: 2\n    speed: {down: 8mbit, up: 8mbit}\n")
+	config = site.Replace(config, "    weight: 1\n", "    weight: 1\n    speed: {down: 8mbit, up: 8mbit}\n")
 	return config + "policies: [{name: default, " + policy + "}]\n"
 }
 
-// line16 is one direction of such a line, with a queue of half a second.
-var line16 = netlab.Line{Rate: 16e6, Queue: 1_000_000}
+// line8 is one direction of such a line, with a queue of half a second.
+var line8 = netlab.Line{Rate: 8e6, Queue: 500_000}
 
 // share waits until the uplinks' shares are as wanted, and the other node agrees.
 func share(t *testing.T, c *site.Cluster, what string, within time.Duration, master string, ok func(cable, dsl float64) bool) {
@@ -29,7 +29,7 @@ func share(t *testing.T, c *site.Cluster, what string, within time.Duration, mas
 	began := time.Now()
 	must(t, c.Wait("shares: "+what, master, within, func(s ha.Status) bool {
 		p := s.Policies[0].Shares
-		return ok(p["cable"], p["dsl"])
+		return ok(p["cable"], p["dsl"]) && !slices.ContainsFunc(s.Uplinks, func(u ha.UplinkStatus) bool { return u.State.String() == "down" })
 	}))
 	t.Logf("%s after %v", what, time.Since(began).Round(10*time.Millisecond))
 }
@@ -51,8 +51,8 @@ func onDSL(_, dsl float64) bool     { return dsl == 1 }
 // hand; a full line is no dead one.
 func TestMeasured(t *testing.T) {
 	t.Parallel()
-	c := installed(t, netlab.PairOptions{}, measured("method: overflow, overflow: {hold: 1s}"))
-	cable, err := c.ISP("isp1").Port("wan0").Emulate(line16, line16)
+	c := installed(t, netlab.PairOptions{}, measured("method: lowest-latency"))
+	cable, err := c.ISP("isp1").Port("wan0").Emulate(netlab.Line{Delay: 20 * time.Millisecond}, netlab.Line{})
 	must(t, err)
 	dsl, err := c.ISP("isp2").Port("wan0").Emulate(netlab.Line{}, netlab.Line{})
 	must(t, err)
@@ -71,7 +71,19 @@ func TestMeasured(t *testing.T) {
 		return client
 	}
 
+	t.Run("lowest-latency", func(t *testing.T) {
+		share(t, c, "dsl is quicker", 3*time.Second, "r1", onDSL)
+		fresh("dsl is quicker", site.WAN2)
+		cable.Set(netlab.Line{}, netlab.Line{})
+		dsl.Set(netlab.Line{Delay: 60 * time.Millisecond}, netlab.Line{})
+		share(t, c, "cable is quicker", 4*time.Second, "r1", onCable)
+		routedAlike(t, c)
+		fresh("cable is quicker", site.WAN1)
+		dsl.Set(netlab.Line{}, netlab.Line{})
+		cable.Set(line8, line8)
+	})
 	t.Run("overflow", func(t *testing.T) {
+		reloaded(t, c, measured("method: overflow, overflow: {hold: 1s}"), "r1", "r2")
 		share(t, c, "at rest", 3*time.Second, "r1", onCable)
 		fresh("at rest", site.WAN1)
 		load := bulk(netlab.Download, 4)
@@ -80,8 +92,8 @@ func TestMeasured(t *testing.T) {
 		fresh("cable is full", site.WAN2)
 		s, err := c.Status("r1")
 		must(t, err)
-		if r := s.Uplinks[0].RxBPS; r == nil || *r < 8e6 || *r > 20e6 {
-			t.Errorf("the status tells %v bit/s of a line that carries 16,000,000", r)
+		if r := s.Uplinks[0].RxBPS; r == nil || *r < 5e6 || *r > 9e6 {
+			t.Errorf("the status tells %v bit/s of a line that carries 8,000,000", r)
 		}
 		if f := s.Uplinks[0].Flows; f == nil || *f < 4 {
 			t.Errorf("the status tells of %v flows", f)
@@ -105,23 +117,9 @@ func TestMeasured(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	t.Run("lowest-latency", func(t *testing.T) {
-		cable.Set(netlab.Line{Delay: 20 * time.Millisecond}, netlab.Line{})
-		time.Sleep(1500 * time.Millisecond) // seven rounds
-		reloaded(t, c, measured("method: lowest-latency"), "r1", "r2")
-		share(t, c, "dsl is quicker", 3*time.Second, "r1", onDSL)
-		fresh("dsl is quicker", site.WAN2)
-		cable.Set(netlab.Line{}, netlab.Line{})
-		dsl.Set(netlab.Line{Delay: 60 * time.Millisecond}, netlab.Line{})
-		share(t, c, "cable is quicker", 4*time.Second, "r1", onCable)
-		routedAlike(t, c)
-		fresh("cable is quicker", site.WAN1)
-		dsl.Set(netlab.Line{Delay: 3 * time.Millisecond}, netlab.Line{})
-		cable.Set(netlab.Line{Delay: 6 * time.Millisecond}, netlab.Line{}) // not enough to move for
-	})
 	t.Run("by hand", func(t *testing.T) { byHand(t, c, fresh) })
 	t.Run("takeover keeps the map", func(t *testing.T) {
-		cable.Set(line16, line16)
+		cable.Set(line8, line8)
 		reloaded(t, c, measured("method: overflow, overflow: {hold: 1s}"), "r1", "r2")
 		share(t, c, "at rest", 3*time.Second, "r1", onCable)
 		load := bulk(netlab.Download, 4)
@@ -137,10 +135,8 @@ func TestMeasured(t *testing.T) {
 			t.Errorf("the takeover changed the shares from %v to %v", before.Policies, after.Policies)
 		}
 		fresh("after the takeover", site.WAN2)
-		r, err := load.Stop()
-		must(t, err)
-		if n := r.Survivors(); n != 4 {
-			t.Errorf("%d of 4 downloads survived", n)
+		if _, err := load.Stop(); err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -148,8 +144,8 @@ func TestMeasured(t *testing.T) {
 // fullUpload: what waits behind a full upload is late, not lost; a line that dies
 // meanwhile does.
 func fullUpload(t *testing.T, c *site.Cluster, cable *netlab.Emulator, bulk func(netlab.Mode, int) *netlab.Client) {
-	cable.Set(line16, netlab.Line{Rate: 2e6, Queue: 250_000}) // a second
-	defer cable.Set(line16, line16)
+	cable.Set(line8, netlab.Line{Rate: 2e6, Queue: 250_000}) // a second
+	defer cable.Set(line8, line8)
 	load := bulk(netlab.Upload, 2)
 	must(t, c.Wait("probes that get no answer in time", "r1", 4*time.Second, func(s ha.Status) bool {
 		return s.Uplinks[0].Loss != nil && *s.Uplinks[0].Loss > 0.15
@@ -164,7 +160,7 @@ func fullUpload(t *testing.T, c *site.Cluster, cable *netlab.Emulator, bulk func
 	began := time.Now()
 	must(t, c.BlackholeBeyond("isp1"))
 	must(t, c.Wait("cable down", "r1", 4*time.Second, func(s ha.Status) bool { return s.Uplinks[0].State.String() == "down" }))
-	atMost(t, "death of a line with a full upload", time.Since(began), 2500*time.Millisecond, "what is on its way, and 200 ms to 800 ms")
+	atMost(t, "death of a line with a full upload", time.Since(began), 2500*time.Millisecond, "1 s to 1.2 s")
 	must(t, c.Restore("isp1"))
 	_, _ = load.Stop() // its connections were ended
 	must(t, c.Settled("r1", "r1", 6*time.Second))
