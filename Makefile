@@ -10,6 +10,8 @@ SOAK       ?= 5m
 
 export CGO_ENABLED = 0
 GO = go
+# go test, and what failed once more alone.
+AGAIN = $(GO) run -buildvcs=false ./test/again
 
 .PHONY: help build demo test interop peers soak simulate check fuzz bench tools bench-tools root clean
 
@@ -23,8 +25,8 @@ demo: root tools build   ## two routers, two ISPs, and what happens when they fa
 	@$(GO) run -buildvcs=false ./test/demo -binary bin/harouter $(if $(KEEP),-keep)
 
 test: root tools build   ## all tests, with real packets in network namespaces
-	$(GO) test -p 4 -timeout 5m $$($(GO) list ./... | grep -v -e /test/integration -e /test/interop -e /test/soak)
-	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 9m -parallel 3 -count 1 ./test/integration/...
+	$(AGAIN) -p 4 -timeout 5m $$($(GO) list ./... | grep -v -e /test/integration -e /test/interop -e /test/soak)
+	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(AGAIN) -timeout 9m -parallel 3 -count 1 ./test/integration/...
 
 interop: root tools build peers   ## elections against the real keepalived and FRR (1 min)
 	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 5m -parallel 64 -count 1 ./test/interop
@@ -46,7 +48,7 @@ fuzz:           ## each fuzz test for 20 s
 		$(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 20s $$p || exit 1; done; done
 
 bench: root tools bench-tools build   ## figures, beside keepalived and conntrackd in the same site (ONLY=replication for one, RUNS=3)
-	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) run -buildvcs=false ./test/bench $(if $(ONLY),-only $(ONLY)) $(if $(RUNS),-runs $(RUNS))
+	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) run -buildvcs=false ./test/bench $(if $(ONLY),-only '$(ONLY)') $(if $(RUNS),-runs $(RUNS))
 
 root:
 	@test "$$(id -u)" = 0 || { echo "this needs root, for network namespaces: run it with sudo"; exit 1; }

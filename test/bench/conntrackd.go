@@ -54,72 +54,76 @@ General {
 }
 `
 
-// The uplink's mark, which ours sets as well, so that both have it to tell.
-const conntrackdMark = `table ip marks { chain fw { type filter hook forward priority mangle; oifname "wan1" ct state new ct mark set 0x100; }; }
-`
+func conntrackdFile(r *netlab.Node) string { return filepath.Join(r.ConfigDir(), "conntrackd.conf") }
 
-// theirFlows is keepalived and conntrackd on both.
-type theirFlows struct {
-	*theirPair
-	sync map[string]*netlab.Process
+// configure writes a router's file; with direct "On" flows go into the backup's
+// kernel as they come.
+func (p *theirPair) configure(name, direct string) error {
+	address := map[string]string{"r1": "192.0.2.1", "r2": "192.0.2.2"}
+	other := map[string]string{"r1": "r2", "r2": "r1"}[name]
+	r := p.Router(name)
+	return os.WriteFile(conntrackdFile(r), fmt.Appendf(nil, conntrackdConfig, address[name], address[other], r.RunDir(), direct), 0o644)
 }
 
-func newTheirFlows() (*theirFlows, error) {
-	if _, err := os.Stat(tool("conntrackd")); err != nil {
-		return nil, fmt.Errorf("conntrackd is not installed: %w", err)
+func (p *theirPair) startSync(name string) error {
+	r := p.Router(name)
+	if err := remove(r.RunDir(), "conntrackd.lock", "conntrackd.ctl"); err != nil {
+		return err
 	}
+	d, err := r.Start("conntrackd", tool("conntrackd"), "-C", conntrackdFile(r))
+	if err != nil {
+		return err
+	}
+	p.sync[name] = d
+	err = netlab.WaitFor("conntrackd of "+name+" listens", 5*time.Second, func() bool {
+		_, err := os.Stat(filepath.Join(r.RunDir(), "conntrackd.ctl"))
+		return err == nil
+	})
+	if err != nil {
+		log, _ := os.ReadFile(d.Log)
+		return fmt.Errorf("%w: %.300s", err, log)
+	}
+	return nil
+}
+
+// theirFlows is the pair as a replicator.
+type theirFlows struct{ *theirPair }
+
+func newTheirFlows() (*theirFlows, error) {
 	p, err := newTheirPair(100 * time.Millisecond)
 	if err != nil {
 		return nil, err
 	}
-	f := &theirFlows{theirPair: p.(*theirPair), sync: map[string]*netlab.Process{}}
-	fail := func(err error) (*theirFlows, error) { return nil, errors.Join(err, f.Close()) }
-	for _, name := range []string{"r1", "r2"} {
-		if err := f.Router(name).NFT(conntrackdMark); err != nil {
-			return fail(err)
-		}
-	}
-	if err := errors.Join(f.start("r1", "r2"), f.replicate("Off"), f.settled()); err != nil {
-		return fail(err)
+	f := &theirFlows{p.(*theirPair)}
+	if err := errors.Join(f.start("r1", "r2"), f.settled()); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-// replicate starts conntrackd on both, anew. With direct "On" flows go into the
-// backup's kernel as they come.
+// replicate starts conntrackd on both, anew.
 func (f *theirFlows) replicate(direct string) error {
-	for _, d := range f.sync {
+	for name, d := range f.sync {
 		if _, err := d.Stop(10 * time.Second); err != nil {
 			return err
 		}
+		if err := f.configure(name, direct); err != nil {
+			return err
+		}
 	}
-	address := map[string]string{"r1": "192.0.2.1", "r2": "192.0.2.2"}
-	for name, other := range map[string]string{"r1": "r2", "r2": "r1"} {
-		r := f.Router(name)
-		text := fmt.Sprintf(conntrackdConfig, address[name], address[other], r.RunDir(), direct)
-		if err := os.WriteFile(filepath.Join(r.ConfigDir(), "conntrackd.conf"), []byte(text), 0o644); err != nil {
+	for name := range f.sync {
+		if err := f.startSync(name); err != nil {
 			return err
 		}
-		d, err := r.Start("conntrackd", tool("conntrackd"), "-C", filepath.Join(r.ConfigDir(), "conntrackd.conf"))
-		if err != nil {
-			return err
-		}
-		f.sync[name] = d
 	}
 	time.Sleep(500 * time.Millisecond)
-	for name, d := range f.sync {
-		if d.Ended() != 0 {
-			log, _ := os.ReadFile(d.Log)
-			return fmt.Errorf("conntrackd on %s ended: %.300s", name, log)
-		}
-	}
 	return nil
 }
 
 // tell has conntrackd do something; it returns when that is done.
 func (f *theirFlows) tell(router, what string) error {
 	r := f.Router(router)
-	if out, err := r.Exec(tool("conntrackd"), "-C", filepath.Join(r.ConfigDir(), "conntrackd.conf"), what); err != nil {
+	if out, err := r.Exec(tool("conntrackd"), "-C", conntrackdFile(r), what); err != nil {
 		return fmt.Errorf("conntrackd %s on %s: %w: %.200s", what, router, err, out)
 	}
 	return nil

@@ -1,6 +1,7 @@
 // Command bench measures harouter on whole sites out of network namespaces and
 // prints a table: each figure with min / median / max over the runs, the peer's
-// beside it where there is one (keepalived in the same site, the bare kernel),
+// beside it where there is one (keepalived with conntrackd in the same site,
+// the bare kernel),
 // and by how much the lab itself was late. `make bench` runs it.
 //
 //	go run ./test/bench [-runs 5] [-only REGEX] [-json FILE]
@@ -16,7 +17,7 @@
 //	fault.go   one fault under traffic       takeover.go   crash, hand-over, kill, LAN port
 //	uplink.go  dead ISPs                     weights.go    one Apply (apply.go: its role)
 //	shares.go  who gets how many             idle.go       what it costs to do nothing
-//	rate.go    connections per second (hammer.go: its roles)
+//	rate.go    connections per second (hammer.go: its roles)      busy.go  false takeovers
 //	replication.go  flows to the backup (stamps.go: its role), conntrackd.go the peer's
 //
 // It uses test/netlab and test/site, balancer/dataplane for the one bench that

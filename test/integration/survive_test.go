@@ -109,7 +109,7 @@ func throughMoves() netlab.Load {
 	return l
 }
 
-// TestFlowsSurviveMoves: the role moves ten times, by failover, by SIGTERM and a
+// TestFlowsSurviveMoves: the role moves twenty times, by failover, by SIGTERM and a
 // restart as in an upgrade, and by the return of the better node, and nobody
 // notices: no packet of UDP, no byte of TCP, no new connection is lost.
 func TestFlowsSurviveMoves(t *testing.T) {
@@ -122,7 +122,8 @@ func TestFlowsSurviveMoves(t *testing.T) {
 	const failover, restart, failback = "failover", "SIGTERM", "return"
 	var marks []string
 	master, backup := "r1", "r2"
-	for i, how := range []string{failover, failover, restart, failback, restart, failover, failover, restart, failover, failover} {
+	moves := append([]string{failover, failover, restart, failback, restart, failover, failover, restart}, slices.Repeat([]string{failover}, 12)...)
+	for i, how := range moves {
 		// Both are in sync, and a daemon that was started anew has its own view.
 		inSync(t, c, "r1", "r2")
 		must(t, c.Settled(backup, master, 5*time.Second))
