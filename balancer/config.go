@@ -40,12 +40,25 @@ func devices(device, mac string) []string {
 	return []string{device, mac}
 }
 
-// Policy says which uplinks get new flows, and how. The last one is "default".
+// Policy says which uplinks get new flows, and how; the first that matches does.
+// The last one is "default", which takes everything, the nodes' own traffic too.
 type Policy struct {
-	Name    string
-	Method  Method
-	Uplinks []string       // none: all, in the file's order
-	Weights map[string]int // instead of the uplinks' own
+	Name  string
+	Match Match
+	// Router: it is for the nodes' own traffic, and for no other.
+	Router bool
+	// Hours in which it holds, none: always; and in which it does not.
+	Hours, NotHours []Hours
+	Method          Method
+	Uplinks         []string       // none: all, in the file's order
+	Weights         map[string]int // instead of the uplinks' own
+	Bypass          bool           // not balanced and not translated: the main table leads
+	WhenNone        WhenNone
+	Persistence     PersistenceKey
+	Learned         time.Duration // how long a place that Persistence found is kept; 0: by hash alone
+	// Move: flows on an uplink that has no share any more are ended once a better
+	// one is back.
+	Move bool
 
 	Overflow OverflowLimits
 	Margin   LatencyMargin
@@ -65,6 +78,38 @@ type LatencyMargin struct {
 	Time    time.Duration
 	Rounds  int
 }
+
+// WhenNone is what happens to traffic of a policy none of whose uplinks is usable.
+type WhenNone uint8
+
+// The next policy that matches takes it, nobody does, or any uplink. Behind the
+// last policy there is no next one: it keeps its uplinks (DESIGN.md §5 row 9).
+const (
+	NoneNext WhenNone = iota
+	NoneDrop
+	NoneAny
+)
+
+func (w WhenNone) String() string { return [...]string{"next", "drop", "any"}[w] }
+
+// PersistenceKey is what must be equal for flows to take the same uplink.
+type PersistenceKey uint8
+
+// The keys of Persistence.
+const (
+	BySourceDestination PersistenceKey = iota
+	BySource
+	ByDestination
+)
+
+func (k PersistenceKey) String() string {
+	return [...]string{"source-destination", "source", "destination"}[k]
+}
+
+// Shares are weights that were measured, by policy and uplink: where a policy
+// has an entry they stand for those of the file and for tiers. They reach all
+// nodes by the master's word, so that all have the same slots.
+type Shares map[string]map[string]float64
 
 // Config is the file's part of a Plan.
 type Config struct {
@@ -90,7 +135,8 @@ type Input struct {
 	OwnLan   map[string][]netip.Prefix // this node's permanent prefixes, by lan
 	Gateways map[string]netip.Addr     // found for uplinks without a configured one; 0.0.0.0: point-to-point, needs none
 	Master   netip.Addr                // on a backup: the master's node address
-	Shares   Shares                    // of policies whose method measures, by the master's word
+	Closed   map[string]bool           // policies whose time it is not, see Config.Closed
+	Shares   Shares                    // measured weights
 }
 
 // Mark is the value of the packet mark, within mask, that stands for an id.

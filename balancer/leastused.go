@@ -28,9 +28,13 @@ const (
 )
 
 // free is the bandwidth from the ISP that is left, less where the other
-// direction is nearer to its end.
+// direction is nearer to its end; of a degraded line a quarter counts.
 func (c candidate) free() float64 {
-	return c.Speed.Down * (max(1-c.Load.of(c.Speed), 0) + leastFree)
+	f := c.Speed.Down * (max(1-c.Load.of(c.Speed), 0) + leastFree)
+	if c.Degraded {
+		f *= float64(quarter) / whole
+	}
+	return f
 }
 
 func (l *leastUsed) decide(_ time.Time, fresh bool, of []candidate) map[string]float64 {

@@ -27,10 +27,6 @@ func (l Load) of(speed Load) float64 {
 	return part
 }
 
-// Shares are the parts of the slots, 0…1, by policy and uplink, of policies
-// whose method measures.
-type Shares map[string]map[string]float64
-
 // Equal tells whether two maps say the same.
 func (s Shares) Equal(o Shares) bool { return maps.EqualFunc(s, o, maps.Equal) }
 
@@ -192,8 +188,9 @@ func (m *Meter) Decide(now time.Time, of map[string]Measurement) (changed bool) 
 	return true
 }
 
-// candidates are the usable uplinks of a policy, lower tiers first. But for
-// overflow only the lowest of these tiers counts.
+// candidates are the usable uplinks of a policy, lower tiers first, and in each
+// those that are degraded last. But for overflow only the lowest of these tiers
+// counts.
 func (m *Meter) candidates(p Policy, of map[string]Measurement) []candidate {
 	var out []candidate
 	for _, u := range m.cfg.members(p) {
@@ -202,7 +199,13 @@ func (m *Meter) candidates(p Policy, of map[string]Measurement) []candidate {
 			out = append(out, candidate{u, now})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b candidate) int { return cmp.Compare(a.Tier, b.Tier) })
+	worse := func(c candidate) int {
+		if c.Degraded {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(out, func(a, b candidate) int { return cmp.Or(cmp.Compare(a.Tier, b.Tier), worse(a)-worse(b)) })
 	if p.Method != Overflow && len(out) > 0 {
 		lowest := out[0].Tier
 		out = slices.DeleteFunc(out, func(c candidate) bool { return c.Tier != lowest })

@@ -100,6 +100,18 @@ func TestOverflow(t *testing.T) {
 	want(t, "one that returns is not full", g.run(3*time.Second), map[string]float64{"dsl": 1})
 }
 
+// TestDegradedCountsLess: with each method a degraded line gets less.
+func TestDegradedCountsLess(t *testing.T) {
+	for m, want := range map[Method]float64{Overflow: 0, LeastUsed: 0.5 * 0.25 / (0.5*0.25 + 1), LowestLatency: 0} {
+		g := newGauge(measured(m), "cable", "dsl")
+		g.set("cable", func(m *Measurement) { m.Degraded, m.RTT, m.Rounds = true, time.Millisecond, 5 })
+		g.set("dsl", func(m *Measurement) { m.RTT, m.Rounds = time.Second, 5 })
+		if got := g.run(30 * time.Second)["cable"]; math.Abs(got-want) > leastStep {
+			t.Errorf("%v: cable is degraded and has %v, want %v", m, got, want)
+		}
+	}
+}
+
 func TestOverflowWithoutASpeed(t *testing.T) {
 	c := measured(Overflow)
 	c.Uplinks[1].Speed = Load{}
@@ -225,13 +237,14 @@ func TestMeasuredSlots(t *testing.T) {
 		{"another tier", Shares{"default": {"lte": 1}}, map[string]float64{"cable": 0, "dsl": 0, "lte": 1}},
 	} {
 		in.Shares = test.shares
-		want(t, test.name, c.shares(c.slots(c.Policies[0], in)), test.want)
+		slots, _ := c.slots(0, in)
+		want(t, test.name, c.shares(slots), test.want)
 	}
 }
 
-// net is a simulated network: flows of a rate and a length begin where the
+// network is simulated: flows of a rate and a length begin where the
 // shares say, and make the load.
-type net struct {
+type network struct {
 	*gauge
 	rng     *rand.Rand
 	flows   []simFlow
@@ -247,7 +260,7 @@ type simFlow struct {
 
 // offer has flows begin for a while: so much per second, each so long. It returns
 // the mean load of each line in the second half, as a part of its speed.
-func (n *net) offer(d time.Duration, rate float64, length time.Duration) map[string]float64 {
+func (n *network) offer(d time.Duration, rate float64, length time.Duration) map[string]float64 {
 	const step = 500 * time.Millisecond
 	sum, count := map[string]float64{}, 0.0
 	begin := n.now
@@ -305,7 +318,7 @@ func TestNoOscillation(t *testing.T) {
 				t.Run(fmt.Sprintf("%v %v %v Mbit", m, length, rate/mbit), func(t *testing.T) {
 					c := measured(m)
 					c.Uplinks = c.Uplinks[:2]
-					n := &net{gauge: newGauge(c, "cable", "dsl"), rng: rand.New(rand.NewPCG(1, 2))}
+					n := &network{gauge: newGauge(c, "cable", "dsl"), rng: rand.New(rand.NewPCG(1, 2))}
 					n.Decide(n.now, n.of)
 					load := n.offer(6*time.Minute, rate, length) // half of it to settle
 					t.Logf("load %v, %d changes in 3 minutes, share %.2f to %.2f", load, n.changes, slices.Min(n.swing), slices.Max(n.swing))

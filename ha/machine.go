@@ -389,7 +389,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settleShares(now)
 	m.settleDoomed(now)
 	m.settleAgreement(now)
-	m.settlePlan()
+	m.settlePlan(now)
 	m.settleSources()
 	m.settleCrashes(now)
 	m.settleAlarms(now)

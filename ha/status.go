@@ -94,11 +94,14 @@ type (
 		Views   map[string]balancer.Verdict `json:"views"`  // by node name
 	}
 
-	// PolicyStatus is one policy; Shares are 0…1 of its slots, by uplink.
+	// PolicyStatus is one policy; Shares are 0…1 of its slots, by uplink. Does is
+	// what it does instead of giving flows to uplinks, if anything: it "bypasses"
+	// them, "passes" to the next policy, or "drops".
 	PolicyStatus struct {
 		Name   string             `json:"name"`
 		Method string             `json:"method"`
 		Shares map[string]float64 `json:"shares"`
+		Does   string             `json:"does,omitempty"`
 	}
 
 	// SyncStatus is the replication of the flow table, one entry for each

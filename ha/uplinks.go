@@ -107,14 +107,14 @@ func (m *Machine) release(now time.Time) {
 
 // settlePlan makes the plan of what is known now and applies it if it differs
 // from the last one, or if links came back and took routes along.
-func (m *Machine) settlePlan() {
+func (m *Machine) settlePlan(now time.Time) {
 	if !m.linksKnown {
 		return
 	}
 	in := balancer.Input{
 		Usable: maps.Clone(m.pool), Verdicts: maps.Clone(m.verdicts), Active: m.active, Holding: m.holding,
 		Own: map[string][]netip.Addr{}, OwnLan: map[string][]netip.Prefix{},
-		Gateways: maps.Clone(m.gateways), Shares: m.meter.Shares(),
+		Gateways: maps.Clone(m.gateways), Closed: m.cfg.Balancer.Closed(now), Shares: m.meter.Shares(),
 	}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		for _, p := range m.own(u.Device) {

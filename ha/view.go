@@ -52,7 +52,7 @@ func (m *Machine) Status(now time.Time) Status {
 		s.Uplinks = append(s.Uplinks, m.uplinkStatus(u, now))
 	}
 	for _, p := range m.cfg.Balancer.Policies {
-		s.Policies = append(s.Policies, PolicyStatus{Name: p.Name, Method: p.Method.String(), Shares: maps.Clone(m.plan.Shares[p.Name])})
+		s.Policies = append(s.Policies, PolicyStatus{Name: p.Name, Method: p.Method.String(), Shares: maps.Clone(m.plan.Shares[p.Name]), Does: m.plan.Does[p.Name]})
 	}
 	for k, a := range m.alarms {
 		s.Alarms = append(s.Alarms, Alarm{Code: k.code, Subject: k.subject, Since: a.since, Text: a.text})

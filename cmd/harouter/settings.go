@@ -48,7 +48,11 @@ func load(c *common) (*settings, error) {
 	if err := hasNode(file, c.config, c.node); err != nil {
 		return nil, wrongInput{err}
 	}
-	return &settings{file: file, node: c.node, text: text}, nil
+	s := &settings{file: file, node: c.node, text: text}
+	if _, err := s.balancer(); err != nil {
+		return nil, wrongInput{fmt.Errorf("%s: %w", c.config, err)}
+	}
+	return s, nil
 }
 
 // parse checks a text as the file of a node.
@@ -60,7 +64,11 @@ func parse(path string, text []byte, node string) (*settings, error) {
 	if err := hasNode(file, path, node); err != nil {
 		return nil, err
 	}
-	return &settings{file: file, node: node, text: text}, nil
+	s := &settings{file: file, node: node, text: text}
+	if _, err := s.balancer(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
 }
 
 // hasNode tells whether the file has the node.
@@ -242,13 +250,28 @@ func (s *settings) balancer() (balancer.Config, error) {
 		if err != nil {
 			return b, err
 		}
-		b.Policies = append(b.Policies, balancer.Policy{
-			Name: p.Name, Method: m, Uplinks: p.Uplinks, Weights: p.Weights,
+		policy := balancer.Policy{
+			Name: p.Name, Match: p.Match.Balancer(s.file.Lans), Router: p.Match.Router,
+			Method: m, Uplinks: p.Uplinks, Weights: p.Weights, Bypass: p.Bypass,
+			WhenNone: whenNone[p.WhenNone], Persistence: persistenceKeys[p.Persistence.By], Move: p.OnRecovery == config.RecoveryMove,
 			Overflow: balancer.OverflowLimits{Enter: float64(p.Overflow.Enter), Leave: float64(p.Overflow.Leave), Hold: p.Overflow.Hold},
 			Margin:   balancer.LatencyMargin(p.LatencyMargin),
-		})
+		}
+		policy.Hours, policy.NotHours = p.Match.Hours()
+		if p.Persistence.Learned {
+			policy.Learned = p.Persistence.Timeout
+		}
+		b.Policies = append(b.Policies, policy)
 	}
-	return b, nil
+	return b, b.Check()
+}
+
+var whenNone = map[config.WhenNone]balancer.WhenNone{
+	config.NoneNext: balancer.NoneNext, config.NoneDrop: balancer.NoneDrop, config.NoneAny: balancer.NoneAny,
+}
+
+var persistenceKeys = map[config.PersistenceKey]balancer.PersistenceKey{
+	config.BySourceDestination: balancer.BySourceDestination, config.BySource: balancer.BySource, config.ByDestination: balancer.ByDestination,
 }
 
 func (s *settings) ha() (ha.Config, error) {
