@@ -14,5 +14,6 @@
 //	method.go   the eight methods      verdict.go, round.go  words of all these
 //	config.go   what goes in           plan.go   what comes out
 //	measure.go  the shares of the methods that measure: overflow.go, leastused.go, latency.go
+//	brake.go    what the kernel does about a full line by itself
 //	table.go    the nft table as data  rules.go  its rules   text.go  as a script
 package balancer
