@@ -98,6 +98,8 @@ func Build(c Config, in Input) (Plan, error) {
 	if err := c.Check(); err != nil {
 		return Plan{}, err
 	}
+	six := c.six()
+	c = c.four()
 	p := Plan{Active: in.Active, TableBase: c.TableBase, RulePriority: c.RulePriority,
 		Slots: map[string][SlotCount]int{}, Shares: map[string]map[string]float64{}, Does: map[string]string{}}
 	does := c.doings(in)
@@ -109,7 +111,7 @@ func Build(c Config, in Input) (Plan, error) {
 	}
 	p.Learned = c.learned(does, in)
 	p.MACs = c.macs()
-	p.Table = c.nft(in, does)
+	p.Table = c.nft(in, does, six)
 	p.Sysctls = c.sysctls()
 	p.Rules = c.rules(in, does)
 	p.Routes = c.routes(in, does)

@@ -45,6 +45,23 @@ func slotsOf(slots [SlotCount]int, id int) int {
 	return n
 }
 
+// Enforces tells that only policies that want an uplink up or down lead there: so
+// its flows have nowhere else to go, and none is helped by its end.
+func (c *Config) Enforces(uplink string) bool {
+	enforced := false
+	for _, p := range c.Policies {
+		member := slices.ContainsFunc(c.members(p), func(u Uplink) bool { return u.Name == uplink })
+		switch {
+		case p.Bypass || !member && p.WhenNone != NoneAny:
+		case p.Method != Enforced || p.WhenNone != NoneDrop:
+			return false
+		default:
+			enforced = enforced || member
+		}
+	}
+	return enforced
+}
+
 // concerns tells that a policy is asked for this traffic: that of the lans, or
 // that of the nodes, which the last policy takes too.
 func concerns(does []doing, i int, router bool) bool {

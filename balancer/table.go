@@ -3,7 +3,6 @@ package balancer
 import (
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -34,11 +33,12 @@ const (
 	KeyTOS                     // the byte that has the DSCP in its upper six bits
 	KeyMAC                     // Ethernet address
 	KeyPair                    // IPv4 source and destination
+	KeyAddr6                   // IPv6 address
 )
 
 var keyTypeNames = [...]string{
 	KeyIfname: "type ifname", KeyAddr4: "type ipv4_addr", KeyMark: "type mark", KeyProto: "type nf_proto",
-	KeyProtocol: "type inet_proto", KeyPort: "type inet_service", KeyMAC: "type ether_addr", KeyPair: "type ipv4_addr . ipv4_addr",
+	KeyProtocol: "type inet_proto", KeyPort: "type inet_service", KeyMAC: "type ether_addr", KeyPair: "type ipv4_addr . ipv4_addr", KeyAddr6: "type ipv6_addr",
 	// These have no type name in nft's language.
 	KeySlot: fmt.Sprintf("typeof numgen random mod %d", SlotCount), KeyTOS: "typeof @nh,8,8",
 }
@@ -71,7 +71,7 @@ func (e Element) keyText(k KeyType) string {
 	switch k {
 	case KeyIfname:
 		return fmt.Sprintf("%q", e.Ifname)
-	case KeyAddr4:
+	case KeyAddr4, KeyAddr6:
 		return e.Addr.String()
 	case KeyMark:
 		return fmt.Sprintf("%#x", e.Mark)
@@ -104,7 +104,7 @@ func (e Element) Bytes(k KeyType) (first, behind []byte) {
 		n = 2
 	case KeyMAC:
 		n = 6
-	case KeyAddr4, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair:
+	case KeyAddr4, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6:
 	}
 	bytes := func(v uint64) []byte {
 		var b [8]byte
@@ -127,8 +127,8 @@ func (e Element) spanText(k KeyType) string {
 		case KeyMAC:
 			var b [8]byte
 			binary.BigEndian.PutUint64(b[:], v)
-			return net.HardwareAddr(b[2:]).String()
-		case KeyProtocol, KeyPort, KeyTOS, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair:
+			return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[2], b[3], b[4], b[5], b[6], b[7])
+		case KeyProtocol, KeyPort, KeyTOS, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6:
 		}
 		return fmt.Sprint(v)
 	}
@@ -214,6 +214,7 @@ type (
 	// AddrIn looks an address up in a set.
 	AddrIn struct {
 		Dst bool
+		Six bool // an IPv6 address
 		Set string
 	}
 	// ProtoIn looks nfproto up in a set, which makes the set a switch.
@@ -250,6 +251,8 @@ type (
 	// by which a host tells that it has no such port or protocol.
 	EchoRequest struct{}
 	NoListener  struct{}
+	// Neighbour matches solicitations and advertisements of neighbour discovery.
+	Neighbour struct{}
 	// Listener matches packets that a local socket would take.
 	Listener struct{}
 	// VMap asks a verdict map. Mask is for ByCtMark, Of for ByHash.
@@ -297,6 +300,7 @@ func (MetaMarked) stmt()  {}
 func (TCPFlags) stmt()    {}
 func (EchoRequest) stmt() {}
 func (NoListener) stmt()  {}
+func (Neighbour) stmt()   {}
 func (Listener) stmt()    {}
 func (VMap) stmt()        {}
 func (Learned) stmt()     {}

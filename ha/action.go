@@ -47,6 +47,12 @@ type (
 		ID     int
 		Mask   uint32 // balance.mark_mask when they were made
 	}
+	// MoveFlows ends the flows that are not where their policy sends them now, so
+	// that they begin anew there.
+	MoveFlows struct {
+		Strays balancer.Strays
+		Mask   uint32
+	}
 	// TakeFlows makes this node the owner of all flows; what follows waits until
 	// those that it was told are in the kernel, one second at most.
 	TakeFlows struct{ Term uint64 }
@@ -142,6 +148,7 @@ func (RemoveAddresses) haAction() {}
 func (Announce) haAction()        {}
 func (ApplyPlan) haAction()       {}
 func (DeleteFlows) haAction()     {}
+func (MoveFlows) haAction()       {}
 func (TakeFlows) haAction()       {}
 func (YieldFlows) haAction()      {}
 func (FlushFlows) haAction()      {}

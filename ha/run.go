@@ -263,6 +263,8 @@ func (l *Loop) perform(a Action) {
 		l.workers.plan(a)
 	case DeleteFlows:
 		l.workers.deletions <- a
+	case MoveFlows:
+		l.workers.moves <- a
 	case Source:
 		l.ports.Probe(a)
 	case Publish:

@@ -557,6 +557,7 @@ func (n *simNode) perform(a Action) {
 	case DeleteFlows:
 		n.deleted = append(n.deleted, a.Uplink)
 		n.marks = append(n.marks, balancer.Mark(a.ID, a.Mask))
+	case MoveFlows:
 	case Source:
 		n.sources[a.Uplink] = a
 	case Look:

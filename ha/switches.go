@@ -144,7 +144,7 @@ func (m *Machine) settleDrains(word map[string]balancer.Verdict, pool map[string
 	for _, u := range m.cfg.Balancer.Uplinks {
 		has := m.pool[u.Name] || m.drains[u.Name]
 		drains := has && !pool[u.Name] && word[u.Name] == balancer.Disabled && !dead(u.Name)
-		if l := (line{name: u.Name, id: u.ID, mask: m.cfg.Balancer.MarkMask}); has && !pool[u.Name] && !drains {
+		if l := (line{name: u.Name, id: u.ID, mask: m.cfg.Balancer.MarkMask}); has && !pool[u.Name] && !drains && !m.cfg.Balancer.Enforces(u.Name) {
 			if m.drains[u.Name] { // no plan gives it flows, and none comes for its death
 				m.doomed = append(m.doomed, l)
 			} else {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"harouter/balancer"
+	"harouter/vrrp"
 )
 
 func (m *Machine) onRound(r balancer.Round) {
@@ -45,6 +46,7 @@ func (m *Machine) settlePool(now time.Time) {
 			m.record("uplink", u.Name, m.verdicts[u.Name].String(), word[u.Name].String(), reason)
 			m.changed[u.Name] = now
 		}
+		m.returned = m.returned || pool[u.Name] && !m.pool[u.Name]
 	}
 	m.dying = append(m.dying, m.settleDrains(word, pool, dead)...)
 	m.verdicts, m.pool = word, pool
@@ -127,7 +129,9 @@ func (m *Machine) settlePlan(now time.Time) {
 		}
 	}
 	if master := m.peers[m.vrrp.Master()]; master != nil {
-		in.Master = master.Address
+		if in.Master = master.Address; in.Master.Is6() {
+			in.Master = master.Via
+		}
 	}
 	// What a new file takes away is not put back in the middle of the change.
 	reapply := m.reapply && m.adopting == nil
@@ -180,6 +184,12 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 	m.replanned = false
 	m.doomed = append(m.doomed, m.dying...)
 	m.dying = nil
+	if m.returned && m.vrrp.State() == vrrp.Master { // the others hear of what ends here
+		if s, ok := m.cfg.Balancer.Strays(m.input); ok {
+			m.do(MoveFlows{Strays: s, Mask: m.cfg.Balancer.MarkMask})
+		}
+	}
+	m.returned = false
 }
 
 // uplink is the one of this name in the file, else zero.
@@ -217,8 +227,8 @@ func (m *Machine) settleSources() {
 		}
 		if own := m.own(u.Device); len(own) > 0 {
 			src.Address = own[0].Addr()
-		} else if m.holding && m.adding == 0 && len(u.Virtual) > 0 {
-			src.Address = u.Virtual[0].Addr()
+		} else if m.holding && m.adding == 0 {
+			src.Address = u.NAT()
 		}
 		key := src
 		key.Now = link.Carrier // not part of what is told, but its return is a reason to probe at once

@@ -86,6 +86,8 @@ type daemon struct {
 	key      config.Key
 	replica  *replica.Replica
 	sessions *peer.Sessions
+	places   chan []balancer.Place        // that other nodes have learned
+	newcomer chan struct{}                // a node has come: it knows nothing
 	capacity sync.Map                     // node: how many connections it can hold
 	planned  chan struct{}                // closed when the rules are in the kernel
 	own      atomic.Pointer[[]netip.Addr] // all addresses of the devices of the file
@@ -197,7 +199,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.prober, d.links, d.load, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}} {
+	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.prober, d.links, d.load, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)

@@ -59,7 +59,7 @@ func (d *decoder) policy(row *table, uplinks []Uplink, lans []Lan) (p Policy, at
 	d.margin(row.sub("latency_margin"), &p.LatencyMargin)
 	take(row, "race", &p.Race, oneOf(RaceLearn, RaceHold)).later()
 	take(row, "when_none", &p.WhenNone, oneOf(NoneNext, NoneDrop, NoneAny))
-	take(row, "on_recovery", &p.OnRecovery, oneOf(RecoveryKeep, RecoveryMove)).later()
+	take(row, "on_recovery", &p.OnRecovery, oneOf(RecoveryKeep, RecoveryMove))
 	return p, at
 }
 

@@ -9,8 +9,11 @@ const (
 	// longestHang keeps nonsense in a State from overflowing a deadline; the
 	// protocols' own limit is about ten minutes.
 	longestHang = time.Hour
-	// looks is how often the guard looks at the heartbeat within Hang.
-	looks = 5
+	// looks is how often the guard looks at the heartbeat within Hang, while none
+	// comes. After one it may rest for restLooks of that: two are left then to
+	// tell a daemon that hangs from a machine that stood still.
+	looks     = 5
+	restLooks = 3
 )
 
 // phase is where the guard stands.
@@ -290,7 +293,7 @@ func (m *machine) onLook(now time.Duration) []action {
 	case late > m.state.Hang/looks:
 		m.silentAt += late
 	}
-	m.look = now + m.state.Hang/looks
+	m.look = max(now+m.state.Hang/looks, m.lastBeat+m.state.Hang/looks*restLooks)
 	if now < m.silentAt {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"harouter/ha"
 )
@@ -51,6 +52,8 @@ type Greeter struct {
 	looks map[string]*asking      // by lan
 	hosts map[string][]netip.Addr // told last, by lan
 	said  map[string]string       // problem of a device that was logged
+	again *time.Timer             // to greet
+	asks  *time.Timer             // stopped while nobody is looked for
 	budget
 }
 

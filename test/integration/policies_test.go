@@ -26,9 +26,10 @@ func dests(n int) []netip.Addr {
 
 const threePolicies = `policies:
   - {name: bank, match: {destination: "@bank"}, method: enforced, uplinks: [dsl]}
-  - {name: calls, match: {lan: office, protocol: udp}, method: priority, uplinks: [spare, cable]}
+  - {name: calls, match: {lan: office, protocol: udp}, method: priority, uplinks: [spare, cable], on_recovery: move}
   - {name: lab, match: {lan: lab, destination_ports: 1-65535}, uplinks: [cable], when_none: drop}
   - {name: own, match: {router: true, destination: 198.51.100.3}, uplinks: [spare]}
+  - {name: shops, match: {destination: 198.51.100.8/29}, method: persistence, persistence: {learned: true}, uplinks: [cable, dsl]}
   - {name: default, method: persistence, persistence: {by: source-destination}, weights: {cable: 1, dsl: 1, spare: 0}}
 `
 
@@ -37,7 +38,7 @@ const threePolicies = `policies:
 func TestPolicies(t *testing.T) {
 	t.Parallel()
 	c := threeISPs(t, weighted(threePolicies, [3]int{1, 1, 1}))
-	all := dests(10)
+	all := dests(14)
 	for _, a := range all[2:] {
 		must(t, c.Node("net").IP(fmt.Sprintf("addr add %v/32 dev lo", a)))
 	}
@@ -88,6 +89,7 @@ func TestPolicies(t *testing.T) {
 	if !seen[site.WAN1] || !seen[site.WAN2] || len(seen) != 2 { // 2 · 0.5⁹ by chance, but always the same
 		t.Errorf("persistence used %v", seen)
 	}
+	shop := func(a netip.Addr) bool { return a.As4()[3] >= 8 }
 
 	t.Run("when an uplink is dead", func(t *testing.T) {
 		leaks := make([]*netlab.Capture, 2)
@@ -96,11 +98,22 @@ func TestPolicies(t *testing.T) {
 				return s.dst.Addr() == bank && s.protocol != 1 // (probes go everywhere)
 			})
 		}
+		calls, err := c.Load("h1", netlab.Load{UDP: []netlab.UDPFlows{{Server: echo(all[3]), Flows: 10, Interval: 20 * time.Millisecond}}})
+		must(t, err)
+		callsBy := func(a netip.Addr) {
+			t.Helper()
+			must(t, netlab.WaitFor(fmt.Sprintf("all calls by %v", a), 4*time.Second, func() bool {
+				s, err := calls.Snapshot()
+				return err == nil && s.Uplinks[a] == 10
+			}))
+		}
+		callsBy(wan3)
 		must(t, c.BlackholeBeyond("isp2"))
-		must(t, c.Wait("dsl down", "r1", 4*time.Second, func(s ha.Status) bool { return s.Uplinks[1].State.String() == "down" }))
-		must(t, c.Wait("the shares", "r1", 2*time.Second, func(s ha.Status) bool {
-			return s.Policies[0].Shares["dsl"] == 1 && s.Policies[4].Shares["cable"] == 1
+		must(t, c.BlackholeBeyond("isp3"))
+		must(t, c.Wait("the shares", "r1", 4*time.Second, func(s ha.Status) bool {
+			return s.Policies[0].Shares["dsl"] == 1 && s.Policies[1].Shares["cable"] == 1 && s.Policies[5].Shares["cable"] == 1
 		}))
+		callsBy(site.WAN1)
 		for to, source := range where(free) {
 			if source != site.WAN1 || before[to] == site.WAN1 && source != before[to] {
 				t.Errorf("%v is reached from %v, before from %v", to, source, before[to])
@@ -115,7 +128,17 @@ func TestPolicies(t *testing.T) {
 			}
 		}
 		must(t, c.Restore("isp2"))
+		must(t, c.Restore("isp3"))
 		must(t, c.Settled("r1", "r1", 5*time.Second))
+		callsBy(wan3) // on_recovery: move
+		for to, source := range where(free) {
+			if shop(to) && source != site.WAN1 || !shop(to) && source != before[to] {
+				t.Errorf("%v is reached from %v once dsl is back, before from %v", to, source, before[to])
+			}
+			before[to] = source
+		}
+		_, err = calls.Stop()
+		must(t, err)
 	})
 
 	t.Run("a list is part of the file", func(t *testing.T) {
@@ -145,6 +168,10 @@ func TestPolicies(t *testing.T) {
 			return err == nil && one.PlanHash == s.PlanHash && s.PlanHash != ""
 		}))
 		free := slices.DeleteFunc(slices.Clone(free), func(a netip.Addr) bool { return a == all[3] })
+		must(t, netlab.WaitFor("what r1 has learned on r2", 4*time.Second, func() bool {
+			out, err := c.Router("r2").Exec("nft", "list", "set", "inet", "harouter", "learned_shops/cable")
+			return err == nil && strings.Count(out, "198.51.100.") == 7
+		}))
 		must(t, c.PowerOff("r1"))
 		must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
 		for to, source := range where(free) {
