@@ -33,6 +33,7 @@ type sim struct {
 	noDone  bool            // that a file was adopted is not told
 	lans    simLans
 	mute    Kind // words of this kind are lost
+	feels   bool // machines are asked whether they run
 }
 
 const (
@@ -75,8 +76,8 @@ type simNode struct {
 	accepted string            // what was agreed on, with
 	gen      uint64            // its generation
 	rests    bool              // remembered
+	noRoom   bool              // to remember anything
 	switches map[string]Switch // remembered
-	full     bool              // its disk
 	refused  string            // hash of a file on trial
 	blind    map[string]bool   // uplinks whose probes are not answered here
 	strain   strain            // what chaos does to this node
@@ -87,6 +88,7 @@ type simNode struct {
 	flows    simFlows
 	greeting PeerState // repeated on each lan
 	looking  map[string]Look
+	pulse    simPulse
 }
 
 // clock is what the clock of a node shows, which runs by its own drift.
@@ -199,6 +201,7 @@ func simFile(node, text string) (Config, error) {
 			}
 		case "hello": // on each lan
 			c.Hello = true
+		case "feel": // machines are asked whether they run
 		case "lab": // one more lan, on lan2
 			c.Balancer.Lans = append(c.Balancer.Lans, balancer.Lan{Name: "lab", Device: "lan2", Virtual: prefixes("192.168.79.1/24")})
 		case "nat": // the second uplink's address
@@ -543,10 +546,18 @@ func (n *simNode) perform(a Action) {
 			})
 		})
 	case Rest:
-		n.rests = a.On
+		later(simWork, func() {
+			ev := Rested{ID: a.ID}
+			if n.noRoom {
+				ev.Err = errors.New("no space left on device")
+			} else {
+				n.rests = a.On
+			}
+			n.handle(ev)
+		})
 	case KeepSwitches:
 		var err error
-		if n.full {
+		if n.noRoom {
 			err = errors.New("no space left on device")
 		} else {
 			n.switches = a.Switches
@@ -562,6 +573,8 @@ func (n *simNode) perform(a Action) {
 		n.sources[a.Uplink] = a
 	case Look:
 		n.look(a)
+	case Pulse:
+		n.feel(a)
 	case Publish:
 		n.greeting = a.State
 		n.hello()
@@ -570,7 +583,7 @@ func (n *simNode) perform(a Action) {
 			s.t.Fatal(err)
 		}
 		for _, o := range s.all() {
-			if o != n && !o.lost[n.name] {
+			if o != n && !o.lost[n.name] && knows(n, o) {
 				s.after(simDelay, func() { o.handle(PeerTold{State: state}) })
 			}
 		}

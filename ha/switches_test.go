@@ -128,7 +128,7 @@ func TestDisableTheLastThatWorks(t *testing.T) {
 
 func TestDisableThatCannotBeKept(t *testing.T) {
 	s := booted(t, "r1", "r2")
-	s.nodes["r1"].full = true
+	s.nodes["r1"].noRoom = true
 	s.turn("r1", "cable", true, "no space left on device; nothing changed")
 	s.verdicts(balancer.Up, balancer.Up, "r1", "r2")
 	s.turn("r2", "cable", true, "") // r1 follows all the same

@@ -271,9 +271,7 @@ func (w *workers) runFiles() {
 					w.loop.log.Warn("remember for the next start which uplinks are disabled", "error", err)
 				}
 			case Rest:
-				if err := p.Rest(a.On); err != nil {
-					w.loop.log.Warn("remember the maintenance for the next start", "on", a.On, "error", err)
-				}
+				w.loop.Post(Rested{ID: a.ID, Err: p.Rest(a.On)})
 			}
 		case <-w.ctx.Done():
 			return
