@@ -1,8 +1,9 @@
 // Package probe asks, round by round, whether each uplink still leads
 // anywhere, and hands the answers to whoever keeps the verdicts.
 //
-// It owns the ICMP, TCP and UDP sockets (a fresh one per target and round: no
-// state that leaks or outlives an address) and one packet socket per uplink on which somebody is asked by ARP.
+// It owns the ICMP sockets (by pro-bing), the TCP and UDP sockets of the other
+// methods (a fresh one per target and round: no state that leaks or outlives an
+// address) and one packet socket per uplink on which somebody is asked by ARP.
 // It sends nothing else and changes nothing in the kernel. What counts as an
 // answer stands at Method. All but ARP leaves with the uplink's mark and the
 // node's own address there, so the routing table of that mark decides its way:

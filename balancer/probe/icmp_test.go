@@ -181,7 +181,7 @@ func TestSendErrors(t *testing.T) {
 	r.Source("cable", netip.MustParseAddr(own))
 	r.all(r.next(2), true, false, "")
 
-	// Not tried again and again, as where a broadcast is not allowed.
+	// pro-bing would try again for ever here, on a whole core.
 	netlab.Sh(t, "ip route replace prohibit 198.51.100.1 table 7001")
 	r.all(r.next(3), false, false, "198.51.100.1 from 203.0.113.10: permission denied")
 	netlab.Sh(t, "ip route del prohibit 198.51.100.1 table 7001")

@@ -223,13 +223,20 @@ func (m *machine) lost(now time.Duration) []action {
 	return as
 }
 
-// stay leaves the addresses where they are and listens.
+// stay leaves the addresses where they are and listens. A router that is not ours
+// is told not to wait: its first advert takes them away, and if there is none
+// nothing changes.
 func (m *machine) stay() []action {
 	if m.gone && (m.finish || m.asked) {
 		return m.end(nil)
 	}
 	m.phase = alone
-	return []action{listen{State: m.state}}
+	as := []action{listen{State: m.state}}
+	if m.state.Foreign && len(m.state.Farewell) > 0 {
+		m.fence.sending++
+		as = append(as, send{farewell{Frames: m.state.Farewell}})
+	}
+	return as
 }
 
 // onOther: another node is master. No farewell then: the successor needs no

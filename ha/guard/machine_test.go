@@ -75,6 +75,8 @@ func TestMachine(t *testing.T) {
 	heir.Words = []Word{{Source: heir.Local, To: netip.MustParseAddrPort("192.0.2.2:7946"), Bytes: []byte("sealed")}}
 	sole := heir
 	sole.OneHolder = true
+	foreign := site(true, false)
+	foreign.Foreign = true
 	bad := errors.New("no such luck")
 	tests := []struct {
 		name  string
@@ -195,6 +197,14 @@ func TestMachine(t *testing.T) {
 		{"killed alone: nothing is urgent", []at{
 			{1000, state(true, false), "", 1030}, {1010, dying{}, "", 1030}, {1011, gone{}, "listen", 0}, {1012, dying{}, "", 0},
 		}, alone},
+		{"killed beside a router that is not ours", []at{
+			{1000, gotState{State: foreign}, "", 1030}, {1010, dying{}, "", 1030}, {1011, gone{}, "listen, send 1", 0}, {1012, sent{}, "", 0},
+			{1080, advert(nil), "remove 1, unlisten", 0}, {1081, removed{}, "exit", 0},
+		}, over},
+		{"a hang beside a router that is not ours, which is not there", []at{
+			{1000, gotState{State: foreign}, "", 1030}, {1030, tick{}, "", 1060}, {1060, tick{}, "", 1090}, {1090, tick{}, "", 1120}, {1120, tick{}, "", 1150},
+			{1150, tick{}, "listen, send 1", 1180}, {1151, sent{}, "", 1180}, {1160, beat{1160 * ms}, "unlisten", 1190},
+		}, watching},
 		{"killed alone, the next daemon is already there", []at{
 			{1000, state(true, false), "", 1030}, {1010, dying{}, "", 1030}, {1011, takeOver{}, "", 1030}, {1012, gone{}, "answer holding=true, exit", 0},
 		}, over},
@@ -309,6 +319,19 @@ func TestMachine(t *testing.T) {
 			{5000, advert(func(h *Heard) { h.Device = "lan0" }), "", 0},
 			{5001, advert(func(h *Heard) { h.VRID = 52 }), "", 0}, // unicast
 			{5002, advert(func(h *Heard) { h.Device, h.VRID = "lan0", 52 }), "remove 1, unlisten", 0},
+			{5003, removed{}, "exit", 0},
+		}, over},
+		{"the lone master dies, and its lan has IPv6", []at{
+			{1000, gotState{State: func() State {
+				s := site(true, false)
+				s.Farewell = append(s.Farewell, Frame{Device: "lan0", Src: netip.MustParseAddr("fe80::2"), Dst: netip.MustParseAddr("ff02::12")})
+				s.Senders = append(s.Senders, netip.MustParseAddr("fe80::2"), netip.MustParseAddr("fe80::3"))
+				return s
+			}()}, "", 1030},
+			{1010, gone{}, "listen", 0},
+			{5000, advert(func(h *Heard) { h.Device, h.Src = "lan0", netip.MustParseAddr("fe80::2") }), "", 0}, // our own
+			{5001, advert(func(h *Heard) { h.Device, h.Src = "lan0", netip.MustParseAddr("fe80::9") }), "", 0},
+			{5002, advert(func(h *Heard) { h.Device, h.Src = "lan0", netip.MustParseAddr("fe80::3%lan0") }), "remove 1, unlisten", 0},
 			{5003, removed{}, "exit", 0},
 		}, over},
 		{"an advert while the daemon lives is the daemon's business", []at{

@@ -22,7 +22,7 @@ type Config struct {
 	Cluster string
 	VRID    uint8
 	Node    string   // own name
-	Others  []string // the other nodes
+	Others  []string // the other nodes of the file
 	Keys    [][32]byte
 	Lans    []Lan // none: nothing is sent
 	// Report gets what is heard: ha.PeerTold, PeerSeen, Told, Hosts, Reached and

@@ -231,8 +231,8 @@ func (g *Greeter) hear(p packetIn) bool {
 	case err != nil:
 		g.drop(err.Error())
 		return false
-	case f.Life == g.life, f.From != g.cfg.Node && !slices.Contains(g.cfg.Others, f.From):
-		return false // this node's own, come back by a loop; or of one that left the file
+	case f.Life == g.life:
+		return false // this node's own, come back by a loop
 	case !slices.ContainsFunc(g.cfg.Lans, func(l Lan) bool { return l.Name == f.Lan && l.Device == p.device }):
 		return false
 	}
