@@ -116,8 +116,12 @@ type (
 		Trial      bool   // not to be kept over a restart
 		Replace    string // the file on disk is overwritten if it has this hash; "" never
 	}
-	// Rest keeps over a restart whether this node is in maintenance.
-	Rest struct{ On bool }
+	// Rest keeps over a restart whether this node is in maintenance; answered by
+	// Rested.
+	Rest struct {
+		ID uint64
+		On bool
+	}
 	// Answer ends an operator's command.
 	Answer struct {
 		ID    uint64

@@ -123,6 +123,11 @@ type (
 		Hash string
 		Err  string // a sentence; "" it is fit for this node
 	}
+	// Rested: what the Rest with this ID wants is kept over a restart, or Err.
+	Rested struct {
+		ID  uint64
+		Err error
+	}
 	// FileSeen tells what stands in the configuration file on this node's disk.
 	FileSeen struct {
 		Hash string // "" there is none
@@ -204,6 +209,7 @@ func (Flushed) haEvent()      {}
 func (Forwarded) haEvent()    {}
 func (Fenced) haEvent()       {}
 func (Checked) haEvent()      {}
+func (Rested) haEvent()       {}
 func (FileSeen) haEvent()     {}
 func (Reconfigured) haEvent() {}
 func (Repaired) haEvent()     {}

@@ -53,6 +53,9 @@ func generation(c Config) string { return fmt.Sprintf("%d (%s)", c.Generation, s
 
 func (m *Machine) reconfigure(old Config, now time.Time) {
 	m.changedFile = now
+	m.members = membersOf(m.cfg.Nodes)
+	m.takenBack()
+	m.untwinned = true
 	own, _ := m.cfg.node(m.cfg.Node)
 	m.elect(vrrp.Configure{
 		Version: vrrp.Version(m.cfg.VRRPVersion), Interval: m.cfg.Advertise, Rank: own.Address, Preempt: m.cfg.Preempt, PreemptDelay: m.cfg.PreemptDelay,
@@ -67,7 +70,7 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 		switch p := m.peers[n.Name]; {
 		case n.Name == m.cfg.Node:
 		case p != nil:
-			p.Node = n
+			p.Node, p.guest = n, false
 		default:
 			m.peers[n.Name] = &peer{Node: n}
 			m.record("node", n.Name, "", "", "new in the configuration")
@@ -78,7 +81,7 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 		i := slices.IndexFunc(m.cfg.Balancer.Uplinks, func(n balancer.Uplink) bool { return n.Name == u.Name })
 		if i < 0 {
 			m.forgetUplink(u, old.Balancer.MarkMask)
-		} else if n := m.cfg.Balancer.Uplinks[i]; natAddress(n) != natAddress(u) || n.Device != u.Device || m.mark(n) != balancer.Mark(u.ID, old.Balancer.MarkMask) {
+		} else if n := m.cfg.Balancer.Uplinks[i]; n.NAT() != u.NAT() || n.Device != u.Device || m.mark(n) != balancer.Mark(u.ID, old.Balancer.MarkMask) {
 			m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: old.Balancer.MarkMask, moved: true})
 		}
 	}
@@ -113,7 +116,7 @@ func (m *Machine) forgetUplink(u balancer.Uplink, mask uint32) {
 	delete(m.sources, u.Name)
 	delete(m.moved, u.Name)
 	for _, n := range m.cfg.Balancer.Uplinks {
-		if m.mark(n) == balancer.Mark(u.ID, mask) && n.Device == u.Device && natAddress(n) == natAddress(u) {
+		if m.mark(n) == balancer.Mark(u.ID, mask) && n.Device == u.Device && n.NAT() == u.NAT() {
 			return // it only has another name
 		}
 	}
@@ -121,15 +124,6 @@ func (m *Machine) forgetUplink(u balancer.Uplink, mask uint32) {
 }
 
 func (m *Machine) mark(u balancer.Uplink) uint32 { return balancer.Mark(u.ID, m.cfg.Balancer.MarkMask) }
-
-// natAddress is what flows over an uplink are translated to; zero: the node's
-// own address.
-func natAddress(u balancer.Uplink) netip.Addr {
-	if len(u.Virtual) == 0 {
-		return netip.Addr{}
-	}
-	return u.Virtual[0].Addr()
-}
 
 // knownAddresses are the other nodes' addresses as they told them.
 func (m *Machine) knownAddresses() map[string][]netip.Addr {

@@ -78,7 +78,7 @@ func (m *Machine) setRole(reason string, now time.Time) {
 	case vrrp.Backup:
 		role = RoleBackup
 	case vrrp.Initialize:
-		if m.stopping != 0 || m.lans() > 0 && !m.second(now) { // it could serve: it leaves, or a fitter node does
+		if m.stopping != 0 || m.lans() > 0 && !m.second(now) && !m.expelled() { // it could serve: it leaves, or a fitter node does
 			role = RoleBackup
 		}
 	}
@@ -214,7 +214,7 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 			m.regret(p, now)
 		}
 	case slices.Contains(m.cfg.Foreign, ev.Source):
-		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link)
+		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link, ev.Source.Is6())
 	default:
 		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source, VRID: ev.Advert.VRID}, now)
 		return
@@ -263,10 +263,18 @@ func (m *Machine) hearWord(p *peer, now time.Time) {
 	m.elect(vrrp.Heard{Speaker: p.Name, Rank: p.Address, Ours: true, Priority: p.state.Effective, Interval: m.cfg.Advertise}, now)
 }
 
-// ownOn is the address that adverts carry as source on a lan.
-func (m *Machine) ownOn(lan string) netip.Addr {
+// ownOn is the address that adverts of a family carry as source on a lan.
+func (m *Machine) ownOn(lan string, six bool) netip.Addr {
 	for _, l := range m.cfg.Balancer.Lans {
 		if l.Name == lan {
+			if six {
+				for _, p := range m.links[l.Device].Addresses {
+					if a := p.Addr(); a.Is6() && a.IsLinkLocalUnicast() && !m.virtual(a) {
+						return a
+					}
+				}
+				continue
+			}
 			if own := m.own(l.Device); len(own) > 0 {
 				return own[0].Addr()
 			}
@@ -289,6 +297,9 @@ func (m *Machine) settleElection(now time.Time) {
 	fault, why := len(m.cfg.Balancer.Lans) > 0 && m.lans() == 0, "no lan has carrier"
 	if m.second(now) {
 		fault, why = true, "another machine runs as "+m.cfg.Node
+	}
+	if m.expelled() {
+		fault, why = true, "taken out of the file of "+m.expulsion.by
 	}
 	switch {
 	case fault && m.vrrp.State() != vrrp.Initialize:

@@ -2,6 +2,7 @@ package ha
 
 import (
 	"container/heap"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -75,6 +76,7 @@ type simNode struct {
 	accepted string          // what was agreed on, with
 	gen      uint64          // its generation
 	rests    bool            // remembered
+	noRoom   bool            // to remember anything
 	refused  string          // hash of a file on trial
 	blind    map[string]bool // uplinks whose probes are not answered here
 	strain   strain          // what chaos does to this node
@@ -531,7 +533,15 @@ func (n *simNode) perform(a Action) {
 			})
 		})
 	case Rest:
-		n.rests = a.On
+		later(simWork, func() {
+			ev := Rested{ID: a.ID}
+			if n.noRoom {
+				ev.Err = errors.New("no space left on device")
+			} else {
+				n.rests = a.On
+			}
+			n.handle(ev)
+		})
 	case DeleteFlows:
 		n.deleted = append(n.deleted, a.Uplink)
 		n.marks = append(n.marks, balancer.Mark(a.ID, a.Mask))
@@ -549,7 +559,7 @@ func (n *simNode) perform(a Action) {
 			s.t.Fatal(err)
 		}
 		for _, o := range s.all() {
-			if o != n && !o.lost[n.name] {
+			if o != n && !o.lost[n.name] && knows(n, o) {
 				s.after(simDelay, func() { o.handle(PeerTold{State: state}) })
 			}
 		}

@@ -141,15 +141,17 @@ func (w *watchdog) state() guard.State {
 	v := w.d.settings().file.VRRP
 	st := guard.State{
 		Holding: w.orders.Holding, OneHolder: len(w.d.settings().macDevices()) > 0, PeerAlive: w.orders.PeerAlive, VRID: v.ID, Hang: ha.Lease(v.Advertise),
-		Local: w.d.settings().self().Addresses[0], Senders: slices.Clone(w.orders.Senders),
+		Local: w.d.settings().self().Addresses[0], Senders: slices.Clone(w.orders.Senders), Foreign: len(v.Foreign) > 0,
 	}
 	for _, a := range w.d.settings().vip().Addresses {
 		st.Addresses = append(st.Addresses, guard.Address{Device: a.Device, Prefix: a.Prefix})
 	}
 	for _, l := range w.d.settings().wire().Links {
 		devices := []string{l.Device}
-		if l.MACDevice != "" { // adverts with its MAC come there
-			devices = append(devices, l.MACDevice)
+		for _, m := range []string{l.MACDevice, l.MACDevice6} {
+			if m != "" { // adverts with its MAC come there
+				devices = append(devices, m)
+			}
 		}
 		st.Devices = append(st.Devices, devices...)
 		if l.VRID == v.ID {
