@@ -321,6 +321,19 @@ func TestMachine(t *testing.T) {
 			{5002, advert(func(h *Heard) { h.Device, h.VRID = "lan0", 52 }), "remove 1, unlisten", 0},
 			{5003, removed{}, "exit", 0},
 		}, over},
+		{"the lone master dies, and its lan has IPv6", []at{
+			{1000, gotState{State: func() State {
+				s := site(true, false)
+				s.Farewell = append(s.Farewell, Frame{Device: "lan0", Src: netip.MustParseAddr("fe80::2"), Dst: netip.MustParseAddr("ff02::12")})
+				s.Senders = append(s.Senders, netip.MustParseAddr("fe80::2"), netip.MustParseAddr("fe80::3"))
+				return s
+			}()}, "", 1030},
+			{1010, gone{}, "listen", 0},
+			{5000, advert(func(h *Heard) { h.Device, h.Src = "lan0", netip.MustParseAddr("fe80::2") }), "", 0}, // our own
+			{5001, advert(func(h *Heard) { h.Device, h.Src = "lan0", netip.MustParseAddr("fe80::9") }), "", 0},
+			{5002, advert(func(h *Heard) { h.Device, h.Src = "lan0", netip.MustParseAddr("fe80::3%lan0") }), "remove 1, unlisten", 0},
+			{5003, removed{}, "exit", 0},
+		}, over},
 		{"an advert while the daemon lives is the daemon's business", []at{
 			{1000, state(true, false), "", 1030}, {1001, advert(nil), "", 1030},
 		}, watching},
