@@ -31,10 +31,9 @@ func debian(t *testing.T) string {
 
 // container is a router of the site in which a Debian runs.
 type container struct {
-	t     *testing.T
-	node  *netlab.Node
-	init  int    // its first process, as this machine sees it
-	upper string // what it wrote
+	t    *testing.T
+	node *netlab.Node
+	init int // its first process, as this machine sees it
 }
 
 // boot starts systemd in a router.
@@ -43,7 +42,9 @@ func boot(t *testing.T, node *netlab.Node, lower string) *container {
 	script, err := filepath.Abs("boot.sh")
 	must(t, err)
 	dir := t.TempDir()
-	c := &container{t: t, node: node, upper: filepath.Join(dir, "upper")}
+	must(t, os.MkdirAll(filepath.Join(dir, "upper/etc"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "upper/etc/hostname"), []byte(node.Name+"\n"), 0o644))
+	c := &container{t: t, node: node}
 	p, err := node.Start("init", "unshare", "--mount", "--kill-child", "sh", script, lower, dir, node.Name)
 	must(t, err)
 	t.Cleanup(func() {
