@@ -15,6 +15,7 @@ func Hash(c Config, in Input) string {
 	h := sha256.New()
 	line := func(format string, args ...any) { _, _ = io.WriteString(h, fmt.Sprintf(format, args...)+"\n") }
 	line("harouter plan 1 mask %#x", c.MarkMask)
+	c = c.four()
 	uplinks := slices.Clone(c.Uplinks)
 	slices.SortFunc(uplinks, func(a, b Uplink) int { return a.ID - b.ID })
 	for _, u := range uplinks {

@@ -93,6 +93,8 @@ func Build(c Config, in Input) (Plan, error) {
 	if err := c.check(); err != nil {
 		return Plan{}, err
 	}
+	six := c.six()
+	c = c.four()
 	p := Plan{Active: in.Active, TableBase: c.TableBase, RulePriority: c.RulePriority,
 		Slots: map[string][SlotCount]int{}, Shares: map[string]map[string]float64{}}
 	slots := make([][SlotCount]int, len(c.Policies))
@@ -101,7 +103,7 @@ func Build(c Config, in Input) (Plan, error) {
 		p.Slots[policy.Name], p.Shares[policy.Name] = slots[i], c.shares(slots[i])
 	}
 	p.MACs = c.macs()
-	p.Table = c.nft(in, slots)
+	p.Table = c.nft(in, slots, six)
 	p.Sysctls = c.sysctls()
 	p.Rules = c.rules(in)
 	p.Routes = c.routes(in, slots)

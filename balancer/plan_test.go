@@ -90,7 +90,13 @@ func TestPlanText(t *testing.T) {
 		"no_lan":            func(c *Config, _ *Input) { c.Lans = nil },
 		"no_uplink":         func(c *Config, _ *Input) { c.Uplinks, c.Policies = nil, []Policy{{Name: "default"}} },
 		"no_accept":         func(c *Config, _ *Input) { c.NoAccept = true },
-		"virtual_mac":       func(c *Config, in *Input) { withMACs(c); in.OwnLan, in.Own["dsl"] = nil, nil },
+		"two_families": func(c *Config, _ *Input) {
+			c.NoAccept = true
+			c.Lans[0].Virtual = append(prefixes("fd00::1/64", "fe80::1/64"), c.Lans[0].Virtual...)
+			c.Uplinks[0].Virtual = append(prefixes("2001:db8:9::1/64"), c.Uplinks[0].Virtual...)
+			c.Nodes = append(c.Nodes, addr("fd00:7::1"))
+		},
+		"virtual_mac": func(c *Config, in *Input) { withMACs(c); in.OwnLan, in.Own["dsl"] = nil, nil },
 		"virtual_mac_backup": func(c *Config, in *Input) {
 			withMACs(c)
 			in.OwnLan, in.Active, in.Holding = nil, false, false

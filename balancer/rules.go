@@ -22,7 +22,7 @@ const (
 )
 
 // nft builds the nft table. A comment at each chain says what it is for.
-func (c *Config) nft(now Input, slots [][SlotCount]int) Table {
+func (c *Config) nft(now Input, slots [][SlotCount]int, six []netip.Addr) Table {
 	mask := c.MarkMask
 	jump := func(chain string) Jump { return Jump{Kind: "goto", Chain: chain} }
 	ret := Jump{Kind: "return"}
@@ -71,8 +71,8 @@ func (c *Config) nft(now Input, slots [][SlotCount]int) Table {
 		}
 		restore.Elements = append(restore.Elements, Element{Mark: id, Verdict: jump("mark_" + u.Name)})
 		translate := Rule{Masquerade{}}
-		if len(u.Virtual) > 0 {
-			translate = Rule{SNAT{To: u.Virtual[0].Addr()}}
+		if to := u.NAT(); to.IsValid() {
+			translate = Rule{SNAT{To: to}}
 		}
 		for _, p := range u.Virtual {
 			virtual.Elements = append(virtual.Elements, Element{Addr: p.Addr()})
@@ -114,6 +114,16 @@ func (c *Config) nft(now Input, slots [][SlotCount]int) Table {
 			{FibType{Source: true, Type: "local"}, ret},
 			{Counter{}, drop},
 		}}}
+		if len(six) > 0 {
+			all := Set{Name: "virtual_all6", Key: KeyAddr6}
+			for _, a := range six {
+				all.Elements = append(all.Elements, Element{Addr: a})
+			}
+			sets = append(sets, all)
+			in = slices.Insert(in, 0, Rule{AddrIn{Dst: true, Six: true, Set: all.Name}, jump("unaccepted6")})
+			// Who asks whose MAC that is gets an answer all the same (RFC 9568 §6.1).
+			unaccepted = append(unaccepted, Chain{Name: "unaccepted6", Rules: slices.Insert(slices.Clone(unaccepted[0].Rules), 0, Rule{Neighbour{}, ret})})
+		}
 	}
 	in = append(in,
 		Rule{InSet{Not: true, Set: "wan_if"}, ret},

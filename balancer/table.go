@@ -26,9 +26,10 @@ const (
 	KeyMark                  // packet mark or connection mark
 	KeyProto                 // nfproto
 	KeySlot                  // slot number, as numgen gives it
+	KeyAddr6                 // IPv6 address
 )
 
-var keyTypeNames = [...]string{KeyIfname: "ifname", KeyAddr4: "ipv4_addr", KeyMark: "mark", KeyProto: "nf_proto", KeySlot: "slot"}
+var keyTypeNames = [...]string{KeyIfname: "ifname", KeyAddr4: "ipv4_addr", KeyMark: "mark", KeyProto: "nf_proto", KeySlot: "slot", KeyAddr6: "ipv6_addr"}
 
 func (k KeyType) String() string { return keyTypeNames[k] }
 
@@ -55,7 +56,7 @@ func (e Element) keyText(k KeyType) string {
 	switch k {
 	case KeyIfname:
 		return fmt.Sprintf("%q", e.Ifname)
-	case KeyAddr4:
+	case KeyAddr4, KeyAddr6:
 		return e.Addr.String()
 	case KeyMark:
 		return fmt.Sprintf("%#x", e.Mark)
@@ -134,6 +135,7 @@ type (
 	// AddrIn looks an address up in a set.
 	AddrIn struct {
 		Dst bool
+		Six bool // an IPv6 address
 		Set string
 	}
 	// ProtoIn looks nfproto up in a set, which makes the set a switch.
@@ -170,6 +172,8 @@ type (
 	// by which a host tells that it has no such port or protocol.
 	EchoRequest struct{}
 	NoListener  struct{}
+	// Neighbour matches solicitations and advertisements of neighbour discovery.
+	Neighbour struct{}
 	// Listener matches packets that a local socket would take.
 	Listener struct{}
 	// VMap asks a verdict map.
@@ -206,6 +210,7 @@ func (MetaMarked) stmt()  {}
 func (TCPFlags) stmt()    {}
 func (EchoRequest) stmt() {}
 func (NoListener) stmt()  {}
+func (Neighbour) stmt()   {}
 func (Listener) stmt()    {}
 func (VMap) stmt()        {}
 func (SetCtMark) stmt()   {}

@@ -24,10 +24,14 @@ func (s InSet) String() string   { return side(s.Output) + " " + not(s.Not) + "@
 func (s ProtoIn) String() string { return "meta nfproto " + not(s.Not) + "@" + s.Set }
 
 func (s AddrIn) String() string {
-	if s.Dst {
-		return "ip daddr @" + s.Set
+	family, side := "ip", "saddr"
+	if s.Six {
+		family = "ip6"
 	}
-	return "ip saddr @" + s.Set
+	if s.Dst {
+		side = "daddr"
+	}
+	return family + " " + side + " @" + s.Set
 }
 
 func (s FibType) String() string {
@@ -90,6 +94,10 @@ func tcpFlags(b uint8) string {
 func (EchoRequest) String() string { return "icmp type echo-request" }
 func (NoListener) String() string {
 	return "icmp type destination-unreachable icmp code 2-3"
+}
+
+func (Neighbour) String() string {
+	return "icmpv6 type 135-136"
 }
 
 // Listener reads a property of the socket and accepts any value: without a

@@ -13,6 +13,9 @@ type Node struct {
 	Name     string
 	Address  netip.Addr // first address: gossip, unicast adverts, breaks ties
 	Priority uint8      // configured, 1…254
+	// Via is the first IPv4 address where Address is none, by which a backup
+	// without a way out goes through this node; zero: there is no such address.
+	Via netip.Addr
 }
 
 // Config is what the machine needs to know; it never sees the file.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"harouter/balancer"
+	"harouter/vrrp"
 )
 
 // A node that is alive, by any other path, and not heard on a lan makes that lan
@@ -144,9 +145,28 @@ func (m *Machine) unheard(p *peer, lan string, now time.Time) string {
 	case p.state.Role != RoleMaster:
 		p.ways.quiet(lan, now)
 	case p.ways.missed(p.ways.adverts, lan, m.advertsLimit(), now):
-		return fmt.Sprintf("no adverts of %s are heard on %s although its greetings are: look at the filter of multicast in the switch between the routers (IGMP snooping), it must let 224.0.0.18 through", p.Name, lan)
+		return fmt.Sprintf("no adverts of %s are heard on %s although its greetings are: look at the filter of multicast in the switch between the routers (IGMP and MLD snooping), it must let %s through", p.Name, lan, m.groups(lan))
 	}
 	return ""
+}
+
+// groups are where the adverts of a lan go.
+func (m *Machine) groups(lan string) string {
+	four, six := false, false
+	for _, l := range m.cfg.Balancer.Lans {
+		for _, p := range l.Virtual {
+			if l.Name == lan {
+				four, six = four || p.Addr().Is4(), six || p.Addr().Is6()
+			}
+		}
+	}
+	switch {
+	case four && six:
+		return fmt.Sprintf("%v and %v", vrrp.Group4, vrrp.Group6)
+	case six:
+		return vrrp.Group6.String()
+	}
+	return vrrp.Group4.String()
 }
 
 // advertsLimit is how long the adverts of a master may be silent on a lan.

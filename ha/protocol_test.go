@@ -152,6 +152,8 @@ func TestOwnOn(t *testing.T) {
 		{"ours, where there is none", "office", []string{"192.168.77.1/24", "169.254.51.1/32"}, "169.254.51.1"},
 		{"none", "office", []string{"192.168.77.1/24"}, ""},
 		{"unicast", "", []string{"192.168.77.11/24"}, ""},
+		{"over IPv6", "office six", []string{"192.168.77.1/24", "192.168.77.11/24", "2001:db8::2/64", "fe80::2/64"}, "fe80::2"},
+		{"over IPv6, none", "office six", []string{"192.168.77.11/24", "2001:db8::2/64"}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := booted(t, "r1", "r2")
@@ -161,7 +163,7 @@ func TestOwnOn(t *testing.T) {
 			if c.want != "" {
 				want = netip.MustParseAddr(c.want)
 			}
-			if got := m.ownOn(c.lan); got != want {
+			if got := m.ownOn(strings.CutSuffix(c.lan, " six")); got != want {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		})

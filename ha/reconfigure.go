@@ -78,7 +78,7 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 		i := slices.IndexFunc(m.cfg.Balancer.Uplinks, func(n balancer.Uplink) bool { return n.Name == u.Name })
 		if i < 0 {
 			m.forgetUplink(u, old.Balancer.MarkMask)
-		} else if n := m.cfg.Balancer.Uplinks[i]; natAddress(n) != natAddress(u) || n.Device != u.Device || m.mark(n) != balancer.Mark(u.ID, old.Balancer.MarkMask) {
+		} else if n := m.cfg.Balancer.Uplinks[i]; n.NAT() != u.NAT() || n.Device != u.Device || m.mark(n) != balancer.Mark(u.ID, old.Balancer.MarkMask) {
 			m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: old.Balancer.MarkMask, moved: true})
 		}
 	}
@@ -113,7 +113,7 @@ func (m *Machine) forgetUplink(u balancer.Uplink, mask uint32) {
 	delete(m.sources, u.Name)
 	delete(m.moved, u.Name)
 	for _, n := range m.cfg.Balancer.Uplinks {
-		if m.mark(n) == balancer.Mark(u.ID, mask) && n.Device == u.Device && natAddress(n) == natAddress(u) {
+		if m.mark(n) == balancer.Mark(u.ID, mask) && n.Device == u.Device && n.NAT() == u.NAT() {
 			return // it only has another name
 		}
 	}
@@ -121,15 +121,6 @@ func (m *Machine) forgetUplink(u balancer.Uplink, mask uint32) {
 }
 
 func (m *Machine) mark(u balancer.Uplink) uint32 { return balancer.Mark(u.ID, m.cfg.Balancer.MarkMask) }
-
-// natAddress is what flows over an uplink are translated to; zero: the node's
-// own address.
-func natAddress(u balancer.Uplink) netip.Addr {
-	if len(u.Virtual) == 0 {
-		return netip.Addr{}
-	}
-	return u.Virtual[0].Addr()
-}
 
 // knownAddresses are the other nodes' addresses as they told them.
 func (m *Machine) knownAddresses() map[string][]netip.Addr {

@@ -211,7 +211,7 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 		}
 		p.left = heard.Priority == 0
 	case slices.Contains(m.cfg.Foreign, ev.Source):
-		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link)
+		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link, ev.Source.Is6())
 	default:
 		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source, VRID: ev.Advert.VRID}, now)
 		return
@@ -260,10 +260,18 @@ func (m *Machine) hearWord(p *peer, now time.Time) {
 	m.elect(vrrp.Heard{Speaker: p.Name, Rank: p.Address, Ours: true, Priority: p.state.Effective, Interval: m.cfg.Advertise}, now)
 }
 
-// ownOn is the address that adverts carry as source on a lan.
-func (m *Machine) ownOn(lan string) netip.Addr {
+// ownOn is the address that adverts of a family carry as source on a lan.
+func (m *Machine) ownOn(lan string, six bool) netip.Addr {
 	for _, l := range m.cfg.Balancer.Lans {
 		if l.Name == lan {
+			if six {
+				for _, p := range m.links[l.Device].Addresses {
+					if a := p.Addr(); a.Is6() && a.IsLinkLocalUnicast() && !m.virtual(a) {
+						return a
+					}
+				}
+				continue
+			}
 			if own := m.own(l.Device); len(own) > 0 {
 				return own[0].Addr()
 			}

@@ -123,7 +123,9 @@ func (m *Machine) settlePlan() {
 		}
 	}
 	if master := m.peers[m.vrrp.Master()]; master != nil {
-		in.Master = master.Address
+		if in.Master = master.Address; in.Master.Is6() {
+			in.Master = master.Via
+		}
 	}
 	// What a new file takes away is not put back in the middle of the change.
 	reapply := m.reapply && m.adopting == nil
@@ -213,8 +215,8 @@ func (m *Machine) settleSources() {
 		}
 		if own := m.own(u.Device); len(own) > 0 {
 			src.Address = own[0].Addr()
-		} else if m.holding && m.adding == 0 && len(u.Virtual) > 0 {
-			src.Address = u.Virtual[0].Addr()
+		} else if m.holding && m.adding == 0 {
+			src.Address = u.NAT()
 		}
 		key := src
 		key.Now = link.Carrier // not part of what is told, but its return is a reason to probe at once

@@ -46,10 +46,10 @@ func l4proto(p byte) []expr.Any {
 	}
 }
 
-func family4() []expr.Any {
+func family(nfproto byte) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV4}},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{nfproto}},
 	}
 }
 
@@ -80,12 +80,15 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 	case balancer.InSet:
 		return []expr.Any{&expr.Meta{Key: ifaceKey(s.Output), Register: 1}, lookup(s.Set, s.Not)}, nil
 	case balancer.AddrIn:
-		offset := uint32(12)
-		if s.Dst {
-			offset = 16
+		proto, offset, length := byte(unix.NFPROTO_IPV4), uint32(12), uint32(4)
+		if s.Six {
+			proto, offset, length = unix.NFPROTO_IPV6, 8, 16
 		}
-		return append(family4(),
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
+		if s.Dst { // it stands behind the source
+			offset += length
+		}
+		return append(family(proto),
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
 			lookup(s.Set, false)), nil
 	case balancer.ProtoIn:
 		return []expr.Any{&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1}, lookup(s.Set, s.Not)}, nil
@@ -125,6 +128,11 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 1, Len: 1},
 			&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: []byte{2}},
 			&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{3}}), nil
+	case balancer.Neighbour: // types 135 and 136 (RFC 4861 §4.3, §4.4)
+		return append(l4proto(unix.IPPROTO_ICMPV6),
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+			&expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: []byte{135}},
+			&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{136}}), nil
 	case balancer.Listener:
 		return []expr.Any{
 			&expr.Socket{Key: expr.SocketKeyMark, Register: 1}, masked(0, 0),
@@ -191,6 +199,8 @@ func keyType(k balancer.KeyType) (nftables.SetDatatype, binaryutil.ByteOrder) {
 		return nftables.TypeIFName, binaryutil.NativeEndian
 	case balancer.KeyAddr4:
 		return nftables.TypeIPAddr, nil
+	case balancer.KeyAddr6:
+		return nftables.TypeIP6Addr, nil
 	case balancer.KeyMark, balancer.KeySlot:
 		return nftables.TypeMark, binaryutil.NativeEndian
 	case balancer.KeyProto:
@@ -203,7 +213,7 @@ func key(k balancer.KeyType, e balancer.Element) []byte {
 	switch k {
 	case balancer.KeyIfname:
 		return ifname(e.Ifname)
-	case balancer.KeyAddr4:
+	case balancer.KeyAddr4, balancer.KeyAddr6:
 		return e.Addr.AsSlice()
 	case balancer.KeyMark, balancer.KeySlot:
 		return u32(e.Mark)

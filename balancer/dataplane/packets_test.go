@@ -277,9 +277,13 @@ func TestNotAccepted(t *testing.T) {
 	}
 	client, _, server := world(t)
 	k, c, in := master(t)
-	l, err := net.Listen("tcp4", ":2222")
-	must(t, err)
-	defer l.Close()
+	c.Lans[0].Virtual = append(prefix("2001:db8::1/64"), c.Lans[0].Virtual...)
+	netlab.Sh(t, "ip addr add 2001:db8::1/64 dev lan0 nodad; ip addr add 2001:db8::2/64 dev lan0 nodad; ip -n client addr add 2001:db8::10/64 dev eth0 nodad")
+	for _, network := range []string{"tcp4", "tcp6"} {
+		l, err := net.Listen(network, ":2222")
+		must(t, err)
+		defer l.Close()
+	}
 	for _, accept := range []bool{true, false, true} {
 		c.NoAccept = !accept
 		must(t, k.Apply(t.Context(), build(t, c, in)))
@@ -287,7 +291,8 @@ func TestNotAccepted(t *testing.T) {
 			space
 			to string
 		}{{client, "192.168.77.1"}, {server, cableAddr}} {
-			if err := from.ping(from.to); (err == nil) != accept {
+			err := from.ping(from.to)
+			if (err == nil) != accept {
 				t.Errorf("accept %t: ping %s from %s: %v", accept, from.to, from.name, err)
 			}
 			var conn net.Conn
@@ -297,6 +302,20 @@ func TestNotAccepted(t *testing.T) {
 			}
 			if conn != nil {
 				_ = conn.Close()
+			}
+		}
+		for to, want := range map[string]bool{"[2001:db8::1]": accept, "[2001:db8::2]": true} {
+			var conn net.Conn
+			var err error
+			client.do(func() { conn, err = net.DialTimeout("tcp6", to+":2222", 200*time.Millisecond) })
+			if (err == nil) != want {
+				t.Errorf("accept %t: tcp to %s: %v", accept, to, err)
+			}
+			if conn != nil {
+				_ = conn.Close()
+			}
+			if n := client.sh("ip -6 neigh show " + strings.Trim(to, "[]") + " dev eth0"); !strings.Contains(n, "lladdr") {
+				t.Errorf("accept %t: %s has no MAC: %s", accept, to, n)
 			}
 		}
 		if err := client.ping(serverAddr); err != nil {

@@ -124,7 +124,7 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 		for i := range s.VirtualAddresses {
 			a := &s.VirtualAddresses[i]
 			for _, p := range present {
-				if p.Prefix == a.Address { // no two devices have the same
+				if p.Prefix == a.Address && d.settings().file.Device(s.Node, p.Link) == a.Device {
 					a.Present = p.Present
 				}
 			}

@@ -60,15 +60,18 @@ func guardPorts(log *slog.Logger) (ports guard.Ports, ended func(), err error) {
 			return sender.Send(out)
 		},
 		Listen: func(ctx context.Context, devices []string, local netip.Addr, recv func(guard.Heard)) error {
-			var macs, others []string
+			spots := wire.Spots{Local: local}
 			for _, d := range devices {
-				if strings.HasPrefix(d, macPrefix) {
-					macs = append(macs, d)
-				} else {
-					others = append(others, d)
+				switch {
+				case strings.HasPrefix(d, macPrefix):
+					spots.MACs = append(spots.MACs, d)
+				case strings.HasPrefix(d, macPrefix6):
+					spots.MACs6 = append(spots.MACs6, d)
+				default:
+					spots.Devices = append(spots.Devices, d)
 				}
 			}
-			return wire.Listen(ctx, others, macs, local, func(r wire.Received) {
+			return wire.Listen(ctx, spots, func(r wire.Received) {
 				recv(guard.Heard{Device: r.Link, Src: r.Src, TTL: r.TTL, VRID: r.Advert.VRID, Priority: r.Advert.Priority, Drop: string(r.Drop)})
 			})
 		},

@@ -216,7 +216,7 @@ cable wan1; ip addr add 203.0.113.9/25 dev wan1`)
 		"one path":     {"--config", "x/harouter.yaml", "--key-file", "./x/harouter.yaml"},
 		"a bad name":   {"--cluster", "My Home"},
 		"a bad device": {"--lan", "a=eth/0,10.0.0.1/24"},
-		"IPv6":         {"--address", "fd00::1"},
+		"one link":     {"--address", "fe80::1"},
 	} {
 		fresh := filepath.Join(t.TempDir(), "x")
 		if _, err := initIn(t, fresh, args...); !isWrongInput(err) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -173,19 +174,22 @@ func (s *settings) devices() []string {
 	return out
 }
 
-// virtualMAC is that of a link for IPv4.
-func virtualMAC(vrid uint8) net.HardwareAddr {
-	mac := vrrp.VirtualMAC(vrid, false)
+// virtualMAC is that of a link, for IPv4 or for IPv6.
+func virtualMAC(vrid uint8, six bool) net.HardwareAddr {
+	mac := vrrp.VirtualMAC(vrid, six)
 	return mac[:]
 }
 
-// macDevice is the name of the device with the virtual MAC of a link; "" if it
-// has none. A link's name is that on every node.
-func macDevice(on bool, link string) string {
-	if !on {
+// macDevice is the name of the device with the virtual MAC of a link for a
+// family; "" if it has none. A link's name is that on every node.
+func macDevice(on bool, link string, virtual []netip.Prefix, six bool) string {
+	if !on || !slices.ContainsFunc(virtual, func(p netip.Prefix) bool { return p.Addr().Is6() == six }) {
 		return ""
 	}
 	name := macPrefix + link
+	if six {
+		name = macPrefix6 + link
+	}
 	if len(name) > maxDevice {
 		sum := sha256.Sum256([]byte(link))
 		name = fmt.Sprintf("%s-%x", name[:maxDevice-7], sum[:3])
@@ -193,8 +197,8 @@ func macDevice(on bool, link string) string {
 	return name
 }
 
-// macPrefix begins the names of the devices with virtual MACs.
-const macPrefix = "hrv-"
+// macPrefix and macPrefix6 begin the names of the devices with virtual MACs.
+const macPrefix, macPrefix6 = "hrv-", "hrv6-"
 
 // maxDevice is how long a device's name may be (IFNAMSIZ less the end).
 const maxDevice = 15
@@ -227,14 +231,14 @@ func (s *settings) balancer() (balancer.Config, error) {
 	for _, l := range s.file.Lans {
 		b.Lans = append(b.Lans, balancer.Lan{
 			Name: l.Name, Device: s.file.Device(s.node, l.Name), Virtual: l.Virtual,
-			MACDevice: macDevice(l.VirtualMAC, l.Name), MAC: virtualMAC(l.VRID).String(),
+			MACDevice: macDevice(l.VirtualMAC, l.Name, l.Virtual, false), MAC: virtualMAC(l.VRID, false).String(),
 		})
 	}
 	for _, u := range s.file.Uplinks {
 		b.Uplinks = append(b.Uplinks, balancer.Uplink{
 			Name: u.Name, ID: u.ID, Device: s.file.Device(s.node, u.Name), Gateway: u.Gateway.Address,
 			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier,
-			MACDevice: macDevice(u.VirtualMAC, u.Name), MAC: virtualMAC(u.VRID).String(),
+			MACDevice: macDevice(u.VirtualMAC, u.Name, u.Virtual, false), MAC: virtualMAC(u.VRID, false).String(),
 		})
 	}
 	for _, p := range s.file.Policies {
@@ -271,7 +275,11 @@ func (s *settings) ha() (ha.Config, error) {
 		Sync:  s.file.ConntrackSync.Enabled, SyncTimeout: s.file.ConntrackSync.Timeout, PreemptUnsynced: s.file.ConntrackSync.PreemptUnsynced,
 	}
 	for _, n := range s.file.Nodes {
-		c.Nodes = append(c.Nodes, ha.Node{Name: n.Name, Address: n.Addresses[0], Priority: n.Priority})
+		node := ha.Node{Name: n.Name, Address: n.Addresses[0], Priority: n.Priority}
+		if i := slices.IndexFunc(n.Addresses, netip.Addr.Is4); i > 0 {
+			node.Via = n.Addresses[i]
+		}
+		c.Nodes = append(c.Nodes, node)
 	}
 	for _, u := range s.file.Uplinks {
 		loss := u.Probe.Loss
@@ -305,7 +313,8 @@ func (s *settings) wire() wire.Config {
 	for _, l := range s.file.Lans {
 		as := addresses(l.Virtual)
 		w.Links = append(w.Links, wire.Link{
-			Name: l.Name, Device: s.file.Device(s.node, l.Name), Addresses: as, VRID: l.VRID, MACDevice: macDevice(l.VirtualMAC, l.Name),
+			Name: l.Name, Device: s.file.Device(s.node, l.Name), Addresses: as, VRID: l.VRID,
+			MACDevice: macDevice(l.VirtualMAC, l.Name, l.Virtual, false), MACDevice6: macDevice(l.VirtualMAC, l.Name, l.Virtual, true),
 		})
 		w.Virtual = append(w.Virtual, as...)
 	}
@@ -315,7 +324,8 @@ func (s *settings) wire() wire.Config {
 	for _, u := range s.file.Uplinks {
 		if u.VirtualMAC {
 			w.Links = append(w.Links, wire.Link{
-				Name: u.Name, Uplink: true, Device: s.file.Device(s.node, u.Name), Addresses: addresses(u.Virtual), VRID: u.VRID, MACDevice: macDevice(true, u.Name),
+				Name: u.Name, Uplink: true, Device: s.file.Device(s.node, u.Name), Addresses: addresses(u.Virtual), VRID: u.VRID,
+				MACDevice: macDevice(true, u.Name, u.Virtual, false), MACDevice6: macDevice(true, u.Name, u.Virtual, true),
 			})
 		}
 	}
@@ -329,41 +339,40 @@ func (s *settings) wire() wire.Config {
 }
 
 // linkLocal is the address that this node gives to a device without an own
-// one: 169.254.<vrid>.<position in the file>.
-func (s *settings) linkLocal(vrid uint8) netip.Prefix {
+// one: 169.254.<vrid>.<position in the file>, of IPv6 fe80::a9fe:<both in one>.
+func (s *settings) linkLocal(vrid uint8, six bool) netip.Prefix {
 	i := slices.IndexFunc(s.file.Nodes, func(n config.Node) bool { return n.Name == s.node })
-	return netip.PrefixFrom(netip.AddrFrom4([4]byte{169, 254, vrid, byte(i + 1)}), 32)
+	a := netip.AddrFrom4([4]byte{169, 254, vrid, byte(i + 1)})
+	if six {
+		a = netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 12: 169, 13: 254, 14: vrid, 15: byte(i + 1)})
+	}
+	return netip.PrefixFrom(a, a.BitLen())
 }
 
 func (s *settings) vip() vip.Config {
 	var v vip.Config
-	own := map[string]*vip.OwnAddress{}
-	device := func(name string, vrid uint8, virtual []netip.Prefix, mac bool) (carrier string) {
+	// link adds what one link holds. Adverts over IPv6 need a link-local source.
+	link := func(name string, vrid uint8, virtual []netip.Prefix, mac, adverts6 bool, gateway netip.Addr) {
 		d := s.file.Device(s.node, name)
-		if own[d] == nil {
-			own[d] = &vip.OwnAddress{Device: d, Prefix: s.linkLocal(vrid)}
+		v.Own = append(v.Own, vip.OwnAddress{Device: d, Prefix: s.linkLocal(vrid, false), Virtual: virtual})
+		if adverts6 && slices.ContainsFunc(virtual, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+			v.Own = append(v.Own, vip.OwnAddress{Device: d, Prefix: s.linkLocal(vrid, true), Virtual: virtual})
 		}
-		own[d].Virtual = append(own[d].Virtual, virtual...)
-		if !mac {
-			return d
+		for _, six := range []bool{false, true} {
+			if m := macDevice(mac, name, virtual, six); m != "" {
+				v.MACs = append(v.MACs, vip.VirtualMAC{Name: m, Parent: d, MAC: virtualMAC(vrid, six)})
+			}
 		}
-		v.MACs = append(v.MACs, vip.VirtualMAC{Name: macDevice(true, name), Parent: d, MAC: virtualMAC(vrid)})
-		return macDevice(true, name)
+		for _, p := range virtual {
+			carrier := cmp.Or(macDevice(mac, name, virtual, p.Addr().Is6()), d)
+			v.Addresses = append(v.Addresses, vip.Address{Device: carrier, Prefix: p, Link: name, Gateway: gateway})
+		}
 	}
 	for _, l := range s.file.Lans {
-		d := device(l.Name, l.VRID, l.Virtual, l.VirtualMAC)
-		for _, p := range l.Virtual {
-			v.Addresses = append(v.Addresses, vip.Address{Device: d, Prefix: p, Link: l.Name})
-		}
+		link(l.Name, l.VRID, l.Virtual, l.VirtualMAC, !s.file.VRRP.UnicastOnly, netip.Addr{})
 	}
 	for _, u := range s.file.Uplinks {
-		d := device(u.Name, u.VRID, u.Virtual, u.VirtualMAC)
-		for _, p := range u.Virtual {
-			v.Addresses = append(v.Addresses, vip.Address{Device: d, Prefix: p, Link: u.Name, Gateway: u.Gateway.Address})
-		}
-	}
-	for _, d := range s.devices() {
-		v.Own = append(v.Own, *own[d])
+		link(u.Name, u.VRID, u.Virtual, u.VirtualMAC, u.VirtualMAC && !s.file.VRRP.UnicastOnly, u.Gateway.Address)
 	}
 	return v
 }

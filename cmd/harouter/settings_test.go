@@ -60,14 +60,15 @@ uplinks:
 	if err != nil {
 		t.Fatal(err)
 	}
-	long := macDevice(true, "cable-of-the-house")
-	if len(long) > 15 || long == macDevice(true, "cable-of-the-hous") || macDevice(false, "dsl") != "" {
+	four := []netip.Prefix{netip.MustParsePrefix("192.0.2.1/24")}
+	long := macDevice(true, "cable-of-the-house", four, false)
+	if len(long) > 15 || long == macDevice(true, "cable-of-the-hous", four, false) || macDevice(false, "dsl", four, false) != "" || macDevice(true, "dsl", four, true) != "" {
 		t.Errorf("the name %q", long)
 	}
 	v := s.vip()
 	wantMACs := []vip.VirtualMAC{
-		{Name: "hrv-wlan", Parent: "br0", MAC: virtualMAC(51)},
-		{Name: long, Parent: "wan1", MAC: virtualMAC(52)},
+		{Name: "hrv-wlan", Parent: "br0", MAC: virtualMAC(51, false)},
+		{Name: long, Parent: "wan1", MAC: virtualMAC(52, false)},
 	}
 	if diff := cmp.Diff(wantMACs, v.MACs); diff != "" {
 		t.Error(diff)
@@ -95,6 +96,59 @@ uplinks:
 	}
 	if !h.OneHolder || h.VRIDs["cable-of-the-house"] != 52 || h.Balancer.Uplinks[0].MACDevice != long || h.Balancer.Uplinks[1].MACDevice != "" {
 		t.Errorf("%+v", h)
+	}
+}
+
+// TestSix: each part gets the addresses of IPv6 as it needs them.
+func TestSix(t *testing.T) {
+	s, err := parse("x.yaml", []byte(`cluster: home
+nodes: {r1: {addresses: [fd00::1, 192.0.2.1]}, r2: {addresses: [fd00::2, 192.0.2.2]}}
+lans:
+  - {name: office, device: lan0, virtual_addresses: [192.168.77.1/24, 2001:db8::1/64]}
+  - {name: lab, device: lan1, vrid: 52, virtual_mac: true, virtual_addresses: [fe80::1/64, 10.0.0.1/24]}
+uplinks: [{name: cable, device: wan1, gateway: 203.0.113.1, virtual_addresses: [2001:db8:9::1/64, 203.0.113.10/25]}]
+`), "r2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	v := s.vip()
+	for _, a := range v.Addresses {
+		got = append(got, a.String())
+	}
+	for _, o := range v.Own {
+		got = append(got, fmt.Sprintf("own %v on %s", o.Prefix, o.Device))
+	}
+	for _, m := range v.MACs {
+		got = append(got, fmt.Sprintf("%s on %s: %v", m.Name, m.Parent, m.MAC))
+	}
+	w := s.wire()
+	got = append(got, fmt.Sprintf("adverts from %v to %v about %v", w.Local, w.Peers, w.UnicastAddresses))
+	for _, l := range w.Links {
+		got = append(got, fmt.Sprintf("%s: %v over %q and %q", l.Name, l.Addresses, l.MACDevice, l.MACDevice6))
+	}
+	h, err := s.ha()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range h.Nodes {
+		got = append(got, fmt.Sprintf("%s %v via %v", n.Name, n.Address, n.Via))
+	}
+	want := []string{
+		"192.168.77.1/24 on lan0", "2001:db8::1/64 on lan0", "fe80::200:5eff:fe00:233/64 on lan0", "fe80::1/64 on hrv6-lab", "10.0.0.1/24 on hrv-lab",
+		"2001:db8:9::1/64 on wan1", "203.0.113.10/25 on wan1",
+		"own 169.254.51.2/32 on lan0", "own fe80::a9fe:3302/128 on lan0", "own 169.254.52.2/32 on lan1", "own fe80::a9fe:3402/128 on lan1", "own 169.254.51.2/32 on wan1",
+		"hrv-lab on lan1: 00:00:5e:00:01:34", "hrv6-lab on lan1: 00:00:5e:00:02:34",
+		"adverts from fd00::2 to [fd00::1] about [192.168.77.1 2001:db8::1 fe80::200:5eff:fe00:233]",
+		`office: [192.168.77.1 2001:db8::1 fe80::200:5eff:fe00:233] over "" and ""`,
+		`lab: [fe80::1 10.0.0.1] over "hrv-lab" and "hrv6-lab"`,
+		"r1 fd00::1 via 192.0.2.1", "r2 fd00::2 via 192.0.2.2",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := wire.New(w); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -151,8 +151,10 @@ func (w *watchdog) state() guard.State {
 	}
 	for _, l := range w.d.settings().wire().Links {
 		devices := []string{l.Device}
-		if l.MACDevice != "" { // adverts with its MAC come there
-			devices = append(devices, l.MACDevice)
+		for _, m := range []string{l.MACDevice, l.MACDevice6} {
+			if m != "" { // adverts with its MAC come there
+				devices = append(devices, m)
+			}
 		}
 		st.Devices = append(st.Devices, devices...)
 		if l.VRID == v.ID {

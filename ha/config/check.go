@@ -14,6 +14,8 @@ import (
 type facts struct {
 	owned    []claim // addresses that must be distinct: of nodes, virtual, of foreign routers
 	far      []claim // addresses that must be none of ours: gateways, targets
+	first    []claim // of each node
+	six      []claim // virtual addresses of IPv6
 	nets     []subnet
 	links    []linkFact
 	devices  []override
@@ -29,8 +31,13 @@ const foreignRouter = "a foreign router"
 
 type claim struct {
 	addr netip.Addr
+	link string // of a link-local virtual address: another link may have it too
 	who  string
 	v    *value
+}
+
+func (c claim) clashes(o claim) bool {
+	return c.addr == o.addr && (c.link == o.link || c.link == "" || o.link == "")
 }
 
 type subnet struct {
@@ -70,8 +77,8 @@ type macFact struct {
 	v    *value
 }
 
-func (f *facts) own(a netip.Addr, who string, v *value) {
-	f.owned = append(f.owned, claim{a, who, v})
+func (f *facts) own(a netip.Addr, link, who string, v *value) {
+	f.owned = append(f.owned, claim{a, link, who, v})
 }
 
 // byPlace orders as the file does, so that the later of two is the one blamed.
@@ -83,6 +90,7 @@ func (d *decoder) check(c *Config) {
 	d.checkNames()
 	d.checkDevices(c)
 	d.checkAddresses()
+	d.checkFamilies(c)
 	d.checkNetworks()
 	d.checkGateways()
 	d.checkNodes(c)
@@ -156,20 +164,55 @@ func (d *decoder) checkDevices(c *Config) {
 
 func (d *decoder) checkAddresses() {
 	slices.SortStableFunc(d.facts.owned, func(a, b claim) int { return byPlace(a.v, b.v) })
-	first := map[netip.Addr]claim{}
+	seen := map[netip.Addr][]claim{}
 	for _, cl := range d.facts.owned {
-		if was, ok := first[cl.addr]; ok {
+		if i := slices.IndexFunc(seen[cl.addr], cl.clashes); i >= 0 {
+			was := seen[cl.addr][i]
 			d.fail(cl.v, "%s stands twice: %s in line %d, %s here; allowed: each address once", cl.addr, was.who, was.v.line, cl.who)
 			continue
 		}
-		first[cl.addr] = cl
+		seen[cl.addr] = append(seen[cl.addr], cl)
 	}
 	for _, g := range d.facts.gateways {
-		d.facts.far = append(d.facts.far, claim{g.addr, g.uplink + ".gateway", g.v})
+		d.facts.far = append(d.facts.far, claim{addr: g.addr, who: g.uplink + ".gateway", v: g.v})
 	}
 	for _, cl := range d.facts.far {
-		if was, ok := first[cl.addr]; ok && was.who != foreignRouter {
-			d.fail(cl.v, "%s: %s is %s (line %d); allowed: an address that is not ours", cl.who, cl.addr, was.who, was.v.line)
+		if all := seen[cl.addr]; len(all) > 0 && all[0].who != foreignRouter {
+			d.fail(cl.v, "%s: %s is %s (line %d); allowed: an address that is not ours", cl.who, cl.addr, all[0].who, all[0].v.line)
+		}
+	}
+}
+
+// checkFamilies: unicast adverts go between the first addresses of the nodes, so
+// these are of one family, and version 2 knows IPv4 only.
+func (d *decoder) checkFamilies(c *Config) {
+	family := map[bool]string{true: "IPv4", false: "IPv6"}
+	if c.VRRP.Version == 2 {
+		for _, cl := range d.facts.six {
+			d.fail(cl.v, "%s: %s with vrrp.version: 2, which knows IPv4 only (RFC 3768); allowed: IPv4 addresses, or vrrp.version: 3", cl.who, cl.addr)
+		}
+	}
+	for i, cl := range d.facts.first {
+		was := d.facts.first[0]
+		switch {
+		case c.VRRP.Version == 2 && cl.addr.Is6():
+			d.fail(cl.v, "%s: %s comes first, and vrrp.version: 2 knows IPv4 only (RFC 3768); allowed: an IPv4 address first, or vrrp.version: 3", cl.who, cl.addr)
+		case i > 0 && cl.addr.Is4() != was.addr.Is4():
+			d.fail(cl.v, "%s: %s is %s, but the first address of %s (line %d) is %s; allowed: first addresses of one family, since adverts go between them",
+				cl.who, cl.addr, family[cl.addr.Is4()], was.who, was.v.line, family[was.addr.Is4()])
+		}
+	}
+	if !c.VRRP.UnicastOnly || len(d.facts.first) == 0 {
+		return
+	}
+	first := d.facts.first[0].addr
+	for _, cl := range d.facts.owned {
+		switch {
+		case cl.who != foreignRouter:
+		case cl.addr.Is6() && cl.addr.IsLinkLocalUnicast():
+			d.fail(cl.v, "vrrp.foreign: %s is good on one link only, and with unicast_only adverts are routed; allowed: an address that is good everywhere", cl.addr)
+		case cl.addr.Is4() != first.Is4():
+			d.fail(cl.v, "vrrp.foreign: %s is %s, and with unicast_only adverts leave from %s; allowed: an address of that family", cl.addr, family[cl.addr.Is4()], first)
 		}
 	}
 }
@@ -211,9 +254,9 @@ func (d *decoder) overlap(a, b subnet) {
 	allowed := "networks that do not overlap"
 	switch {
 	case a.link == b.link:
-		allowed = "the same length for all addresses of one network, or /32"
+		allowed = fmt.Sprintf("the same length for all addresses of one network, or /%d", a.prefix.Addr().BitLen())
 	case strings.HasPrefix(a.link, "uplinks.") && strings.HasPrefix(b.link, "uplinks."):
-		allowed += " (two lines in one network: write their addresses with /32)"
+		allowed += fmt.Sprintf(" (two lines in one network: write their addresses with /%d)", a.prefix.Addr().BitLen())
 	}
 	d.fail(b.v, "%s: network %s overlaps %s of %s in line %d; allowed: %s", b.link, b.prefix, a.prefix, a.link, a.v.line, allowed)
 }
@@ -223,7 +266,7 @@ func (d *decoder) checkGateways() {
 		inside, real := false, false
 		for _, p := range g.virtual {
 			inside = inside || p.Contains(g.addr)
-			real = real || !p.IsSingleIP()
+			real = real || is4(p) && !p.IsSingleIP()
 		}
 		if real && !inside {
 			d.warn(g.v, "%s: gateway %s lies in no network of its virtual_addresses", g.uplink, g.addr)

@@ -5,8 +5,8 @@
 // problem with its line, column and excerpt. It is the only package that knows
 // YAML, and hands out plain structs of netip and time values.
 //
-// It imports no other package of ours: cmd converts these settings into each
-// package's own Config. It looks at no device, address or clock of the machine;
+// Of ours it imports only the pure vrrp, for the link-local address of a virtual
+// router of IPv6: cmd converts these settings into each package's own Config. It looks at no device, address or clock of the machine;
 // what `check` says about missing devices is said by its caller.
 //
 // How to read it: config.go and its siblings have the whole format as types,

@@ -136,7 +136,7 @@ func (n NewNode) check() error {
 	for _, a := range n.Addresses {
 		if !a.IsValid() {
 			errs = append(errs, errors.New("one of its addresses is none; allowed: an IPv4 address"))
-		} else if err := hostAddress(a); err != nil {
+		} else if err := nodeAddress(a); err != nil {
 			errs = append(errs, err)
 		}
 	}

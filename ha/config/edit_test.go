@@ -172,7 +172,7 @@ func TestAddNodeRefuses(t *testing.T) {
 		"a device with tricks": {good, NewNode{Name: "r9", Addresses: addrs("192.0.2.9"), Devices: map[string]string{"a": "x}, r8: {"}}, `devices: "x}, r8: {" cannot be the name of a device`},
 		"no address":           {good, NewNode{Name: "r9"}, "it has 0 addresses; allowed: 1 to 8"},
 		"no valid address":     {good, NewNode{Name: "r9", Addresses: []netip.Addr{{}}}, "one of its addresses is none"},
-		"IPv6":                 {good, NewNode{Name: "r9", Addresses: addrs("fd00::9")}, "IPv6 is not built yet"},
+		"IPv6":                 {good, NewNode{Name: "r9", Addresses: addrs("fd00::9")}, "the first address of node r1 (line 2) is IPv4"},
 		"priority":             {good, NewNode{Name: "r9", Addresses: addrs("192.0.2.9"), Priority: 255}, "priority 255 is out of range; allowed: 1 to 254"},
 		"escaped names":        {"cluster: home\nnodes:\n  \"r\\x31\": {address: 192.0.2.1}\n", r9, `add node "r9": the nodes are written in a way that only a person can edit; add this under nodes: r9: {address: 192.0.2.9, priority: 50}`},
 	} {

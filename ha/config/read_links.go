@@ -5,11 +5,16 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"harouter/vrrp"
 )
 
 const (
-	maxVirtual = 255 // what the one byte of an advert can count (RFC 9568 §5.2.5)
+	maxVirtual = 255 // of each family: what the one byte of an advert can count (RFC 9568 §5.2.5)
 	maxID      = 63  // of uplinks
+	// maxFramed6 IPv6 addresses fit into an advert of one Ethernet frame: those
+	// with a virtual MAC are never in fragments.
+	maxFramed6 = (1500 - 40 - 8) / 16
 )
 
 func (d *decoder) lans(t *table, v VRRP) (lans []Lan) {
@@ -20,7 +25,8 @@ func (d *decoder) lans(t *table, v VRRP) (lans []Lan) {
 			d.fail(f.at(), "%s: none stands here; allowed: 1 to %d addresses", f.path(), maxVirtual)
 		}
 		take(row, "vrid", &l.VRID, number[uint8](1, 255))
-		d.virtualMAC(row, &l.VirtualMAC, l.VRID, true)
+		addLinkLocal(&l.Virtual, l.VRID)
+		d.virtualMAC(row, &l.VirtualMAC, l.VRID, &l.Virtual, true)
 		lans = append(lans, l)
 	})
 	return lans
@@ -34,13 +40,13 @@ func (d *decoder) uplinks(t *table, v VRRP) (uplinks []Uplink) {
 		gate := take(row, "gateway", &u.Gateway, gateway)
 		gate.changed = gate.changed && u.Gateway.Kind != GatewayStatic
 		gate.later()
-		list := d.virtual(row, &u.Virtual)
+		d.virtual(row, &u.Virtual)
 		weight := take(row, "weight", &u.Weight, number(0, 255))
 		take(row, "tier", &u.Tier, number(1, 16))
 		d.speed(row.sub("speed"), &u)
 		metered := take(row, "metered", &u.Metered, boolean)
 		take(row, "vrid", &u.VRID, number[uint8](1, 255))
-		d.virtualMAC(row, &u.VirtualMAC, u.VRID, len(u.Virtual) > 0)
+		d.virtualMAC(row, &u.VirtualMAC, u.VRID, &u.Virtual, len(u.Virtual) > 0)
 		d.probe(row.sub("probe"), &u.Probe)
 		if every := u.ProbeInterval(); every > u.Probe.Interval {
 			d.warn(metered.at(), "%s is metered: probed every %s instead of every %s, so a silent fault is seen after %s at the latest",
@@ -49,8 +55,12 @@ func (d *decoder) uplinks(t *table, v VRRP) (uplinks []Uplink) {
 		if u.Gateway.Kind == GatewayStatic {
 			d.facts.gateways = append(d.facts.gateways, gatewayFact{u.Gateway.Address, row.path, u.Virtual, gate.v})
 		}
-		if list.v == nil || list.empty() {
-			d.warn(named, "%s has no virtual_addresses: the device's own address is used, so flows over it cannot survive a takeover", row.path)
+		if !slices.ContainsFunc(u.Virtual, is4) {
+			what := "virtual_addresses"
+			if len(u.Virtual) > 0 {
+				what = "virtual IPv4 address"
+			}
+			d.warn(named, "%s has no %s: the device's own address is used, so flows over it cannot survive a takeover", row.path, what)
 		}
 		if d.facts.weight = weight.v; weight.v == nil {
 			d.facts.weight = named
@@ -72,25 +82,69 @@ func (d *decoder) link(row *table, kind string, linkName, dev *string) (named *v
 }
 
 func (d *decoder) virtual(row *table, all *[]netip.Prefix) field {
+	var four, six []*value
 	f := each(row, "virtual_addresses", virtual, func(v *value, p netip.Prefix) {
 		*all = append(*all, p)
-		d.facts.own(p.Addr(), "a virtual address of "+row.path, v)
-		d.facts.nets = append(d.facts.nets, subnet{p, row.path, v})
+		link := row.path
+		if !p.Addr().IsLinkLocalUnicast() { // else each network may have it
+			link = ""
+			d.facts.nets = append(d.facts.nets, subnet{p, row.path, v})
+		}
+		d.facts.own(p.Addr(), link, "a virtual address of "+row.path, v)
+		if p.Addr().Is4() {
+			four = append(four, v)
+		} else {
+			six = append(six, v)
+			d.facts.six = append(d.facts.six, claim{addr: p.Addr(), who: row.path + ".virtual_addresses", v: v})
+		}
 	})
-	if f.v != nil && len(f.v.items) > maxVirtual {
-		d.fail(f.v.items[maxVirtual], "%s: %d addresses; allowed: at most %d", f.path(), len(f.v.items), maxVirtual)
+	most := func(vs []*value, n int, why string) {
+		if len(vs) > n {
+			d.fail(vs[n], "%s: %d addresses; allowed: at most %d%s", f.path(), len(vs), n, why)
+		}
+	}
+	most(four, maxVirtual, "")
+	if slices.ContainsFunc(*all, isLinkLocal6) {
+		most(six, maxVirtual, " of IPv6")
+	} else {
+		most(six, maxVirtual-1, " of IPv6, beside the link-local one that is added")
 	}
 	return f
 }
 
+func is4(p netip.Prefix) bool { return p.Addr().Is4() }
+
+func is6(p netip.Prefix) bool { return p.Addr().Is6() }
+
+func isLinkLocal6(p netip.Prefix) bool { return is6(p) && p.Addr().IsLinkLocalUnicast() }
+
+// addLinkLocal gives a virtual router of IPv6 its link-local address, which its
+// adverts list first (RFC 9568 §5.2.9), where the file names none.
+func addLinkLocal(all *[]netip.Prefix, vrid uint8) {
+	if slices.ContainsFunc(*all, is6) && !slices.ContainsFunc(*all, isLinkLocal6) {
+		*all = append(*all, netip.PrefixFrom(vrrp.LinkLocal(vrid), 64))
+	}
+}
+
 // virtualMAC reads whether a link has one; carries: there is an address for it.
-func (d *decoder) virtualMAC(row *table, on *bool, vrid uint8, carries bool) {
+// An uplink that has one carries adverts, and needs what those list.
+func (d *decoder) virtualMAC(row *table, on *bool, vrid uint8, virtual *[]netip.Prefix, carries bool) {
 	f := take(row, "virtual_mac", on, boolean)
 	if !*on {
 		return
 	}
 	if !carries {
 		d.fail(f.at(), "%s: there are no virtual_addresses that it could carry; allowed: false, or such addresses too", f.path())
+	}
+	addLinkLocal(virtual, vrid)
+	six := 0
+	for _, p := range *virtual {
+		if is6(p) {
+			six++
+		}
+	}
+	if six > maxFramed6 {
+		d.fail(f.at(), "%s: %d IPv6 addresses, the link-local one among them; allowed: at most %d, what one frame can list, or false", f.path(), six, maxFramed6)
 	}
 	d.facts.macs = append(d.facts.macs, macFact{vrid, row.path, f.at()})
 }
@@ -120,7 +174,7 @@ func gateway(v *value) (Gateway, error) {
 	case GatewayAuto, GatewayDHCP, GatewayPPP:
 		return Gateway{Kind: kind}, nil
 	}
-	a, err := host(v)
+	a, err := host4(v)
 	if err == nil && a.IsLoopback() {
 		err = fmt.Errorf("%s is this machine itself; allowed: %s", a, allowed)
 	}

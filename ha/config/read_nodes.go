@@ -42,15 +42,17 @@ func (d *decoder) node(e entry) Node {
 	}
 	defer t.close()
 	own := func(v *value, a netip.Addr) {
-		n.Addresses = append(n.Addresses, a)
-		d.facts.own(a, "node "+n.Name, v)
+		if n.Addresses = append(n.Addresses, a); len(n.Addresses) == 1 {
+			d.facts.first = append(d.facts.first, claim{addr: a, who: "node " + n.Name, v: v})
+		}
+		d.facts.own(a, "", "node "+n.Name, v)
 	}
 	var one netip.Addr
 	single := take(t, "address", &one, oneHost)
 	if single.ok {
 		own(single.v, one)
 	}
-	several := each(t, "addresses", host, own)
+	several := each(t, "addresses", nodeHost, own)
 	take(t, "priority", &n.Priority, number[uint8](1, 254))
 	d.devices(t.sub("devices"), &n)
 	switch {
@@ -68,9 +70,17 @@ func (d *decoder) node(e entry) Node {
 
 func oneHost(v *value) (netip.Addr, error) {
 	if v.kind == list {
-		return netip.Addr{}, fmt.Errorf("a list stands here; allowed: one IPv4 address (a list is written as addresses: [192.0.2.1, 192.0.3.1])")
+		return netip.Addr{}, fmt.Errorf("a list stands here; allowed: one IP address (a list is written as addresses: [192.0.2.1, 192.0.3.1])")
 	}
-	return host(v)
+	return nodeHost(v)
+}
+
+func nodeHost(v *value) (netip.Addr, error) {
+	a, err := host(v)
+	if err == nil {
+		err = nodeAddress(a)
+	}
+	return a, err
 }
 
 func (d *decoder) devices(t *table, n *Node) {

@@ -35,7 +35,7 @@ func (d *decoder) targets(t *table, p *Probe) field {
 			continue
 		}
 		first[target] = item
-		d.facts.far = append(d.facts.far, claim{target.Address, f.path(), item})
+		d.facts.far = append(d.facts.far, claim{addr: target.Address, who: f.path(), v: item})
 		p.Targets = append(p.Targets, target)
 	}
 	return f
@@ -44,7 +44,7 @@ func (d *decoder) targets(t *table, p *Probe) field {
 func (d *decoder) target(v *value, path string, method ProbeMethod) (Target, bool) {
 	to := Target{Method: method}
 	if v.kind != mapping {
-		a, err := host(v)
+		a, err := host4(v)
 		if err != nil {
 			d.refuse(v, path, err)
 		}
@@ -53,7 +53,7 @@ func (d *decoder) target(v *value, path string, method ProbeMethod) (Target, boo
 	}
 	t := d.table(v, v, path)
 	defer t.close()
-	address := take(t, "address", &to.Address, host).required("an IPv4 address such as 198.51.100.1")
+	address := take(t, "address", &to.Address, host4).required("an IPv4 address such as 198.51.100.1")
 	ok := address.ok
 	f := take(t, "method", &to.Method, probeMethods)
 	ok = ok && (f.v == nil || f.ok)

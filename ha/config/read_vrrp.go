@@ -25,7 +25,7 @@ func (d *decoder) vrrp(t *table, c *VRRP) {
 	take(t, "accept", &c.Accept, boolean)
 	each(t, "foreign", host, func(v *value, a netip.Addr) {
 		c.Foreign = append(c.Foreign, a)
-		d.facts.own(a, foreignRouter, v)
+		d.facts.own(a, "", foreignRouter, v)
 	})
 	d.command(t.sub("check"), &c.Check)
 }

@@ -105,7 +105,7 @@ func TestStarterRefuses(t *testing.T) {
 		"two as one":    {func(m *Machine) { m.Uplinks[1].Name = "lan1" }, "uplinks: the name lan1 is that of a lan"},
 		"one device":    {func(m *Machine) { m.Uplinks[1].Device = "lan0" }, "device lan0 carries lan1 on node r1 already"},
 		"no address":    {func(m *Machine) { m.Address = netip.Addr{} }, "the node has no address"},
-		"IPv6":          {func(m *Machine) { m.Address = netip.MustParseAddr("fd00::1") }, "IPv6 is not built yet"},
+		"one link":      {func(m *Machine) { m.Address = netip.MustParseAddr("fe80::1") }, "fe80::1 is good on one link only"},
 		"no own prefix": {func(m *Machine) { m.Lans[0].Own = netip.Prefix{} }, "lan lan1: no virtual address can be suggested on lan0 (own address: none); give one, such as 192.168.77.1/24"},
 		"overlap": {func(m *Machine) {
 			m.Lans[0].Virtual = prefix("203.0.113.100/24")

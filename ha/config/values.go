@@ -216,9 +216,21 @@ func bitRate(v *value) (BitRate, error) {
 	return 0, fmt.Errorf("%s is no rate; allowed: %s", quote(s), allowed)
 }
 
-// host is the IPv4 address of one machine.
+// host is the IP address of one machine.
 func host(v *value) (netip.Addr, error) {
-	const allowed = "an IPv4 address such as 192.0.2.1"
+	return address(v, "an IP address such as 192.0.2.1 or fd00::1")
+}
+
+// host4 is the like where IPv6 has no data path yet.
+func host4(v *value) (netip.Addr, error) {
+	a, err := address(v, "an IPv4 address such as 192.0.2.1")
+	if err == nil && a.Is6() {
+		err = errIPv6
+	}
+	return a, err
+}
+
+func address(v *value, allowed string) (netip.Addr, error) {
 	s, err := written(v, allowed)
 	if err != nil {
 		return netip.Addr{}, err
@@ -234,30 +246,46 @@ func host(v *value) (netip.Addr, error) {
 }
 
 func hostAddress(a netip.Addr) error {
-	const allowed = "the IPv4 address of one machine, such as 192.0.2.1"
+	allowed := "the IPv4 address of one machine, such as 192.0.2.1"
 	if a.Is6() {
-		return errIPv6
+		allowed = "the IPv6 address of one machine, such as fd00::1"
 	}
-	switch first := a.As4()[0]; {
+	switch {
+	case a.Is4In6():
+		return fmt.Errorf("%s is an IPv4 address in other clothes; allowed: %s", a, a.Unmap())
+	case a.Zone() != "":
+		return fmt.Errorf("%s names a device; allowed: the address alone, %s", a, a.WithZone(""))
 	case a.IsMulticast():
 		return fmt.Errorf("%s is a multicast address; allowed: %s", a, allowed)
-	case first == 0 || first >= 240:
+	case a.IsUnspecified(), a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240):
 		return fmt.Errorf("%s is no address of a machine; allowed: %s", a, allowed)
 	}
 	return nil
 }
 
+// nodeAddress is one that other nodes reach without being told a device.
+func nodeAddress(a netip.Addr) error {
+	if a.Is6() && a.IsLinkLocalUnicast() {
+		return fmt.Errorf("%s is good on one link only; allowed: an address that is good everywhere, such as fd00::1", a)
+	}
+	return hostAddress(a)
+}
+
 // virtual is an address of a machine with its prefix length.
 func virtual(v *value) (netip.Prefix, error) {
-	const allowed = "an IPv4 address with its prefix length, such as 192.168.77.1/24"
+	const allowed = "an address with its prefix length, such as 192.168.77.1/24 or 2001:db8::1/64"
 	s, err := written(v, allowed)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		if _, err := netip.ParseAddr(s); err == nil {
-			return netip.Prefix{}, fmt.Errorf("%s lacks its prefix length; allowed: %s/24 or the like", s, s)
+		if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+			length := 24
+			if a.Is6() {
+				length = 64
+			}
+			return netip.Prefix{}, fmt.Errorf("%s lacks its prefix length; allowed: %s/%d or the like", s, s, length)
 		}
 		return netip.Prefix{}, fmt.Errorf("%s is no address with a prefix length; allowed: %s", quote(s), allowed)
 	}
@@ -265,14 +293,17 @@ func virtual(v *value) (netip.Prefix, error) {
 	if err := hostAddress(a); err != nil {
 		return netip.Prefix{}, err
 	}
+	most := a.BitLen()
 	switch {
 	case p.Bits() < 8:
-		return netip.Prefix{}, fmt.Errorf("%s: a prefix length of %d; allowed: 8 to 32", s, p.Bits())
-	case a.IsLoopback() || a.IsLinkLocalUnicast():
-		return netip.Prefix{}, fmt.Errorf("%s cannot be shared (127.0.0.0/8 and 169.254.0.0/16 stay on one machine); allowed: %s", s, allowed)
-	case p.Bits() < 31 && a == p.Masked().Addr():
+		return netip.Prefix{}, fmt.Errorf("%s: a prefix length of %d; allowed: 8 to %d", s, p.Bits(), most)
+	case a.IsLoopback() || a.Is4() && a.IsLinkLocalUnicast():
+		return netip.Prefix{}, fmt.Errorf("%s cannot be shared (127.0.0.0/8, 169.254.0.0/16 and ::1 stay on one machine); allowed: %s", s, allowed)
+	case a.IsLinkLocalUnicast() && p.Bits() != 64 && p.Bits() != most:
+		return netip.Prefix{}, fmt.Errorf("%s: a prefix length of %d; allowed: 64, as all link-local addresses have it", s, p.Bits())
+	case p.Bits() < most-1 && a == p.Masked().Addr():
 		return netip.Prefix{}, fmt.Errorf("%s is the network itself; allowed: the address of a machine in it", s)
-	case p.Bits() < 31 && a == lastAddress(p):
+	case a.Is4() && p.Bits() < 31 && a == lastAddress(p):
 		return netip.Prefix{}, fmt.Errorf("%s is the broadcast address of its network; allowed: the address of a machine in it", s)
 	}
 	return p, nil

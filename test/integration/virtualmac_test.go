@@ -20,10 +20,11 @@ import (
 // would have one MAC.
 var virtualMACs = map[string]net.HardwareAddr{
 	"lan0": {0, 0, 0x5e, 0, 1, 51}, "wan1": {0, 0, 0x5e, 0, 1, 52}, "wan2": {0, 0, 0x5e, 0, 1, 53},
+	"lan0 over IPv6": {0, 0, 0x5e, 0, 2, 51},
 }
 
 func virtualMACFile() string {
-	config := site.Replace(site.Config, "virtual_addresses: [192.168.77.1/24]", "virtual_addresses: [192.168.77.1/24], virtual_mac: true")
+	config := site.Replace(site.Config, "virtual_addresses: [192.168.77.1/24]", "virtual_addresses: [192.168.77.1/24, 2001:db8:77::1/64], virtual_mac: true")
 	config = site.Replace(config, "name: cable\n", "name: cable\n    vrid: 52\n    virtual_mac: true\n")
 	return site.Replace(config, "name: dsl\n", "name: dsl\n    vrid: 53\n    virtual_mac: true\n")
 }
@@ -50,14 +51,19 @@ func TestVirtualMAC(t *testing.T) {
 	for router := range frames {
 		for device, mac := range virtualMACs {
 			var err error
-			frames[router][device], err = c.Port(router, device).Capture(func(p netlab.Packet) bool {
+			port, _, _ := strings.Cut(device, " ")
+			frames[router][device], err = c.Port(router, port).Capture(func(p netlab.Packet) bool {
 				return p.Out && len(p.Frame) > 14 && bytes.Equal(p.Frame[6:12], mac)
 			})
 			must(t, err)
 		}
 	}
+	_, err := c.Node("h1").Exec("ip", "addr", "add", "2001:db8:77::100/64", "dev", "eth0", "nodad")
+	must(t, err)
 	must(t, c.Up("r1", "r2"))
-	client, err := c.Load("h1", manyFlows())
+	load := manyFlows()
+	load.Ping = append(load.Ping, netlab.Ping{Target: lan6, Interval: 5 * time.Millisecond})
+	client, err := c.Load("h1", load)
 	must(t, err)
 	inSync(t, c, "r1", "r2")
 	_, err = c.Node("h1").Exec("bash", "-c", "echo > /dev/udp/192.168.77.2/9") // only to know its MAC
@@ -70,7 +76,7 @@ func TestVirtualMAC(t *testing.T) {
 		for _, n := range []struct {
 			node, device string
 			a            netip.Addr
-		}{{"h1", "lan0", site.LANAddress}, {"isp1", "wan1", site.WAN1}, {"isp2", "wan2", site.WAN2}} {
+		}{{"h1", "lan0", site.LANAddress}, {"h1", "lan0 over IPv6", lan6}, {"isp1", "wan1", site.WAN1}, {"isp2", "wan2", site.WAN2}} {
 			if mac := neighbour(t, c, n.node, n.a); mac != virtualMACs[n.device].String() {
 				t.Errorf("%s: %s knows %v as %q, want %v", when, n.node, n.a, mac, virtualMACs[n.device])
 			}
@@ -137,7 +143,7 @@ func TestVirtualMAC(t *testing.T) {
 	must(t, c.Settled("r1", "r2", 5*time.Second))
 	time.Sleep(300 * time.Millisecond)
 	turned("r1", "r2", at)
-	for _, a := range []netip.Addr{site.LANAddress, site.WAN1, site.WAN2} {
+	for _, a := range []netip.Addr{site.LANAddress, site.WAN1, site.WAN2, lan6, link6} {
 		if o := w.Overlap(a, at); o > time.Millisecond { // two threads' time stamps
 			t.Errorf("%v had two holders for %v", a, o)
 		}
@@ -159,7 +165,7 @@ func TestVirtualMAC(t *testing.T) {
 		must(t, c.Router("r2").IP(damage))
 		must(t, netlab.WaitFor("it is mended: "+damage, 2*time.Second, func() bool {
 			out, err := c.Router("r2").Exec("sh", "-c", "ip -br link show type macvlan; ip route show table all dev hrv-cable")
-			return err == nil && strings.Count(out, ",UP") == 3 && strings.Contains(out, "default via 203.0.113.1")
+			return err == nil && strings.Count(out, ",UP") == 4 && strings.Contains(out, "default via 203.0.113.1")
 		}))
 		atMost(t, "mended: "+damage, netlab.Now().Sub(at), time.Second+noise, "500 ms")
 	}
@@ -171,7 +177,7 @@ func TestVirtualMAC(t *testing.T) {
 	must(t, c.WaitHolder(site.LANAddress, "r1", 3*time.Second))
 	time.Sleep(300 * time.Millisecond)
 	turned("r2", "r1", at)
-	for _, a := range []netip.Addr{site.LANAddress, site.WAN1, site.WAN2} {
+	for _, a := range []netip.Addr{site.LANAddress, site.WAN1, site.WAN2, lan6, link6} {
 		if o := w.Overlap(a, at); o > time.Millisecond {
 			t.Errorf("killed: %v had two holders for %v", a, o)
 		}
@@ -201,7 +207,7 @@ func TestVirtualMAC(t *testing.T) {
 	must(t, err)
 	time.Sleep(200 * time.Millisecond)
 	for _, on := range []bool{false, true} {
-		mark, config, device := "off", site.Replace(virtualMACFile(), "1/24], virtual_mac: true", "1/24]"), "lan0"
+		mark, config, device := "off", site.Replace(virtualMACFile(), "], virtual_mac: true", "]"), "lan0"
 		if on {
 			mark, config, device = "on", virtualMACFile(), "hrv-office"
 		}

@@ -2,9 +2,8 @@
 // one LAN out of network namespaces, and judges all by the adverts that were on
 // the wire: who is master when, how soon, and never two of them.
 //
-// IPv4 is spoken by the daemon itself, which has the others under vrrp.foreign.
-// It has no IPv6 data path, so IPv6 is spoken by a small program of vrrp and
-// vrrp/wire (speaker_test.go).
+// The daemon itself takes part, with the others under vrrp.foreign: over IPv6 by
+// their link-local addresses.
 //
 // `make peers` unpacks the Debian packages into bin/peers: nothing of them is
 // installed, and no service of the machine starts. FRR is run as root from

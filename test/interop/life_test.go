@@ -2,7 +2,6 @@ package interop
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -38,9 +37,9 @@ func TestElections(t *testing.T) {
 		{"keepalived, version 2, unicast", harouter{}, keepalived{}, unicast2, []trial{oursStops, theirsStops}},
 		{"keepalived, version 3", harouter{}, keepalived{}, three, append(slices.Clone(all), oursIsKilled)},
 		{"keepalived, version 3, unicast", harouter{}, keepalived{}, unicast, []trial{oursCrashes, theirsCrashes, oursStops, theirsStops, oursIsLower}},
-		{"keepalived, version 3, IPv6", speaker{}, keepalived{}, threeSix, all},
+		{"keepalived, version 3, IPv6", harouter{}, keepalived{}, threeSix, append(slices.Clone(all), oursIsKilled)},
 		{"FRR, version 3", harouter{}, frr{}, three, append(slices.Clone(all), oursIsKilled)},
-		{"FRR, version 3, IPv6", speaker{}, frr{}, threeSix, all},
+		{"FRR, version 3, IPv6", harouter{}, frr{}, threeSix, append(slices.Clone(all), oursIsKilled)},
 		{"harouter with plain checksums", harouter{}, harouter{}, plainSums, []trial{oursIsGreater}},
 	} {
 		for _, try := range c.trials {
@@ -96,7 +95,7 @@ func preempts(t testing.TB, l *lan, better, lesser daemon, s settings) {
 		l.says(t, "r1", ha.RoleMaster, "r1")
 	}
 	if lesser == (harouter{}) {
-		l.says(t, "r2", ha.RoleBackup, own4["r1"])
+		l.says(t, "r2", ha.RoleBackup, s.own("r1"))
 	}
 }
 
@@ -142,7 +141,7 @@ func stops(t testing.TB, l *lan, better, lesser daemon, s settings) {
 	}
 	l.reigns(t, "r2", s)
 	if better == (harouter{}) && lesser == (keepalived{}) {
-		l.oneHolder(t, at)
+		l.oneHolder(t, at, s)
 	}
 }
 
@@ -163,11 +162,11 @@ func killed(t testing.TB, l *lan, better, lesser daemon, s settings) {
 	held, err := l.Router("r1").Addresses()
 	must(t, err)
 	for _, p := range held["lan0"] {
-		if p.Addr().String() == virtual4 {
+		if p == s.virtual() {
 			t.Errorf("r1 still has %v", p)
 		}
 	}
-	for _, c := range l.Watch().Changes(netip.MustParseAddr(virtual4)) {
+	for _, c := range l.Watch().Changes(s.virtual().Addr()) {
 		if c.Router == "r1" && !c.Held {
 			within(t, "the guard takes the addresses away", c.At.Sub(first), 0, 50*ms)
 		}
@@ -243,7 +242,7 @@ func (l *lan) says(t testing.TB, node string, role ha.Role, master string) {
 }
 
 // oneHolder: the address is on two routers for a moment at most.
-func (l *lan) oneHolder(t testing.TB, since netlab.Instant) {
+func (l *lan) oneHolder(t testing.TB, since netlab.Instant, s settings) {
 	t.Helper()
-	within(t, "two hold the address", l.Watch().Overlap(netip.MustParseAddr(virtual4), since), 0, 50*ms)
+	within(t, "two hold the address", l.Watch().Overlap(s.virtual().Addr(), since), 0, 50*ms)
 }

@@ -7,8 +7,6 @@ import (
 	"harouter/test/netlab"
 )
 
-func init() { netlab.Role(speakerRole, speak) }
-
 func TestMain(m *testing.M) {
 	netlab.Main()
 	os.Exit(m.Run())

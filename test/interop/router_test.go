@@ -1,9 +1,9 @@
 package interop
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +27,14 @@ var (
 	own6 = map[string]string{"r1": "fe80::2", "r2": "fe80::3"}
 )
 
+// own is a node's address on the LAN, from which it sends adverts.
+func (s settings) own(node string) string {
+	if s.six {
+		return own6[node]
+	}
+	return own4[node]
+}
+
 func other(node string) string {
 	if node == "r1" {
 		return "r2"
@@ -42,6 +50,14 @@ type settings struct {
 	unicast   bool
 	password  string // of version 2
 	checksum  string // of harouter: pseudo, plain
+}
+
+// virtual is the address that is elected about.
+func (s settings) virtual() netip.Prefix {
+	if s.six {
+		return netip.MustParsePrefix(virtual6 + "/64")
+	}
+	return netip.MustParsePrefix(virtual4 + "/24")
 }
 
 // member is what one side has of its own.
@@ -65,7 +81,7 @@ type lan struct {
 	*netlab.Site
 	cluster  *site.Cluster
 	captures map[string]*netlab.Capture
-	runs     map[string]*netlab.Process // keepalived, vrrpd, the speaker
+	runs     map[string]*netlab.Process // keepalived, vrrpd
 }
 
 func newLAN(t testing.TB) *lan {
@@ -142,8 +158,8 @@ nodes:
   %s: {address: %s, priority: %d}
 vrrp: {id: %d, version: %d, advertise: %s, preempt: %t, preempt_delay: 0s, foreign: [%s], unicast_only: %t%s}
 lans:
-  - {name: office, device: lan0, virtual_addresses: [%s/24]}
-`, node, own4[node], m.priority, vrid, s.version, s.advertise, !m.patient, own4[other(node)], s.unicast, more, virtual4)
+  - {name: office, device: lan0, virtual_addresses: [%v]}
+`, node, own4[node], m.priority, vrid, s.version, s.advertise, !m.patient, s.own(other(node)), s.unicast, more, s.virtual())
 	if err := os.WriteFile(l.cluster.ConfigFile(node), []byte(text), 0o644); err != nil {
 		return err
 	}
@@ -203,10 +219,6 @@ func (keepalived) start(l *lan, node string, s settings, m member) error {
 	if s.unicast {
 		fmt.Fprintf(&more, "  unicast_src_ip %s\n  unicast_peer {\n    %s\n  }\n", own4[node], own4[other(node)])
 	}
-	address := virtual4 + "/24"
-	if s.six {
-		address = virtual6 + "/64"
-	}
 	// The kernel kills its VRRP process for using 10 ms of real-time at a stretch,
 	// by default, which happens on a machine that stalls: it gets a second.
 	text := fmt.Sprintf(`global_defs {
@@ -222,10 +234,10 @@ vrrp_instance gateway {
   priority %d
   advert_int %g
 %s  virtual_ipaddress {
-    %s dev lan0
+    %v dev lan0
   }
 }
-`, s.version, vrid, m.priority, s.advertise.Seconds(), more.String(), address)
+`, s.version, vrid, m.priority, s.advertise.Seconds(), more.String(), s.virtual())
 	conf, err := l.write(node, "keepalived.conf", text)
 	if err != nil {
 		return err
@@ -309,19 +321,3 @@ func (frr) start(l *lan, node string, s settings, m member) error {
 }
 
 func (frr) stop(l *lan, node string) error { return l.end(node) }
-
-// speaker is vrrp and vrrp/wire without the rest of harouter, for IPv6.
-type speaker struct{}
-
-func (speaker) String() string { return "speaker" }
-
-func (speaker) start(l *lan, node string, s settings, m member) error {
-	order, err := json.Marshal(speech{Advertise: s.advertise, Priority: uint8(m.priority), Preempt: !m.patient, Own: own6[node], Virtual: virtual6})
-	if err != nil {
-		return err
-	}
-	l.runs[node], err = l.Router(node).StartRole("speaker", speakerRole, string(order))
-	return err
-}
-
-func (speaker) stop(l *lan, node string) error { return l.end(node) }

@@ -76,11 +76,11 @@ func newUDPPulse(client, number uint32, f UDPFlows) (*pulse, error) {
 }
 
 func newPingPulse(number uint32, p Ping) (*pulse, error) {
-	if !p.Target.Is4() {
-		return nil, fmt.Errorf("ping %s: only IPv4 so far", p.Target)
+	to, protocol := netip.AddrPortFrom(p.Target, 0), unix.IPPROTO_ICMP
+	if p.Target.Is6() {
+		protocol = unix.IPPROTO_ICMPV6
 	}
-	to := netip.AddrPortFrom(p.Target, 0)
-	fd, err := socketTo(to, unix.SOCK_RAW, unix.IPPROTO_ICMP)
+	fd, err := socketTo(to, unix.SOCK_RAW, protocol)
 	if err != nil {
 		return nil, fmt.Errorf("open ping to %s: %w", p.Target, err)
 	}
@@ -179,11 +179,14 @@ func (p *pulse) putPing(seq uint64) {
 	b := p.buf
 	clear(b)
 	b[0] = 8 // echo request
+	if p.flow.Target.Addr().Is6() {
+		b[0] = 128
+	}
 	be.PutUint16(b[4:], uint16(p.number))
 	be.PutUint16(b[6:], uint16(seq))
 	be.PutUint32(b[8:], datagramMagic)
 	be.PutUint64(b[16:], seq)
-	be.PutUint16(b[2:], checksum(b))
+	be.PutUint16(b[2:], checksum(b)) // of ICMPv6 the kernel makes its own
 }
 
 func (p *pulse) parsePing(b []byte) (uint64, bool) {
@@ -191,8 +194,11 @@ func (p *pulse) parsePing(b []byte) (uint64, bool) {
 	if len(b) < 20 {
 		return 0, false
 	}
-	b = b[min(int(b[0]&15)*4, len(b)):] // a raw socket shows the IP header
-	if len(b) < 24 || b[0] != 0 || be.Uint16(b[4:]) != uint16(p.number) || be.Uint32(b[8:]) != datagramMagic {
+	reply := byte(129)
+	if p.flow.Target.Addr().Is4() {
+		reply, b = 0, b[min(int(b[0]&15)*4, len(b)):] // a raw socket shows the IP header
+	}
+	if len(b) < 24 || b[0] != reply || be.Uint16(b[4:]) != uint16(p.number) || be.Uint32(b[8:]) != datagramMagic {
 		return 0, false
 	}
 	return be.Uint64(b[16:]), true

@@ -19,8 +19,8 @@ func (a Address) String() string { return a.Prefix.String() + " on " + a.Device 
 
 func (a Address) spot() spot { return spot{a.Device, a.Prefix} }
 
-// OwnAddress is set on a device that has no permanent IPv4 address of its own,
-// and taken away once it has.
+// OwnAddress is set on a device that has no permanent IPv4 address of its own, or
+// no link-local IPv6 one, and taken away once it has.
 type OwnAddress struct {
 	Device  string
 	Prefix  netip.Prefix   // link-local

@@ -59,6 +59,10 @@ func (n *announcer) probe(link netlink.Link, ip netip.Addr) {
 	if !speaksARP(link) {
 		return
 	}
+	if ip.Is6() {
+		_ = n.send(link, [][]byte{solicitation(link.Attrs().HardwareAddr, ip)})
+		return
+	}
 	if f, err := frame(arp.OperationRequest, link.Attrs().HardwareAddr, netip.IPv4Unspecified(), make(net.HardwareAddr, 6), ip); err == nil {
 		_ = n.send(link, [][]byte{f})
 	}

@@ -13,11 +13,6 @@ import (
 
 // check fills in what is not set and says what cannot be.
 func (c *Config) check() error {
-	for _, a := range c.Addresses {
-		if !a.Prefix.Addr().Is4() {
-			return fmt.Errorf("hold %v: IPv6 virtual addresses are not built yet", a)
-		}
-	}
 	if c.Timing.Refresh <= 0 {
 		c.Timing = DefaultTiming
 	}
@@ -66,7 +61,7 @@ func (k *Keeper) Configure(ctx context.Context, cfg Config) error {
 	for name := range k.state {
 		if !slices.Contains(k.devices, name) { // should it come back, it is a new one
 			delete(k.state, name)
-			delete(k.ownAt, name)
+			k.forgetOwn(name)
 		}
 	}
 	var failed error
@@ -85,9 +80,9 @@ func (k *Keeper) Configure(ctx context.Context, cfg Config) error {
 			delete(k.lost, a.spot())
 		}
 	}
-	failed = errors.Join(failed, remove(k.nl, elsewhere))
+	failed = errors.Join(failed, remove(k.nl, elsewhere, !k.held))
 	if len(gone) > 0 {
-		failed = errors.Join(failed, removeEvery(k.nl, gone))
+		failed = errors.Join(failed, removeEvery(k.nl, gone, !k.held))
 	}
 	failed = errors.Join(failed, k.swapOwn(old.Own), k.dropMACs())
 	poke(k.kick)
@@ -112,6 +107,7 @@ func (k *Keeper) addNew(ctx context.Context, old []Address) error {
 	var failed error
 	links := map[string]netlink.Link{}
 	var on []Address
+	there := k.there6()
 	for _, a := range k.cfg.Addresses {
 		if slices.ContainsFunc(old, func(b Address) bool { return a.spot() == b.spot() }) {
 			continue
@@ -120,16 +116,14 @@ func (k *Keeper) addNew(ctx context.Context, old []Address) error {
 			failed = errors.Join(failed, fmt.Errorf("add %v: %w", a, err))
 			break
 		}
-		if err := k.putOn(links, a); err != nil {
+		if err := k.putOn(links, there, a); err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
 		on = append(on, a)
 	}
 	failed = errors.Join(failed, k.raise(links))
-	for _, a := range on {
-		k.arp.announce(links[a.Device], a)
-	}
+	k.announceAll(links, on)
 	if len(on) > 0 {
 		k.series.start(time.Now())
 	}
@@ -160,8 +154,8 @@ func (k *Keeper) swapOwn(old []OwnAddress) error {
 			continue // nothing is set there
 		}
 		for _, n := range k.cfg.Own {
-			if n.Device == o.Device {
-				failed = errors.Join(failed, put(k.nl, link, n.Prefix, netlink.SCOPE_LINK))
+			if n.Device == o.Device && n.Prefix.Addr().Is4() == o.Prefix.Addr().Is4() {
+				failed = errors.Join(failed, put(k.nl, link, n.Prefix, netlink.SCOPE_LINK, nil))
 			}
 		}
 		if err := take(k.nl, link, o.Prefix); err != nil {

@@ -178,8 +178,8 @@ func TestConfigureRefused(t *testing.T) {
 	k := newKeeper(t, Config{Addresses: []Address{lan}, Timing: never})
 	start(t, k)
 	add(t, k)
-	err := k.Configure(t.Context(), Config{Addresses: []Address{at("lan0", "2001:db8::1/64")}})
-	if err == nil || !strings.Contains(err.Error(), "not built yet") {
+	err := k.Configure(t.Context(), Config{Addresses: []Address{lan2}, MACs: []VirtualMAC{{Name: "a-name-of-20-bytes-x", Parent: "lan0", MAC: office.MAC}}})
+	if err == nil || !strings.Contains(err.Error(), "is no device") {
 		t.Errorf("err = %v", err)
 	}
 	if diff := cmp.Diff([]bool{true}, isPresent(t, k)); diff != "" {

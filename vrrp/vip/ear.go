@@ -30,10 +30,25 @@ type station struct {
 	ips   []netip.Addr // sorted
 }
 
+// place is a device, and the family of the addresses that it is about: those
+// of IPv4 are told by ARP, those of IPv6 by neighbour discovery.
+type place struct {
+	device string
+	six    bool
+}
+
+func (p place) String() string {
+	if p.six {
+		return p.device + " over IPv6"
+	}
+	return p.device
+}
+
 // ear hears on one device who else holds what is ours there. A goroutine reads
 // it until it is closed or the device is lost.
 type ear struct {
 	conn *packet.Conn
+	six  bool
 	at   station
 	done chan struct{} // closed when the reader has ended
 	stop chan struct{}
@@ -43,27 +58,38 @@ type ear struct {
 // a storm of frames is no news.
 const sameSighting = 20 * time.Millisecond
 
-func openEar(name string, at station, heard chan<- sighting) (*ear, error) {
-	filter, err := at.filter()
+// maxLast bounds what is remembered for that.
+const maxLast = 1024
+
+func openEar(p place, at station, heard chan<- sighting) (*ear, error) {
+	filter, err := at.filter(p.six)
 	if err != nil {
 		return nil, err
 	}
-	ifi := &net.Interface{Index: at.index, Name: name, HardwareAddr: net.HardwareAddr(at.mac)}
-	conn, err := packet.Listen(ifi, packet.Datagram, unix.ETH_P_ARP, &packet.Config{Filter: filter})
-	if err != nil {
-		return nil, fmt.Errorf("open an ARP socket: %w", err)
+	ifi := &net.Interface{Index: at.index, Name: p.device, HardwareAddr: net.HardwareAddr(at.mac)}
+	protocol := unix.ETH_P_ARP
+	if p.six {
+		protocol = unix.ETH_P_IPV6
 	}
-	e := &ear{conn: conn, at: at, done: make(chan struct{}), stop: make(chan struct{})}
+	conn, err := packet.Listen(ifi, packet.Datagram, protocol, &packet.Config{Filter: filter})
+	if err != nil {
+		return nil, fmt.Errorf("open a packet socket: %w", err)
+	}
+	e := &ear{conn: conn, six: p.six, at: at, done: make(chan struct{}), stop: make(chan struct{})}
 	go func() {
 		defer close(e.done)
-		e.read(name, heard)
+		e.read(p.device, heard)
 	}()
 	return e, nil
 }
 
 func (e *ear) read(name string, heard chan<- sighting) {
-	last := map[netip.Addr]time.Time{} // of our addresses: the filter lets no other through
-	b := make([]byte, 64)
+	last := map[netip.Addr]time.Time{} // of our addresses, or ones that end like them: the filter lets no other through
+	holder := holder4
+	if e.six {
+		holder = holder6
+	}
+	b := make([]byte, 128)
 	for {
 		n, _, err := e.conn.ReadFrom(b)
 		if err != nil {
@@ -73,6 +99,9 @@ func (e *ear) read(name string, heard chan<- sighting) {
 		now := time.Now()
 		if !ok || now.Sub(last[ip]) < sameSighting {
 			continue
+		}
+		if len(last) > maxLast {
+			clear(last)
 		}
 		last[ip] = now
 		select {
@@ -95,12 +124,12 @@ func (e *ear) lost() bool {
 
 // retune changes what is listened for.
 func (e *ear) retune(at station) error {
-	filter, err := at.filter()
+	filter, err := at.filter(e.six)
 	if err != nil {
 		return err
 	}
 	if err := e.conn.SetBPF(filter); err != nil {
-		return fmt.Errorf("change the ARP filter: %w", err)
+		return fmt.Errorf("change the filter: %w", err)
 	}
 	e.at = at
 	return nil
@@ -117,10 +146,18 @@ func (s station) equal(o station) bool {
 	return s.index == o.index && s.mac == o.mac && slices.Equal(s.ips, o.ips)
 }
 
-// filter lets only ARP through whose sender has one of our addresses and not
-// the device's own MAC. A cooked socket begins at the ARP header, and hears
-// nothing that this machine sends.
-func (s station) filter() ([]bpf.RawInstruction, error) {
+// filter is for the sockets of a family. A cooked one begins at the header of
+// ARP or IP, and hears nothing that this machine sends.
+func (s station) filter(six bool) ([]bpf.RawInstruction, error) {
+	if six {
+		return s.filter6()
+	}
+	return s.filter4()
+}
+
+// filter4 lets only ARP through whose sender has one of our addresses and not
+// the device's own MAC.
+func (s station) filter4() ([]bpf.RawInstruction, error) {
 	mac := net.HardwareAddr(s.mac)
 	if len(mac) != 6 {
 		return nil, errors.New("no Ethernet address to tell ours from others")
@@ -151,8 +188,32 @@ func be32(b []byte) uint32 {
 	return uint32(b[0])<<24 | uint32(b[1])<<16 | uint32(b[2])<<8 | uint32(b[3])
 }
 
-// holder returns who an ARP packet for IPv4 over Ethernet says it comes from.
-func holder(b []byte) (netip.Addr, net.HardwareAddr, bool) {
+// filter6 lets only neighbour advertisements through about an address that ends
+// like one of ours.
+func (s station) filter6() ([]bpf.RawInstruction, error) {
+	prog := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: 6, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: icmp6, SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+		bpf.LoadAbsolute{Off: ipv6HeaderLen, Size: 1},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: neighbourAdvert, SkipTrue: 1},
+		bpf.RetConstant{Val: 0},
+		bpf.LoadAbsolute{Off: ipv6HeaderLen + 20, Size: 4},
+	}
+	for _, ip := range s.ips {
+		prog = append(prog,
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: be32(ip.AsSlice()[12:]), SkipTrue: 1},
+			bpf.RetConstant{Val: 128})
+	}
+	raw, err := bpf.Assemble(append(prog, bpf.RetConstant{Val: 0}))
+	if err != nil {
+		return nil, fmt.Errorf("assemble the filter of neighbours: %w", err)
+	}
+	return raw, nil
+}
+
+// holder4 returns who an ARP packet for IPv4 over Ethernet says it comes from.
+func holder4(b []byte) (netip.Addr, net.HardwareAddr, bool) {
 	var p arp.Packet
 	if p.UnmarshalBinary(b) != nil || p.HardwareType != 1 || p.ProtocolType != uint16(ethernet.EtherTypeIPv4) ||
 		p.HardwareAddrLength != 6 || !p.SenderIP.Is4() {

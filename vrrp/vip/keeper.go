@@ -82,10 +82,11 @@ type Keeper struct {
 	state   map[string]device
 	there   map[spot]bool // what was on its device when it was looked at last
 	lost    map[spot]*loss
-	ownAt   map[string]time.Time // when a device's own address was set last
-	unmade  map[string]string    // devices of MACs that could not be made, and why
-	swept   bool                 // of devices that a former self made
-	hushAt  time.Time            // when those that were made are to be off
+	ownAt   map[spot]time.Time // when a device's own address was set last
+	unset   map[spot]string    // own addresses that could not be set, and why
+	unmade  map[string]string  // devices of MACs that could not be made, and why
+	swept   bool               // of devices that a former self made
+	hushAt  time.Time          // when those that were made are to be off
 
 	// Present has its own: a status request holds up no Add.
 	reader *netlink.Handle
@@ -113,7 +114,7 @@ func New(cfg Config) (*Keeper, error) {
 		mayRepair: cfg.MayRepair, repaired: cfg.Repaired, raised: cfg.Raised, conflict: cfg.Conflict, log: cfg.Log,
 		kick: make(chan struct{}, 1), again: make(chan struct{}, 1),
 		nl: nl, reader: reader, arp: newAnnouncer(cfg.Log),
-		state: map[string]device{}, there: map[spot]bool{}, lost: map[spot]*loss{}, ownAt: map[string]time.Time{},
+		state: map[string]device{}, there: map[spot]bool{}, lost: map[spot]*loss{}, ownAt: map[spot]time.Time{}, unset: map[spot]string{},
 		unmade: map[string]string{},
 	}
 	k.adopt(cfg)
@@ -134,23 +135,58 @@ func (k *Keeper) Add(ctx context.Context) error {
 	var failed error
 	links := map[string]netlink.Link{}
 	var on []Address
+	there := k.there6()
 	for _, a := range k.cfg.Addresses {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(failed, fmt.Errorf("add %v: %w", a, err))
 		}
-		if err := k.putOn(links, a); err != nil {
+		if err := k.putOn(links, there, a); err != nil {
 			failed = errors.Join(failed, err)
 			continue
 		}
 		on = append(on, a)
 	}
 	failed = errors.Join(failed, k.raise(links))
-	for _, a := range on { // after the last one is on: these are worth more than frames
-		k.arp.announce(links[a.Device], a)
-	}
+	k.announceAll(links, on) // after the last one is on: these are worth more than frames
 	k.series.start(time.Now())
 	poke(k.kick)
 	return failed
+}
+
+// announceAll announces what has just been put on.
+func (k *Keeper) announceAll(links map[string]netlink.Link, as []Address) {
+	var six []Address
+	for _, a := range as {
+		switch {
+		case a.Prefix.Addr().Is4():
+			k.arp.announce(links[a.Device], a)
+		case up(links[a.Device]): // else nobody is to be told, and nothing to be awaited
+			six = append(six, a)
+		}
+	}
+	k.await6(links, six)
+	for _, a := range six {
+		k.arp.announce(links[a.Device], a)
+	}
+}
+
+// awaitMost is how long the kernel may take for that: it was seen to take 40 ms
+// on a machine with ten times more to do than it could.
+const awaitMost = 40 * time.Millisecond
+
+// await6 waits until IPv6 addresses take packets. The kernel adds them at once,
+// but the route by which they are this machine's only in a queue of its own, also
+// where it looks for no duplicates (addrconf_dad_work); hosts that were told
+// before would lose what they send.
+func (k *Keeper) await6(links map[string]netlink.Link, as []Address) {
+	for begin := time.Now(); len(as) > 0 && time.Since(begin) < awaitMost; {
+		ways, err := k.nl.RouteGetWithOptions(as[0].Prefix.Addr().AsSlice(), &netlink.RouteGetOptions{OifIndex: links[as[0].Device].Attrs().Index})
+		if err == nil && len(ways) == 1 && ways[0].Type == unix.RTN_LOCAL {
+			as = as[1:]
+			continue
+		}
+		time.Sleep(200 * time.Microsecond)
+	}
 }
 
 // link looks a device up, once for each call of Add.
@@ -167,11 +203,23 @@ func (k *Keeper) link(known map[string]netlink.Link, name string) (netlink.Link,
 	return l, nil
 }
 
+// there6 are the IPv6 addresses of this node, if there is one to put on.
+func (k *Keeper) there6() []netlink.Addr {
+	if !k.has(func(a Address) bool { return a.Prefix.Addr().Is6() }) {
+		return nil
+	}
+	on, err := k.nl.AddrList(nil, netlink.FAMILY_V6)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		k.log.Warn("read the IPv6 addresses", "reason", err)
+	}
+	return on
+}
+
 // putOn puts one address on, if it is not there; links are those found so far.
-func (k *Keeper) putOn(links map[string]netlink.Link, a Address) error {
+func (k *Keeper) putOn(links map[string]netlink.Link, there []netlink.Addr, a Address) error {
 	link, err := k.link(links, a.Device)
 	if err == nil {
-		err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
+		err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE, there)
 	}
 	if err != nil {
 		return fmt.Errorf("add %v: %w", a, err)
@@ -190,12 +238,12 @@ func (k *Keeper) Remove(context.Context) error {
 	k.turns++
 	clear(k.lost)
 	poke(k.kick)
-	return removeEvery(k.nl, k.cfg.Addresses)
+	return removeEvery(k.nl, k.cfg.Addresses, true)
 }
 
 // removeEvery takes addresses away, whatever their prefix lengths are.
-func removeEvery(nl *netlink.Handle, as []Address) error {
-	err := remove(nl, as)
+func removeEvery(nl *netlink.Handle, as []Address, all bool) error {
+	err := remove(nl, as, all)
 	addrs, listErr := list(nl)
 	if listErr != nil {
 		return errors.Join(err, fmt.Errorf("look for what is left: %w", listErr))
@@ -225,7 +273,7 @@ func (k *Keeper) Cleanup(context.Context) error {
 	for _, o := range k.cfg.Own {
 		own = append(own, Address{Device: o.Device, Prefix: o.Prefix})
 	}
-	return errors.Join(remove(k.nl, own), removeMacvlans(k.nl, func(string) bool { return false }))
+	return errors.Join(remove(k.nl, own, true), removeMacvlans(k.nl, func(string) bool { return false }))
 }
 
 // Announce begins a new series of announcements of what is held. It never blocks.
@@ -275,5 +323,5 @@ func (k *Keeper) Present() ([]Status, error) {
 }
 
 func present(addrs []netlink.Addr, index int, p netip.Prefix) bool {
-	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.LinkIndex == index && prefix(a) == p })
+	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.LinkIndex == index && prefix(a) == p && works(a) })
 }

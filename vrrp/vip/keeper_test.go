@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/vishvananda/netlink"
 
 	"harouter/test/netlab"
 )
@@ -399,43 +398,5 @@ func TestRemover(t *testing.T) {
 		if diff := cmp.Diff([]bool{false, false, false}, isPresent(t, k)); diff != "" {
 			t.Error(diff)
 		}
-	}
-}
-
-func TestIPv6(t *testing.T) {
-	if !netlab.Isolated(t) {
-		return
-	}
-	a := Address{Device: "lan0", Prefix: pfx("2001:db8::1/64")}
-	if _, err := New(Config{Addresses: []Address{lan, a}}); err == nil || !strings.Contains(err.Error(), "not built yet") {
-		t.Errorf("err = %v", err)
-	}
-	// What lies below can do it.
-	cable(t, "lan0")
-	r, err := NewRemover()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	link, err := r.nl.LinkByName("lan0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		if err := put(r.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got := netlab.Sh(t, "ip -6 addr show dev lan0; ip -6 route show dev lan0")
-	if !strings.Contains(got, "2001:db8::1/64 scope global nodad noprefixroute") || strings.Contains(got, "2001:db8::/64") || strings.Contains(got, "tentative noprefixroute") {
-		t.Error(got)
-	}
-	for range 2 {
-		if err := r.Remove([]Address{a}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got := netlab.Sh(t, "ip -6 addr show dev lan0"); strings.Contains(got, "2001:db8") {
-		t.Error(got)
 	}
 }

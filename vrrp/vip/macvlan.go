@@ -23,6 +23,10 @@ import (
 // MAC, and switches may learn that it is elsewhere; what still comes in is
 // forwarded by the parent. Switching the device off holds the kernel's lock on
 // all devices for some 10 ms. It keeps out what a switch floods, and follows.
+//
+// A virtual router of IPv6 has another MAC, and so a device of its own. There,
+// addresses that went one by one would be told to the switches at once (the
+// hosts' groups are left, by MLD): IPv6 as a whole is switched off before.
 type VirtualMAC struct {
 	Name   string // of the macvlan, at most 15 bytes
 	Parent string
@@ -32,6 +36,11 @@ type VirtualMAC struct {
 // alias marks the devices that we made, for whoever looks at `ip link`, and for
 // a run of us that has another file.
 const alias = "harouter virtual MAC"
+
+// isSix tells whether a MAC is that of a virtual router of IPv6 (RFC 9568 §7.3).
+func isSix(mac net.HardwareAddr) bool {
+	return bytes.HasPrefix(mac, []byte{0x00, 0x00, 0x5e, 0x00, 0x02})
+}
 
 // isOurs tells whether a device is one that we made.
 func isOurs(link netlink.Link) bool {
@@ -92,20 +101,28 @@ func (v VirtualMAC) make(nl *netlink.Handle) (netlink.Link, error) {
 
 // prepare keeps the device from answering for what is not its own before it is
 // up for the first time; the plan's sysctls, which are the same, come later.
-// It never speaks IPv6: an address made of this MAC would be the same on all
+// It never has an IPv6 address made of its MAC, which would be the same on all
 // nodes (keepalived and FRR had two masters for that).
 func (v VirtualMAC) prepare() error {
-	for _, kv := range [][2]string{
+	settings := [][2]string{
 		{"ipv4/conf/" + v.Name + "/arp_ignore", "1"}, // only what is on this device
 		{"ipv4/conf/" + v.Name + "/arp_announce", "2"},
 		{"ipv4/conf/" + v.Name + "/rp_filter", "0"}, // answers may leave by the parent
 		{"ipv4/conf/" + v.Name + "/promote_secondaries", "1"},
 		{"ipv4/conf/" + v.Name + "/send_redirects", "0"},
 		{"ipv4/conf/" + v.Name + "/forwarding", "1"},
-		{"ipv6/conf/" + v.Name + "/disable_ipv6", "1"},
-	} {
+		{"ipv6/conf/" + v.Name + "/disable_ipv6", "1"}, // until it holds addresses of that family
+	}
+	if isSix(v.MAC) {
+		settings = append(settings, [][2]string{
+			{"ipv6/conf/" + v.Name + "/addr_gen_mode", "1"}, // none
+			{"ipv6/conf/" + v.Name + "/accept_ra", "0"},
+			{"ipv6/conf/" + v.Name + "/autoconf", "0"},
+		}...)
+	}
+	for _, kv := range settings {
 		err := os.WriteFile("/proc/sys/net/"+kv[0], []byte(kv[1]), 0)
-		if err != nil && !(errors.Is(err, os.ErrNotExist) && strings.HasPrefix(kv[0], "ipv6")) {
+		if err != nil && (isSix(v.MAC) || !errors.Is(err, os.ErrNotExist) || !strings.HasPrefix(kv[0], "ipv6")) {
 			return fmt.Errorf("set up %s: %w", v.Name, err)
 		}
 	}
@@ -117,6 +134,25 @@ func up(link netlink.Link) bool { return link.Attrs().RawFlags&unix.IFF_UP != 0 
 
 // hushAfter is when that follows: what was under way has come by then.
 const hushAfter = 200 * time.Millisecond
+
+// speak6 switches IPv6 on or off on a device of ours that is for it; off takes
+// its addresses away.
+func speak6(link netlink.Link, on bool) error {
+	if !isOurs(link) || !isSix(link.Attrs().HardwareAddr) {
+		return nil
+	}
+	name, want := "/proc/sys/net/ipv6/conf/"+link.Attrs().Name+"/disable_ipv6", "1"
+	if on {
+		want = "0"
+	}
+	if now, err := os.ReadFile(name); err == nil && string(bytes.TrimSpace(now)) == want {
+		return nil
+	}
+	if err := os.WriteFile(name, []byte(want), 0); err != nil && (on || !errors.Is(err, os.ErrNotExist)) {
+		return fmt.Errorf("switch IPv6 on %s: %w", link.Attrs().Name, err)
+	}
+	return nil
+}
 
 // mute switches ARP off on a device of ours, which makes the kernel forget its
 // neighbours.

@@ -2,12 +2,15 @@ package vip
 
 import (
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/mdlayher/packet"
+	"golang.org/x/sys/unix"
 
 	"harouter/test/netlab"
 )
@@ -179,5 +182,132 @@ func TestVirtualMACConfigure(t *testing.T) {
 		if !isPresent(t, k)[0] || k.Repairs() != 0 {
 			t.Errorf("%s, a moment later: %v, %d repairs", c.name, isPresent(t, k), k.Repairs())
 		}
+	}
+}
+
+// TestVirtualMACFewer: while the addresses are held one of two goes, and the
+// device goes on answering for the other.
+func TestVirtualMACFewer(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	cable(t, "lan0")
+	other := Address{Device: "hrv-office", Prefix: pfx("192.168.77.9/24"), Link: "office"}
+	longer := Address{Device: "hrv-office", Prefix: pfx("192.168.77.1/25"), Link: "office"}
+	k := newKeeper(t, Config{Addresses: []Address{lanMAC, other}, MACs: []VirtualMAC{office}, Timing: never})
+	start(t, k)
+	add(t, k)
+	for _, as := range [][]Address{{lanMAC}, {longer}} {
+		if err := k.Configure(t.Context(), Config{Addresses: as, MACs: []VirtualMAC{office}, Timing: never}); err != nil {
+			t.Fatal(err)
+		}
+		if s := shown(t, "hrv-office"); !isPresent(t, k)[0] || strings.Contains(s, "NOARP") {
+			t.Errorf("with %v: %s", as, s)
+		}
+	}
+	removeAll(t, k)
+	if s := shown(t, "hrv-office"); !strings.Contains(s, "NOARP") {
+		t.Errorf("not held: %s", s)
+	}
+}
+
+// TestVirtualMAC6: the device of the IPv6 virtual router has its addresses while
+// they are held, and none of its own; from the moment on that they go no frame
+// leaves with that MAC, none that tells of groups either.
+func TestVirtualMAC6(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	cable(t, "lan0")
+	s := newStranger(t, "lan0")
+	s.sh("ip addr add 2001:db8::100/64 dev eth0 nodad")
+	six := VirtualMAC{Name: "hrv6-office", Parent: "lan0", MAC: net.HardwareAddr{0, 0, 0x5e, 0, 2, 51}}
+	a := Address{Device: "hrv6-office", Prefix: pfx("2001:db8::1/64"), Link: "office"}
+	b := Address{Device: "hrv6-office", Prefix: pfx("fe80::200:5eff:fe00:233/64"), Link: "office"}
+	k := newKeeper(t, Config{
+		Addresses: []Address{lanMAC, a, b}, MACs: []VirtualMAC{office, six}, Timing: never,
+		Own:       []OwnAddress{{Device: "lan0", Prefix: pfx("fe80::a9fe:3301/128")}},
+		MayRepair: func() bool { return false }, // when the guard was here
+	})
+	start(t, k)
+	r, err := NewRemover()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	ifi, err := net.InterfaceByName("lan0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var frames atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 2000)
+		for {
+			n, _, err := c.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if n > 12 && string(buf[6:12]) == string(six.MAC) {
+				frames.Add(1)
+			}
+		}
+	}()
+	defer func() { _ = c.Close(); <-done }()
+	for _, remove := range []func() error{
+		func() error { return k.Remove(t.Context()) },
+		func() error { return r.Remove([]Address{lanMAC, a, b}) }, // as the guard does
+		func() error { return k.Remove(t.Context()) },
+	} {
+		before := frames.Load()
+		add(t, k)
+		if got := isPresent(t, k); !slices.Equal(got, []bool{true, true, true}) || !isUp(t, "hrv6-office") {
+			t.Errorf("%v, %s", got, shown(t, "hrv6-office"))
+		}
+		eventually(t, "frames with the MAC", func() bool { return frames.Load() > before })
+		if got := on6(t, "hrv6-office"); len(got) != 2 {
+			t.Errorf("%v", got)
+		}
+		if got := s.sh("timeout 2 bash -c \"</dev/tcp/2001:db8::1/9\" 2>&1 || true"); !strings.Contains(got, "refused") {
+			t.Error(got)
+		}
+		if got := s.sh("ip -6 neigh show 2001:db8::1"); !strings.Contains(got, "00:00:5e:00:02:33") {
+			t.Error(got)
+		}
+		if err := remove(); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(5 * ms) // for what was captured
+		silent := frames.Load()
+		if got := isPresent(t, k); slices.Contains(got, true) {
+			t.Errorf("still there: %v", got)
+		}
+		time.Sleep(hushAfter + 100*ms)
+		if n := frames.Load() - silent; n > 0 {
+			t.Errorf("%d frames with the MAC after its addresses went", n)
+		}
+		k.LinkChanged("hrv6-office")
+		eventually(t, "it is off", func() bool { return !isUp(t, "hrv6-office") })
+		removeAll(t, k)
+	}
+	if got := on6(t, "lan0"); len(got) > 0 {
+		t.Errorf("on the parent: %v", got)
+	}
+
+	// In a network where the node has an address of its own there is one way: its.
+	netlab.Sh(t, "ip addr add 2001:db8::2/64 dev lan0 nodad")
+	add(t, k)
+	if ways := netlab.Sh(t, "ip -6 route show 2001:db8::/64"); strings.Count(ways, "\n") != 1 || !strings.Contains(ways, "dev lan0") {
+		t.Error(ways)
+	}
+	if got := s.sh("timeout 2 bash -c \"</dev/tcp/2001:db8::1/9\" 2>&1 || true"); !strings.Contains(got, "refused") {
+		t.Error(got)
 	}
 }

@@ -19,6 +19,7 @@ type loss struct {
 	since time.Time   // zero: it is there
 	fresh bool        // it is the device that came, nobody removed anything
 	past  []time.Time // when it was put back, within a minute
+	why   string      // it could not be put back the last time
 }
 
 // mend puts an address back that is held and not there, and tells when to look
@@ -39,6 +40,9 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 	if l.since.IsZero() || fresh {
 		l.since, l.fresh = now, fresh
 	}
+	if a.Prefix.Addr().Is6() && !up(link) { // the kernel took it along
+		l.fresh = true
+	}
 	l.past = slices.DeleteFunc(l.past, func(t time.Time) bool { return now.Sub(t) > time.Minute })
 	at := l.since.Add(k.series.timing.Settle)
 	if n := len(l.past); n >= fewRepairs { // somebody fights for it
@@ -50,16 +54,20 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 	if !k.mayRepair() {
 		return now.Add(lookSoon)
 	}
-	err := put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
+	err := put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE, k.there6())
 	if err == nil {
 		links := map[string]netlink.Link{a.Device: link}
 		err = k.raise(links)
 		link = links[a.Device]
 	}
 	if err != nil {
-		k.log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", err)
+		if l.why != err.Error() {
+			l.why = err.Error()
+			k.log.Warn("put an address back", "address", a.Prefix, "device", a.Device, "reason", err)
+		}
 		return now.Add(time.Second)
 	}
+	l.why = ""
 	if l.fresh {
 		k.log.Info("put an address on", "address", a.Prefix, "device", a.Device, "reason", "the device came")
 	} else {
@@ -71,7 +79,7 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 		}
 	}
 	l.since, l.fresh = time.Time{}, false
-	k.arp.announce(link, a)
+	k.announceAll(map[string]netlink.Link{a.Device: link}, []Address{a})
 	k.series.start(now)
 	return time.Time{}
 }
@@ -81,6 +89,9 @@ func (k *Keeper) mend(a Address, link netlink.Link, on []netlink.Addr, fresh boo
 // brings no route to its network along, which the admin has every right to
 // expect.
 func (k *Keeper) stepBehind(a Address, link netlink.Link, on []netlink.Addr) {
+	if a.Prefix.Addr().Is6() { // that flag says something else there
+		return
+	}
 	if !slices.ContainsFunc(on, func(o netlink.Addr) bool {
 		p := prefix(o)
 		return o.Flags&unix.IFA_F_SECONDARY != 0 && o.Flags&unix.IFA_F_NOPREFIXROUTE == 0 && p.Masked() == a.Prefix.Masked() && !k.virtual(OwnAddress{}, p.Addr())
@@ -97,7 +108,7 @@ func (k *Keeper) stepBehind(a Address, link netlink.Link, on []netlink.Addr) {
 	}
 	err := take(k.nl, link, a.Prefix)
 	if err == nil {
-		err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE)
+		err = put(k.nl, link, a.Prefix, netlink.SCOPE_UNIVERSE, nil)
 	}
 	if err != nil {
 		k.log.Warn("let the own address of the same network go first", "address", a.Prefix, "device", a.Device, "reason", err)

@@ -12,8 +12,9 @@ import (
 )
 
 // remove takes addresses away; what is not there, or whose device is not, is
-// fine. Devices are looked up once each.
-func remove(nl *netlink.Handle, as []Address) error {
+// fine. Devices are looked up once each. All: nothing stays on them, and those
+// with a virtual MAC fall silent.
+func remove(nl *netlink.Handle, as []Address, all bool) error {
 	var failed error
 	links := map[string]netlink.Link{}
 	for _, a := range as {
@@ -26,6 +27,9 @@ func remove(nl *netlink.Handle, as []Address) error {
 					failed = errors.Join(failed, fmt.Errorf("remove %v: %w", a, err))
 				}
 			}
+			if link != nil && all {
+				failed = errors.Join(failed, speak6(link, false))
+			}
 			links[a.Device] = link
 		}
 		if link == nil {
@@ -36,7 +40,7 @@ func remove(nl *netlink.Handle, as []Address) error {
 		}
 	}
 	for _, link := range links {
-		if link != nil {
+		if link != nil && all {
 			failed = errors.Join(failed, mute(nl, link))
 		}
 	}
@@ -70,7 +74,7 @@ func NewRemover() (*Remover, error) {
 // with a virtual MAC, from which nothing leaves then, are switched off after that;
 // Close waits for it.
 func (r *Remover) Remove(as []Address) error {
-	err := remove(r.nl, as)
+	err := remove(r.nl, as, true)
 	r.hushing.Go(func() {
 		time.Sleep(hushAfter)
 		links, err := macvlans(r.slow)
@@ -110,7 +114,16 @@ func (r *Remover) Sweep() (doubtful []Address, err error) {
 	for _, have := range addrs {
 		a := Address{Device: names[have.LinkIndex], Prefix: prefix(have)}
 		switch {
-		case a.Device == "", have.Flags&unix.IFA_F_NOPREFIXROUTE == 0, have.Flags&unix.IFA_F_PERMANENT == 0:
+		case a.Device == "":
+		case a.Prefix.Addr().Is6():
+			switch {
+			case !asWePut6(have):
+			case a.Prefix.Addr().IsLinkLocalUnicast() && a.Prefix.IsSingleIP():
+				own = append(own, a)
+			default:
+				doubtful = append(doubtful, a)
+			}
+		case have.Flags&unix.IFA_F_NOPREFIXROUTE == 0, have.Flags&unix.IFA_F_PERMANENT == 0:
 		case a.Prefix.Addr().IsLinkLocalUnicast():
 			if a.Prefix.IsSingleIP() && have.Scope == int(netlink.SCOPE_LINK) {
 				own = append(own, a)
@@ -119,7 +132,7 @@ func (r *Remover) Sweep() (doubtful []Address, err error) {
 			doubtful = append(doubtful, a)
 		}
 	}
-	return doubtful, remove(r.nl, own)
+	return doubtful, remove(r.nl, own, true)
 }
 
 // Close closes the sockets.

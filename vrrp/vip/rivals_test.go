@@ -116,7 +116,7 @@ func TestFilter(t *testing.T) {
 		for i := range n {
 			s.ips = append(s.ips, pfx(fmt.Sprintf("10.0.0.%d/24", i)).Addr())
 		}
-		raw, err := s.filter()
+		raw, err := s.filter(false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -143,7 +143,7 @@ func TestFilter(t *testing.T) {
 			t.Fatalf("%d addresses: %s", n, cmp.Diff(want, got))
 		}
 	}
-	if _, err := (station{}).filter(); err == nil {
+	if _, err := (station{}).filter(false); err == nil {
 		t.Error("a device without MAC")
 	}
 }
@@ -161,7 +161,7 @@ func FuzzHolder(f *testing.F) {
 	}
 	f.Add([]byte{0, 1, 8, 0, 0xff, 0xff, 0, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ip, mac, ok := holder(b)
+		ip, mac, ok := holder4(b)
 		if ok && (!ip.Is4() || len(mac) != 6 || len(b) < 28 || string(mac) != string(b[8:14]) || ip.As4() != [4]byte(b[14:18])) {
 			t.Fatalf("%x: %v at %v", b, ip, mac)
 		}

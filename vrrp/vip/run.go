@@ -2,6 +2,7 @@ package vip
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -137,7 +138,7 @@ func (k *Keeper) look(now time.Time) time.Time {
 		link, err := k.nl.LinkByName(name)
 		if err != nil {
 			delete(k.state, name)
-			delete(k.ownAt, name)
+			k.forgetOwn(name)
 			continue
 		}
 		before := k.state[name]
@@ -203,38 +204,62 @@ func seen(link netlink.Link) device {
 	}
 }
 
-// own sets the link-local address of a device that has no permanent one, and
-// takes it away from one that has got another. It tells when to try again.
+// own sets the link-local addresses of a device that has no permanent one, and
+// takes them away from one that has got another. It tells when to try again.
 func (k *Keeper) own(name string, link netlink.Link, on []netlink.Addr, now time.Time) (again time.Time) {
 	for _, o := range k.cfg.Own {
 		if o.Device != name {
 			continue
 		}
-		has, set := false, false
-		for _, a := range on {
-			switch p := prefix(a); {
-			case p == o.Prefix:
-				set = true
-			case !k.virtual(o, p.Addr()) && a.Flags&unix.IFA_F_PERMANENT != 0:
-				has = true
-			}
-		}
-		var err error
-		switch {
-		case !has && !set:
-			if at := k.ownAt[name].Add(ownEvery); now.Before(at) { // somebody takes it away each time
-				return at
-			}
-			k.ownAt[name] = now
-			err = put(k.nl, link, o.Prefix, netlink.SCOPE_LINK)
-		case has && set:
-			err = take(k.nl, link, o.Prefix)
-		}
-		if err != nil && !missing(err) {
-			k.log.Warn("set the own address", "address", o.Prefix, "device", name, "reason", err)
+		if at := k.ownOne(o, link, on, now); !at.IsZero() && (again.IsZero() || at.Before(again)) {
+			again = at
 		}
 	}
 	return again
+}
+
+func (k *Keeper) ownOne(o OwnAddress, link netlink.Link, on []netlink.Addr, now time.Time) (again time.Time) {
+	has, set := false, false
+	for _, a := range on {
+		switch p := prefix(a); {
+		case p == o.Prefix:
+			set = true
+		case p.Addr().Is4() != o.Prefix.Addr().Is4() || p.Addr().Is6() && !p.Addr().IsLinkLocalUnicast():
+			// It is no use for adverts of that family.
+		case !k.virtual(o, p.Addr()) && a.Flags&unix.IFA_F_PERMANENT != 0 && a.Flags&unix.IFA_F_DADFAILED == 0:
+			has = true
+		}
+	}
+	at := spot{o.Device, o.Prefix}
+	var err error
+	switch {
+	case !has && !set:
+		if o.Prefix.Addr().Is6() && !seen(link).up { // the kernel's own one comes with the carrier
+			return time.Time{}
+		}
+		if next := k.ownAt[at].Add(ownEvery); now.Before(next) { // somebody takes it away each time
+			return next
+		}
+		k.ownAt[at] = now
+		err = put(k.nl, link, o.Prefix, netlink.SCOPE_LINK, nil)
+	case has && set:
+		err = take(k.nl, link, o.Prefix)
+	}
+	text := ""
+	if err != nil && !missing(err) {
+		text = err.Error()
+	}
+	if text != "" && text != k.unset[at] {
+		k.log.Warn("set the own address", "address", o.Prefix, "device", o.Device, "reason", text)
+	}
+	k.unset[at] = text
+	return time.Time{}
+}
+
+// forgetOwn forgets what was done about the own addresses of a device.
+func (k *Keeper) forgetOwn(device string) {
+	maps.DeleteFunc(k.ownAt, func(at spot, _ time.Time) bool { return at.device == device })
+	maps.DeleteFunc(k.unset, func(at spot, _ string) bool { return at.device == device })
 }
 
 // virtual tells whether an address is one of the virtual ones.

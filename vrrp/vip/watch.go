@@ -12,16 +12,16 @@ import (
 // watch looks out for others that hold our addresses while we do. It belongs
 // to the goroutine of Run.
 type watch struct {
-	ears   map[string]*ear
+	ears   map[place]*ear
 	heard  chan sighting
-	failed map[string]bool
+	failed map[place]bool
 	rivals rivals
 	spots  map[spot]bool // what is held and there
 	turns  uint64        // changes of hands seen
 }
 
 func newWatch() *watch {
-	return &watch{ears: map[string]*ear{}, heard: make(chan sighting), failed: map[string]bool{}}
+	return &watch{ears: map[place]*ear{}, heard: make(chan sighting), failed: map[place]bool{}}
 }
 
 func (w *watch) close() {
@@ -42,9 +42,9 @@ func (k *Keeper) settleWatch(w *watch, now time.Time) {
 	}
 	stations, turns := k.stations()
 	w.spots = map[spot]bool{}
-	for name, s := range stations {
+	for at, s := range stations {
 		for _, p := range s.prefixes {
-			w.spots[spot{name, p}] = true
+			w.spots[spot{at.device, p}] = true
 		}
 	}
 	if turns != w.turns {
@@ -52,28 +52,28 @@ func (k *Keeper) settleWatch(w *watch, now time.Time) {
 		w.rivals.begin(now)
 	}
 	k.tell(w.rivals.keep(w.spots))
-	for name, e := range w.ears {
-		if s, ok := stations[name]; !ok || s.index != e.at.index || e.lost() {
+	for at, e := range w.ears {
+		if s, ok := stations[at]; !ok || s.index != e.at.index || e.lost() {
 			e.close()
-			delete(w.ears, name)
+			delete(w.ears, at)
 		}
 	}
-	for name, s := range stations {
+	for at, s := range stations {
 		var err error
-		if e := w.ears[name]; e == nil {
-			if e, err = openEar(name, s.station, w.heard); err == nil {
-				w.ears[name] = e
+		if e := w.ears[at]; e == nil {
+			if e, err = openEar(at, s.station, w.heard); err == nil {
+				w.ears[at] = e
 			}
 		} else if !e.at.equal(s.station) {
 			err = e.retune(s.station)
 		}
-		if failed := err != nil; failed != w.failed[name] {
+		if failed := err != nil; failed != w.failed[at] {
 			if failed {
-				k.log.Warn("listen for address conflicts", "device", name, "from", "working", "to", "failing", "reason", err)
+				k.log.Warn("listen for address conflicts", "device", at, "from", "working", "to", "failing", "reason", err)
 			} else {
-				k.log.Info("listen for address conflicts", "device", name, "from", "failing", "to", "working")
+				k.log.Info("listen for address conflicts", "device", at, "from", "failing", "to", "working")
 			}
-			w.failed[name] = failed
+			w.failed[at] = failed
 		}
 	}
 }
@@ -98,8 +98,9 @@ func (k *Keeper) hear(w *watch, s sighting, now time.Time) {
 	}
 }
 
-// ask asks who else holds what is ours, by ARP probes (RFC 5227 §2.1.1): they
-// come from nobody, so they change no neighbour's table.
+// ask asks who else holds what is ours, by ARP probes (RFC 5227 §2.1.1), over
+// IPv6 by the like of them (RFC 4862 §5.4.2): they come from nobody, so they
+// change no neighbour's table.
 func (k *Keeper) ask(w *watch, now time.Time) {
 	spots := w.spots
 	if !k.mayRepair() { // who is not sure to be master has no rivals
@@ -151,12 +152,12 @@ type post struct {
 	prefixes []netip.Prefix
 }
 
-// stations are the devices on which something of ours was seen, and speak ARP.
+// stations are where something of ours was seen, on devices that speak ARP.
 // It also tells how often the addresses have changed hands.
-func (k *Keeper) stations() (map[string]*post, uint64) {
+func (k *Keeper) stations() (map[place]*post, uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	out := map[string]*post{}
+	out := map[place]*post{}
 	if !k.held {
 		return out, k.turns
 	}
@@ -165,10 +166,11 @@ func (k *Keeper) stations() (map[string]*post, uint64) {
 		if !k.there[a.spot()] || !d.arp || !d.up {
 			continue
 		}
-		p := out[a.Device]
+		at := place{a.Device, a.Prefix.Addr().Is6()}
+		p := out[at]
 		if p == nil {
 			p = &post{station: station{index: d.index, mac: d.mac}}
-			out[a.Device] = p
+			out[at] = p
 		}
 		p.prefixes = append(p.prefixes, a.Prefix)
 		p.ips = append(p.ips, a.Prefix.Addr())

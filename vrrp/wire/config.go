@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"harouter/vrrp"
@@ -25,6 +26,8 @@ type Link struct {
 	// not, and are listened for there too: what comes with a MAC of its own the
 	// kernel shows to that device alone.
 	MACDevice string
+	// MACDevice6 is the like for IPv6, which has another virtual MAC.
+	MACDevice6 string
 }
 
 // Config says where adverts go and come from.
@@ -89,13 +92,26 @@ func (c *Config) paths() []*path {
 			}
 		}
 	}
-	four, _ := families(c.UnicastAddresses)
+	listed := c.unicastListed()
 	for _, p := range c.Peers {
-		if c.Local.Is4() && p.Is4() {
-			out = append(out, newPath("peer "+p.String(), "", p, c.VRID, four))
+		if c.Local.BitLen() == p.BitLen() {
+			out = append(out, newPath("peer "+p.String(), "", p, c.VRID, listed))
 		}
 	}
 	return out
+}
+
+// unicastListed are the addresses in unicast adverts. Over IPv6 a link-local one
+// stands first (RFC 9568 §5.2.9), which no sender can make of its own.
+func (c *Config) unicastListed() []netip.Addr {
+	four, six := families(c.UnicastAddresses)
+	switch {
+	case c.Local.Is4():
+		return four
+	case len(six) == 0 || !six[0].IsLinkLocalUnicast():
+		six = slices.Insert(six, 0, vrrp.LinkLocal(c.VRID))
+	}
+	return six[:min(len(six), vrrp.MaxAddresses)]
 }
 
 // linkPath is the way to a group on a link.
@@ -105,11 +121,18 @@ func (c *Config) linkPath(how string, l Link, group netip.Addr, listed []netip.A
 		word = "uplink "
 	}
 	p := newPath(word+l.Name+how, l.Device, group, c.vrid(l), listed)
-	if l.MACDevice != "" {
+	if l.macDevice(group.Is6()) != "" {
 		mac := vrrp.VirtualMAC(p.vrid, group.Is6())
 		p.mac = mac[:]
 	}
 	return p
+}
+
+func (l Link) macDevice(six bool) string {
+	if six {
+		return l.MACDevice6
+	}
+	return l.MACDevice
 }
 
 // families parts a list; of IPv6 the link-local addresses come first.
@@ -145,11 +168,14 @@ func (c *Config) places() []place {
 			}
 			if len(six) > 0 {
 				out = append(out, place{link: l.Name, device: l.Device, six: true})
+				if l.MACDevice6 != "" {
+					out = append(out, place{link: l.Name, device: l.MACDevice6, tap: true, six: true})
+				}
 			}
 		}
 	}
-	if c.Local.Is4() {
-		out = append(out, place{local: c.Local})
+	if c.Local.IsValid() {
+		out = append(out, place{local: c.Local, six: c.Local.Is6()})
 	}
 	return out
 }

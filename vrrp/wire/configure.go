@@ -69,7 +69,6 @@ func (t *Transport) change(cfg Config, nl *netlink.Handle, devices *devices, pro
 	t.mu.Unlock()
 	t.rouse()
 	t.terms.Store(t.cfg.terms(own))
-	t.warn()
 	return nil
 }
 

@@ -103,19 +103,24 @@ func openTap(p place, index int) (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the MAC of %s: %w", p.device, err)
 	}
-	mac, group := ifi.HardwareAddr, vrrp.Group4.As4()
+	mac := ifi.HardwareAddr
 	if len(mac) != 6 {
 		return nil, fmt.Errorf("%s has no Ethernet address", p.device)
+	}
+	// Where protocol and destination stand in the header; of that the last four bytes.
+	proto, last, group, typ, form := uint32(9), uint32(16), vrrp.Group4.AsSlice(), uint16(unix.ETH_P_IP), packet4
+	if p.six {
+		proto, last, group, typ, form = 6, 36, vrrp.Group6.AsSlice(), unix.ETH_P_IPV6, packet6
 	}
 	prog, err := bpf.Assemble([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: linkLayer + 6, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(mac), SkipTrue: 7},
 		bpf.LoadAbsolute{Off: linkLayer + 10, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: uint32(binary.BigEndian.Uint16(mac[4:])), SkipTrue: 5},
-		bpf.LoadAbsolute{Off: 9, Size: 1},
+		bpf.LoadAbsolute{Off: proto, Size: 1},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: vrrp.Protocol, SkipTrue: 3},
-		bpf.LoadAbsolute{Off: 16, Size: 4},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(group[:]), SkipTrue: 1},
+		bpf.LoadAbsolute{Off: last, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(group[len(group)-4:]), SkipTrue: 1},
 		bpf.RetConstant{Val: 0xffff},
 		bpf.RetConstant{Val: 0},
 	})
@@ -135,11 +140,11 @@ func openTap(p place, index int) (*socket, error) {
 		return nil, fmt.Errorf("set the filter of a MAC: %w", err)
 	}
 	// From here on it receives.
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(unix.ETH_P_IP), Ifindex: index}); err != nil {
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: networkOrder(typ), Ifindex: index}); err != nil {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("bind to %s: %w", p.device, err)
 	}
-	return &socket{file: os.NewFile(uintptr(fd), p.String())}, nil
+	return &socket{file: os.NewFile(uintptr(fd), p.String()), form: form}, nil
 }
 
 // networkOrder is a number as the sockets of packets take it.

@@ -25,7 +25,7 @@ func TestVirtualMAC(t *testing.T) {
 	}
 	ns := pair(t)
 	ns.sh("ip addr add fe80::3/64 dev lan0 nodad")
-	both := Link{Name: "office", Device: "lan0", MACDevice: "hrv-office", Addresses: []netip.Addr{ip("192.168.77.1"), ip("fe80::1")}}
+	both := Link{Name: "office", Device: "lan0", MACDevice: "hrv-office", MACDevice6: "hrv6-office", Addresses: []netip.Addr{ip("192.168.77.1"), ip("fe80::1")}}
 	set := func(c *Config) { c.Links, c.Virtual = []Link{both}, append(c.Virtual, ip("fe80::1")) }
 	ns.sh("for a in $(ip -6 -o addr show dev lan0 scope link | awk '{print $4}' | grep -v '^fe80::3/'); do ip addr del $a dev lan0; done")
 	a, b := start(t, nil, set), start(t, ns, set)
@@ -37,13 +37,14 @@ func TestVirtualMAC(t *testing.T) {
 		"[office] 192.168.77.3 > 224.0.0.18 ttl 255 priority 200",
 		"[office] fe80::3 > ff02::12 ttl 255 priority 200",
 	}
+	const make = "ip link add hrv-office link lan0 address 00:00:5e:00:01:33 type macvlan mode private; ip link add hrv6-office link lan0 address 00:00:5e:00:02:33 type macvlan mode private"
 	sent := 0
 	for _, step := range []struct{ name, line string }{
 		{"missing", "true"},
-		{"down", "ip link add hrv-office link lan0 address 00:00:5e:00:01:33 type macvlan mode private"},
-		{"up", "ip link set hrv-office up"},
-		{"another", "ip link del hrv-office; ip link add hrv-office link lan0 address 00:00:5e:00:01:33 type macvlan mode private; ip link set hrv-office up"},
-		{"gone", "ip link del hrv-office"},
+		{"down", make},
+		{"up", "ip link set hrv-office up; ip link set hrv6-office up"},
+		{"another", "ip link del hrv-office; ip link del hrv6-office; " + make + "; ip link set hrv-office up; ip link set hrv6-office up"},
+		{"gone", "ip link del hrv-office; ip link del hrv6-office"},
 	} {
 		netlab.Sh(t, step.line)
 		a.LinkChanged("hrv-office")

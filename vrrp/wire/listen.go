@@ -19,7 +19,7 @@ import (
 type place struct {
 	link   string // reported with what is heard
 	device string // "" unicast
-	six    bool   // the group of IPv6
+	six    bool   // IPv6
 	local  netip.Addr
 	// tap: the device is one with a virtual MAC. It may be missing or down, and
 	// only what comes with that MAC counts: all else the device below hears too.
@@ -28,12 +28,12 @@ type place struct {
 
 func (p place) String() string {
 	switch {
+	case p.device == "":
+		return "listen at " + p.local.String()
 	case p.six:
 		return "listen on " + p.device + " over IPv6"
-	case p.device != "":
-		return "listen on " + p.device
 	}
-	return "listen at " + p.local.String()
+	return "listen on " + p.device
 }
 
 // ears keeps one socket open at each place. One goroutine owns it.
@@ -127,14 +127,37 @@ func (e *ears) close() {
 	e.wg.Wait()
 }
 
-// Listen reports the packets that come to the group on each device, by the
-// device's name, and to the address local if that is one; macs are the devices
-// with virtual MACs. Devices may come and
+// Spots are where Listen listens.
+type Spots struct {
+	Devices     []string // to the groups of both families
+	MACs, MACs6 []string // devices with virtual MACs, of IPv4 and of IPv6
+	Local       netip.Addr
+}
+
+func (s Spots) places() []place {
+	var out []place
+	for _, d := range s.Devices {
+		out = append(out, place{link: d, device: d}, place{link: d, device: d, six: true})
+	}
+	for _, d := range s.MACs {
+		out = append(out, place{link: d, device: d, tap: true})
+	}
+	for _, d := range s.MACs6 {
+		out = append(out, place{link: d, device: d, tap: true, six: true})
+	}
+	if s.Local.IsValid() {
+		out = append(out, place{local: s.Local, six: s.Local.Is6()})
+	}
+	return out
+}
+
+// Listen reports the packets that come to the groups on each device, by the
+// device's name, and to the local address if that is one. Devices may come and
 // go. It returns nil when ctx ends, an error if sockets are not allowed. The
 // guard uses it.
-func Listen(ctx context.Context, names, macs []string, local netip.Addr, receive func(Received)) error {
+func Listen(ctx context.Context, spots Spots, receive func(Received)) error {
 	var all atomic.Pointer[terms]
-	all.Store(&terms{own: map[netip.Addr]bool{local: true}})
+	all.Store(&terms{own: map[netip.Addr]bool{spots.Local: true}})
 	kick := make(chan struct{}, 1)
 	e := ears{terms: &all, receive: receive, broken: func() {
 		select {
@@ -142,15 +165,7 @@ func Listen(ctx context.Context, names, macs []string, local netip.Addr, receive
 		default:
 		}
 	}}
-	for _, d := range names {
-		e.places = append(e.places, place{link: d, device: d})
-	}
-	for _, d := range macs {
-		e.places = append(e.places, place{link: d, device: d, tap: true})
-	}
-	if local.Is4() {
-		e.places = append(e.places, place{local: local})
-	}
+	e.places = spots.places()
 	devices, err := openDevices()
 	if err != nil {
 		return err

@@ -146,6 +146,8 @@ func (t *Transport) lead(leads []lead) bool {
 // problem says why nothing leaves on a path.
 func (p *path) problem() error {
 	switch errno := unix.Errno(p.errno.Load()); {
+	case p.absent != nil:
+		return p.absent
 	case p.device != "" && p.index == 0:
 		return fmt.Errorf("there is no device %s", p.device)
 	case !p.src.IsValid():

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -33,6 +34,7 @@ type path struct {
 	mac    net.HardwareAddr // the virtual one, that frames carry; nil: the device's
 	listed []netip.Addr     // none: the source
 	fd     int
+	absent error        // the kernel has nothing to send there with
 	errno  atomic.Int32 // of the last send
 
 	lead // now; guarded by Transport.mu
@@ -43,7 +45,9 @@ func newPath(name, device string, dst netip.Addr, vrid uint8, listed []netip.Add
 }
 
 // leads tells whether anything can be sent there.
-func (p *path) leads() bool { return p.src.IsValid() && (p.device == "" || p.index != 0) }
+func (p *path) leads() bool {
+	return p.absent == nil && p.src.IsValid() && (p.device == "" || p.index != 0)
+}
 
 // kind is what a socket must be, to be good for a path.
 type kind struct{ six, framed bool }
@@ -59,6 +63,11 @@ func (p *path) open() error {
 		open = openRaw6
 	}
 	fd, err := open()
+	p.absent = nil
+	if errors.Is(err, unix.EAFNOSUPPORT) { // IPv4 goes on
+		p.absent = fmt.Errorf("this kernel has no IPv6: %w", err)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("send adverts to %s: %w", p.name, err)
 	}

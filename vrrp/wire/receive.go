@@ -30,8 +30,18 @@ type Received struct {
 // socket receives at one place.
 type socket struct {
 	file *os.File
-	six  bool
+	form form
+	dst  netip.Addr // of form6: the group, or the local address
 }
+
+// form is how packets come out of a socket.
+type form uint8
+
+const (
+	packet4 form = iota // with their header
+	packet6             // with their header
+	form6               // the message alone
+)
 
 // openSocket opens a socket that sees each packet of its place, and no other:
 // one that is bound to the group takes nothing that is sent to an address, and
@@ -52,7 +62,14 @@ func openSocket(p place, index int) (*socket, error) {
 		_ = unix.Close(fd)
 		return nil, err
 	}
-	return &socket{file: os.NewFile(uintptr(fd), p.String()), six: p.six}, nil
+	s := &socket{file: os.NewFile(uintptr(fd), p.String())}
+	if p.six {
+		s.form, s.dst = form6, vrrp.Group6
+		if p.device == "" {
+			s.dst = p.local
+		}
+	}
+	return s, nil
 }
 
 func (p place) bind4(fd, index int) error {
@@ -93,6 +110,16 @@ func (p place) bind6(fd, index int) error {
 			return fmt.Errorf("%s: %w", o.what, err)
 		}
 	}
+	if p.device == "" {
+		// The address may come later, or wait for the kernel's word that nobody else has it.
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1); err != nil {
+			return fmt.Errorf("allow an address that is not there: %w", err)
+		}
+		if err := unix.Bind(fd, &unix.SockaddrInet6{Addr: p.local.As16()}); err != nil {
+			return fmt.Errorf("bind to %v: %w", p.local, err)
+		}
+		return nil
+	}
 	if err := unix.BindToDevice(fd, p.device); err != nil {
 		return fmt.Errorf("bind to %s: %w", p.device, err)
 	}
@@ -130,12 +157,9 @@ type datagram struct {
 
 // run reports what comes until the socket is closed (nil) or fails.
 func (s *socket) run(link string, terms *atomic.Pointer[terms], receive func(Received)) error {
-	next := s.reader4()
-	if s.six {
-		var err error
-		if next, err = s.reader6(); err != nil {
-			return err
-		}
+	next, err := s.reader()
+	if err != nil {
+		return err
 	}
 	for {
 		d, ok, err := next()
@@ -159,17 +183,36 @@ func (s *socket) run(link string, terms *atomic.Pointer[terms], receive func(Rec
 	}
 }
 
-// reader4 returns what reads one packet; it is not ok if it is none.
-func (s *socket) reader4() func() (datagram, bool, error) {
-	buf := make([]byte, 4096) // more than an advert of 255 addresses
+// reader returns what reads one packet; it is not ok if it is none.
+func (s *socket) reader() (func() (datagram, bool, error), error) {
+	if s.form == form6 {
+		return s.reader6()
+	}
+	read := read4
+	if s.form == packet6 {
+		read = read6
+	}
+	buf := make([]byte, 4096) // more than an advert of 255 addresses, or one frame
 	return func() (datagram, bool, error) {
 		n, err := s.file.Read(buf)
 		if err != nil {
 			return datagram{}, false, err
 		}
-		d, ok := read4(buf[:n])
+		d, ok := read(buf[:n])
 		return d, ok, nil
+	}, nil
+}
+
+// read6 reads a whole IPv6 packet without extensions, as a packet socket gives it.
+func read6(b []byte) (datagram, bool) {
+	if len(b) < ip6Len || b[0]>>4 != 6 || b[6] != vrrp.Protocol {
+		return datagram{}, false
 	}
+	payload := b[ip6Len:]
+	if n := int(binary.BigEndian.Uint16(b[4:])); n < len(payload) {
+		payload = payload[:n]
+	}
+	return datagram{src: netip.AddrFrom16([16]byte(b[8:24])), dst: netip.AddrFrom16([16]byte(b[24:40])), ttl: int(b[7]), payload: payload}, true
 }
 
 // read4 reads a whole IPv4 packet as a raw socket gives it. It is not ok if the
@@ -191,8 +234,8 @@ func read4(b []byte) (datagram, bool) {
 	}, true
 }
 
-// reader6 is the like over IPv6, where the message comes alone: the group is
-// the only address that the socket is bound to, the hop limit comes beside.
+// reader6 is the like of a raw socket over IPv6, where the message comes alone:
+// the socket is bound to one address only, the hop limit comes beside.
 func (s *socket) reader6() (func() (datagram, bool, error), error) {
 	raw, err := s.file.SyscallConn()
 	if err != nil {
@@ -217,7 +260,7 @@ func (s *socket) reader6() (func() (datagram, bool, error), error) {
 		if !ok {
 			return datagram{}, false, nil
 		}
-		return datagram{src: netip.AddrFrom16(src.Addr), dst: vrrp.Group6, ttl: readHopLimit(control[:nc]), payload: buf[:n]}, true, nil
+		return datagram{src: netip.AddrFrom16(src.Addr), dst: s.dst, ttl: readHopLimit(control[:nc]), payload: buf[:n]}, true, nil
 	}, nil
 }
 

@@ -1,8 +1,10 @@
 package wire
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,6 +114,115 @@ func TestIPv6(t *testing.T) {
 		if l != "[office] 192.168.77.2 > 224.0.0.18 ttl 255 priority 8" && l != "[office] fe80::4 > ff02::12 ttl 255 priority 8" {
 			t.Error(l)
 		}
+	}
+}
+
+// TestUnicast6: nodes whose addresses are of IPv6, on a lan that has IPv4 only and
+// on one that has both; what comes to another address, or to the group, is not
+// theirs. The guard hears the same.
+func TestUnicast6(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	ns := pair(t)
+	netlab.Sh(t, "ip addr add fd00::2/64 dev lan0 nodad; ip addr add fd00::22/64 dev lan0 nodad; ip addr add fe80::2/64 dev lan0 nodad")
+	ns.sh("ip addr add fd00::3/64 dev lan0 nodad; ip addr add fe80::3/64 dev lan0 nodad")
+	netlab.Sh(t, "for a in $(ip -6 -o addr show dev lan0 scope link | awk '{print $4}' | grep -v -e '^fe80::[123]/'); do ip addr del $a dev lan0; done")
+	here := func(c *Config) {
+		c.Links, c.Local, c.Peers = []Link{office}, ip("fd00::2"), []netip.Addr{ip("fd00::3"), ip("192.168.77.3")}
+	}
+	a := start(t, nil, here)
+	b := start(t, ns, func(c *Config) {
+		one(c)
+		c.Local, c.Peers = ip("fd00::3"), []netip.Addr{ip("fd00::2")}
+	})
+	h := &heard{t: t}
+	done := make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { done <- Listen(ctx, Spots{Devices: []string{"lan0"}, Local: ip("fd00::2")}, h.receive) }()
+	a.ready(t, 2) // not to the peer's other address
+	b.ready(t, 2)
+	a.Once(200)
+	eventually(t, "both adverts", func() bool { return len(b.heard.all()) >= 2 })
+	want := []string{
+		"[] fd00::2 > fd00::3 ttl 255 priority 200",
+		"[office] 192.168.77.2 > 224.0.0.18 ttl 255 priority 200",
+	}
+	if diff := cmp.Diff(want, b.heard.lines()); diff != "" {
+		t.Error(diff)
+	}
+	listed := func() []netip.Addr {
+		for _, r := range b.heard.all() {
+			if r.Link == "" {
+				return r.Advert.Addresses
+			}
+		}
+		return nil
+	}
+	if got := fmt.Sprint(listed()); got != "[fe80::200:5eff:fe00:233]" { // of a virtual router that has none
+		t.Error(got)
+	}
+
+	b.heard.reset()
+	configure(t, a, func(c *Config) {
+		here(c)
+		c.Links[0].Addresses = []netip.Addr{ip("2001:db8::1"), ip("fe80::1"), ip("192.168.77.1")}
+		c.UnicastAddresses = c.Links[0].Addresses
+		c.Virtual = append(c.Virtual, c.UnicastAddresses...)
+	})
+	a.ready(t, 3)
+	a.Once(7)
+	eventually(t, "both adverts that it listens for", func() bool { return len(b.heard.all()) >= 2 })
+	time.Sleep(20 * ms)
+	want = []string{
+		"[] fd00::2 > fd00::3 ttl 255 priority 7",
+		"[office] 192.168.77.2 > 224.0.0.18 ttl 255 priority 7",
+	}
+	if diff := cmp.Diff(want, b.heard.lines()); diff != "" {
+		t.Error(diff)
+	}
+	if got := fmt.Sprint(listed()); got != "[fe80::1 2001:db8::1]" {
+		t.Error(got)
+	}
+
+	// As the guard hears it: the groups of both families, and its own address.
+	configure(t, b, func(c *Config) {
+		c.Links = []Link{{Name: "office", Device: "lan0", Addresses: []netip.Addr{ip("fe80::1"), ip("192.168.77.1")}}}
+		c.Local, c.Peers = ip("fd00::3"), []netip.Addr{ip("fd00::2")}
+	})
+	b.ready(t, 3)
+	h.reset()
+	b.Once(9)
+	eventually(t, "three adverts", func() bool { return len(h.all()) >= 3 })
+	for i, l := range h.lines() {
+		want := []string{"[] fd00::3 > fd00::2 ttl 255 priority 9", "[lan0] 192.168.77.3 > 224.0.0.18 ttl 255 priority 9", "[lan0] fe80::"}[i]
+		if !strings.HasPrefix(l, want) {
+			t.Errorf("%s, want %s", l, want)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// FuzzRead6: what is read of a packet lies within it.
+func FuzzRead6(f *testing.F) {
+	p := newPath("lan office over IPv6", "lan0", vrrp.Group6, 51, nil)
+	p.src = ip("fe80::1")
+	good := newFramed(p, make([]byte, 6), []byte("an advert")).bytes[etherLen:]
+	f.Add(good)
+	f.Add(append(good, 0, 0, 0))
+	f.Add(good[:41])
+	f.Add(good[:39])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, ok := read6(b)
+		if ok && (!d.src.Is6() || !d.dst.Is6() || len(d.payload) > len(b)-ip6Len || d.ttl != int(b[7])) {
+			t.Errorf("%x: %+v", b, d)
+		}
+	})
+	if d, ok := read6(append(good, 0, 0, 0)); !ok || d.src != p.src || d.dst != p.dst || d.ttl != 255 || string(d.payload) != "an advert" {
+		f.Errorf("%+v, %v", d, ok)
 	}
 }
 

@@ -91,7 +91,6 @@ func (t *Transport) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	t.warn()
 	t.quit.Store(false)
 	sender := make(chan struct{})
 	go func() {
@@ -103,13 +102,6 @@ func (t *Transport) Run(ctx context.Context) error {
 	t.rouse()
 	<-sender
 	return err
-}
-
-// warn tells what the configuration cannot do.
-func (t *Transport) warn() {
-	if len(t.cfg.Peers) > 0 && !t.cfg.Local.Is4() {
-		t.log.Warn("no unicast adverts: they need an IPv4 node address", "address", t.cfg.Local)
-	}
 }
 
 // LinkChanged tells of an event on a device or its addresses: all are looked

@@ -637,7 +637,9 @@ func TestListen(t *testing.T) {
 	h := &heard{t: t}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- Listen(ctx, []string{"lan0", "lan1"}, nil, ip("192.168.77.2"), h.receive) }()
+	go func() {
+		done <- Listen(ctx, Spots{Devices: []string{"lan0", "lan1"}, Local: ip("192.168.77.2")}, h.receive)
+	}()
 	b.Advertise(200, 20*ms)
 	links := func() map[string]bool {
 		out := map[string]bool{}

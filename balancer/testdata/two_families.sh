@@ -1,0 +1,218 @@
+#!/bin/sh
+set -e
+sysctl -qw net/ipv4/ip_forward=1
+sysctl -qw net/ipv4/conf/all/send_redirects=0
+sysctl -qw net/ipv4/conf/lan0/arp_ignore=1
+sysctl -qw net/ipv4/conf/lan0/arp_announce=2
+sysctl -qw net/ipv4/conf/lan0/promote_secondaries=1
+sysctl -qw net/ipv4/conf/lan0/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
+sysctl -qw net/ipv4/conf/lan0/send_redirects=0
+sysctl -qw net/ipv4/conf/lan0/forwarding=1
+sysctl -qw net/ipv4/conf/wan1/arp_ignore=1
+sysctl -qw net/ipv4/conf/wan1/arp_announce=2
+sysctl -qw net/ipv4/conf/wan1/promote_secondaries=1
+sysctl -qw net/ipv4/conf/wan1/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
+sysctl -qw net/ipv4/conf/wan1/send_redirects=0
+sysctl -qw net/ipv4/conf/wan1/forwarding=1
+sysctl -qw net/ipv4/conf/wan1/src_valid_mark=1
+sysctl -qw net/ipv4/conf/wan2/arp_ignore=1
+sysctl -qw net/ipv4/conf/wan2/arp_announce=2
+sysctl -qw net/ipv4/conf/wan2/promote_secondaries=1
+sysctl -qw net/ipv4/conf/wan2/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
+sysctl -qw net/ipv4/conf/wan2/send_redirects=0
+sysctl -qw net/ipv4/conf/wan2/forwarding=1
+sysctl -qw net/ipv4/conf/wan2/src_valid_mark=1
+ip route add default table 7000 protocol 200 nexthop via 203.0.113.1 dev wan1 onlink weight 171 nexthop via 203.0.113.129 dev wan2 onlink weight 85
+ip route add default table 7001 protocol 200 via 203.0.113.1 dev wan1 onlink
+ip route add 203.0.113.0/25 table 7001 protocol 200 dev wan1 scope link
+ip route add unreachable default table 7001 protocol 200 metric 4278198272
+ip route add default table 7002 protocol 200 via 203.0.113.129 dev wan2 onlink
+ip route add 203.0.113.128/25 table 7002 protocol 200 dev wan2 scope link
+ip route add unreachable default table 7002 protocol 200 metric 4278198272
+ip rule add priority 7000 lookup 254 suppress_prefixlength 0 protocol 200
+ip rule add priority 7001 fwmark 0x100/0x3f00 lookup 7001 protocol 200
+ip rule add priority 7002 fwmark 0x200/0x3f00 lookup 7002 protocol 200
+ip rule add priority 7100 from 203.0.113.2 lookup 7001 protocol 200
+ip rule add priority 7101 from 203.0.113.130 lookup 7002 protocol 200
+ip rule add priority 7400 from 203.0.113.10 lookup 7001 protocol 200
+ip rule add priority 7401 from 203.0.113.140 lookup 7002 protocol 200
+ip rule add priority 7900 iif lo lookup 7000 protocol 200
+nft -f - <<'EOF'
+table inet harouter {
+	set lan_if {
+		type ifname
+		elements = { "lan0" }
+	}
+	set wan_if {
+		type ifname
+		elements = { "wan1", "wan2" }
+	}
+	set nodes {
+		type ipv4_addr
+		elements = { 192.0.2.1, 192.0.2.2 }
+	}
+	set inside {
+		type ipv4_addr
+		elements = { 192.0.2.1, 192.0.2.2, 192.168.77.1, 192.168.77.2 }
+	}
+	set virtual {
+		type ipv4_addr
+		elements = { 203.0.113.10, 203.0.113.140 }
+	}
+	set active {
+		type nf_proto
+		elements = { ipv4 }
+	}
+	set grace {
+		type nf_proto
+		flags timeout
+	}
+	map wan_in {
+		type ifname : verdict
+		elements = { "wan1" : goto in_cable, "wan2" : goto in_dsl }
+	}
+	map wan_out {
+		type ifname : verdict
+		elements = { "wan1" : goto own_cable, "wan2" : goto own_dsl }
+	}
+	map restore {
+		type mark : verdict
+		elements = { 0x100 : goto mark_cable, 0x200 : goto mark_dsl }
+	}
+	map nat {
+		type ifname : verdict
+		elements = { "wan1" : goto nat_cable, "wan2" : goto nat_dsl }
+	}
+	set virtual_all {
+		type ipv4_addr
+		elements = { 192.168.77.1, 203.0.113.10, 203.0.113.140 }
+	}
+	set virtual_all6 {
+		type ipv6_addr
+		elements = { 2001:db8:9::1, fd00::1, fe80::1 }
+	}
+	map slots_default {
+		typeof numgen random mod 256 : verdict
+		elements = { 171 times goto up_cable, 85 times goto up_dsl }
+	}
+	chain pre {
+		type filter hook prerouting priority -150; policy accept;
+		meta nfproto != ipv4 return
+		iifname vmap @wan_in
+		iifname @lan_if goto lan
+		ip saddr @nodes goto lan
+	}
+	chain lan {
+		fib daddr type local return
+		fib daddr type broadcast return
+		fib daddr type multicast return
+		ct mark & 0x00003f00 vmap @restore
+		ct state new goto classify
+	}
+	chain classify {
+		numgen random mod 256 vmap @slots_default
+		numgen random mod 256 vmap @slots_default
+		counter
+	}
+	chain out {
+		type route hook output priority -150; policy accept;
+		meta nfproto != ipv4 return
+		meta mark & 0x00003f00 != 0 return
+		ct mark & 0x00003f00 vmap @restore
+		ct state new fib saddr . oif type local oifname vmap @wan_out
+	}
+	chain leave {
+		type filter hook postrouting priority -10; policy accept;
+		meta nfproto != ipv4 return
+		oifname != @wan_if return
+		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
+	}
+	chain forwarded {
+		type filter hook forward priority -10; policy accept;
+		meta nfproto != ipv4 return
+		oifname @wan_if goto to_wan
+		iifname != @wan_if ct state new ct mark & 0x00003f00 != 0 ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
+	}
+	chain to_wan {
+		iifname @lan_if ct state invalid counter drop
+		ip saddr @nodes ct state invalid counter drop
+		iifname @lan_if ct state new meta mark & 0x00003f00 == 0 counter drop
+		ct mark & 0x00003f00 != 0 meta mark & 0x00003f00 == 0 counter drop
+		meta mark & 0x00003f00 == 0 return
+		ct state new tcp flags & (fin | syn | rst | ack) != syn goto midstream
+		ct state new meta nfproto != @active counter drop
+		ct state new oifname vmap @wan_out
+	}
+	chain midstream {
+		meta nfproto @grace counter drop
+		meta nfproto != @active counter drop
+		tcp flags & (rst) == rst drop
+		iifname @lan_if counter reject with tcp reset
+		drop
+	}
+	chain in {
+		type filter hook input priority -10; policy accept;
+		ip6 daddr @virtual_all6 goto unaccepted6
+		meta nfproto != ipv4 return
+		ip daddr @virtual_all goto unaccepted
+		iifname != @wan_if return
+		ip daddr @virtual goto to_virtual
+	}
+	chain to_virtual {
+		ct state established,related return
+		icmp type echo-request return
+		socket mark & 0x0 == 0x0 return
+		counter drop
+	}
+	chain post {
+		type nat hook postrouting priority 100; policy accept;
+		meta nfproto != ipv4 return
+		fib saddr type local return
+		meta mark & 0x00003f00 == 0 return
+		oifname vmap @nat
+	}
+	chain in_cable {
+		ct state new ct mark & 0x00003f00 == 0 ct mark set ct mark & 0xffffc0ff | 0x00000100
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
+	}
+	chain up_cable {
+		counter ct mark set ct mark & 0xffffc0ff | 0x00000100 meta mark set meta mark & 0xffffc0ff | 0x00000100
+	}
+	chain mark_cable {
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
+	}
+	chain own_cable {
+		ct mark set ct mark & 0xffffc0ff | 0x00000100
+	}
+	chain nat_cable {
+		snat ip to 203.0.113.10
+	}
+	chain in_dsl {
+		ct state new ct mark & 0x00003f00 == 0 ct mark set ct mark & 0xffffc0ff | 0x00000200
+		meta mark set meta mark & 0xffffc0ff | 0x00000200
+	}
+	chain up_dsl {
+		counter ct mark set ct mark & 0xffffc0ff | 0x00000200 meta mark set meta mark & 0xffffc0ff | 0x00000200
+	}
+	chain mark_dsl {
+		meta mark set meta mark & 0xffffc0ff | 0x00000200
+	}
+	chain own_dsl {
+		ct mark set ct mark & 0xffffc0ff | 0x00000200
+	}
+	chain nat_dsl {
+		snat ip to 203.0.113.140
+	}
+	chain unaccepted {
+		ct state established,related return
+		fib saddr type local return
+		counter drop
+	}
+	chain unaccepted6 {
+		icmpv6 type 135-136 return
+		ct state established,related return
+		fib saddr type local return
+		counter drop
+	}
+}
+EOF
