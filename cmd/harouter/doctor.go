@@ -310,10 +310,10 @@ func examineSpeakers(ctx context.Context, s *settings) []doctor.Finding {
 	}
 	var mu sync.Mutex
 	heard := map[string]doctor.Finding{}
-	err := wire.Listen(ctx, devices, nil, s.self().Addresses[0], func(r wire.Received) {
+	err := wire.Listen(ctx, wire.Spots{Devices: devices, Local: s.self().Addresses[0]}, func(r wire.Received) {
 		mu.Lock()
 		defer mu.Unlock()
-		if id, lan := vrids[r.Link]; !lan || r.Advert.VRID != id || known[r.Src] || ours(r.Advert, virtual[r.Link]) {
+		if id, lan := vrids[r.Link]; !lan || r.Advert.VRID != id || known[r.Src] || ours(r.Advert, virtual[r.Link], r.Src.Is4()) {
 			return
 		}
 		heard[r.Link+r.Src.String()] = doctor.Finding{Level: doctor.Fault, Subject: r.Link,
@@ -332,12 +332,17 @@ func examineSpeakers(ctx context.Context, s *settings) []doctor.Finding {
 	return out
 }
 
-// ours tells whether an advert is of our cluster, as far as one can see.
-func ours(a vrrp.Advert, virtual []netip.Addr) bool {
+// ours tells whether an advert is of our cluster, as far as one can see: each
+// family has adverts of its own.
+func ours(a vrrp.Advert, virtual []netip.Addr, v4 bool) bool {
+	n := 0
 	for _, v := range virtual {
-		if !slices.Contains(a.Addresses, v) {
+		if v.Is4() != v4 {
+			continue
+		}
+		if n++; !slices.Contains(a.Addresses, v) {
 			return false
 		}
 	}
-	return len(a.Addresses) == len(virtual)
+	return len(a.Addresses) == n
 }

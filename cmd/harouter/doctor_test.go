@@ -52,7 +52,7 @@ func TestLackFinding(t *testing.T) {
 }
 
 func TestOurs(t *testing.T) {
-	a, b := netip.MustParseAddr("192.168.77.1"), netip.MustParseAddr("192.168.77.2")
+	a, b, six := netip.MustParseAddr("192.168.77.1"), netip.MustParseAddr("192.168.77.2"), netip.MustParseAddr("fd00:77::1")
 	for name, test := range map[string]struct {
 		advert, virtual []netip.Addr
 		want            bool
@@ -63,8 +63,9 @@ func TestOurs(t *testing.T) {
 		"another":      {[]netip.Addr{b}, []netip.Addr{a}, false},
 		"none at all":  {nil, []netip.Addr{a}, false},
 		"both without": {nil, nil, true},
+		"one family":   {[]netip.Addr{a}, []netip.Addr{six, a}, true},
 	} {
-		if got := ours(vrrp.Advert{Addresses: test.advert}, test.virtual); got != test.want {
+		if got := ours(vrrp.Advert{Addresses: test.advert}, test.virtual, true); got != test.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}

@@ -162,7 +162,7 @@ func tryMACs() error {
 	if err != nil {
 		return fmt.Errorf("find the device of the trial: %w", err)
 	}
-	mac := &netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Name: "trial-mac", ParentIndex: l.Attrs().Index, HardwareAddr: virtualMAC(51)}, Mode: netlink.MACVLAN_MODE_PRIVATE}
+	mac := &netlink.Macvlan{LinkAttrs: netlink.LinkAttrs{Name: "trial-mac", ParentIndex: l.Attrs().Index, HardwareAddr: virtualMAC(51, false)}, Mode: netlink.MACVLAN_MODE_PRIVATE}
 	if err := netlink.LinkAdd(mac); err != nil {
 		return fmt.Errorf("make a macvlan device: %w", err)
 	}
