@@ -71,7 +71,11 @@ src_install() {
 }
 
 pkg_preinst() {
-	if [[ -z ${REPLACING_VERSIONS} ]] || ! "${EROOT}"/usr/sbin/harouter failover 2>/dev/null; then
+	local harouter="${EROOT}/usr/sbin/harouter"
+	# On a backup failover would bring the role here.
+	if [[ -z ${REPLACING_VERSIONS} || ! -x ${harouter} ]] ||
+		! "${harouter}" status --json 2>/dev/null | grep -q '^  "role": "master"' ||
+		! "${harouter}" failover; then
 		return
 	fi
 	elog "This router handed over to another one. When you have restarted harouter"

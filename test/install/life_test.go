@@ -75,7 +75,11 @@ func TestLife(t *testing.T) {
 	time.Sleep(2 * time.Second) // of traffic, before anything happens
 	for _, r := range []*container{r1, r2} {
 		s.Mark("upgrade of " + r.node.Name)
-		t.Logf("upgrade of %s:\n%s", r.node.Name, r.sh("dpkg -i /root/two.deb"))
+		out := r.sh("dpkg -i /root/two.deb")
+		t.Logf("upgrade of %s:\n%s", r.node.Name, out)
+		if strings.Contains(out, "handed over") != (r == r1) { // on the backup there is nothing to hand over
+			t.Errorf("upgrade of %s: who hands over is the master", r.node.Name)
+		}
 		r.wait("the new version on "+r.node.Name, `harouter status --json | tr -d ' \n' | grep -q '"version":"1.0.1"'`, 10*time.Second)
 		r1.wait("r1 and r2 to be in sync", synced, 30*time.Second)
 		r1.wait("the role to be back", "harouter status | grep -q 'r1 is master'", 30*time.Second)
@@ -131,7 +135,7 @@ func service(t *testing.T, r *container) {
 	}
 	first := pid()
 	r.sh("systemctl kill --kill-whom=main -s KILL harouter")
-	r.wait("systemd to start it again", "systemctl is-active harouter && test $(systemctl show -p MainPID --value harouter) != "+first, 15*time.Second)
+	r.wait("systemd to start it again", "p=$(systemctl show -p MainPID --value harouter); test $p != 0 && test $p != "+first+" && systemctl is-active harouter", 15*time.Second)
 	second := pid()
 	r.sh("systemctl reload harouter")
 	if p := pid(); p != second {
