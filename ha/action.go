@@ -81,6 +81,14 @@ type (
 		Hosts  []netip.Addr
 		Source netip.Addr // own address in their network, zero: none
 	}
+	// Pulse asks again and again whether the machine of a node answers ARP on Ways,
+	// the first being its address, and Others if it does not; answered by
+	// Unanswered and Recovered. No node: nobody is asked.
+	Pulse struct {
+		Node   string
+		Ways   []Way
+		Others []Way
+	}
 	// Remember keeps the other nodes' addresses for the next start.
 	Remember struct{ Addresses map[string][]netip.Addr }
 	// Guard tells the guard what to do should this process die.
@@ -108,8 +116,12 @@ type (
 		Trial      bool   // not to be kept over a restart
 		Replace    string // the file on disk is overwritten if it has this hash; "" never
 	}
-	// Rest keeps over a restart whether this node is in maintenance.
-	Rest struct{ On bool }
+	// Rest keeps over a restart whether this node is in maintenance; answered by
+	// Rested.
+	Rest struct {
+		ID uint64
+		On bool
+	}
 	// Answer ends an operator's command.
 	Answer struct {
 		ID    uint64
@@ -144,6 +156,7 @@ func (Source) haAction()          {}
 func (Publish) haAction()         {}
 func (Send) haAction()            {}
 func (Look) haAction()            {}
+func (Pulse) haAction()           {}
 func (Remember) haAction()        {}
 func (Guard) haAction()           {}
 func (ReadFile) haAction()        {}

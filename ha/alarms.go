@@ -186,7 +186,9 @@ func (m *Machine) settleAlarms(now time.Time) {
 	}
 	m.holdAlarm(dead > 0 && dead == len(m.verdicts), AlarmNoUplink, "all", "no uplink works; routing stays as it was", now)
 	m.settleDiffer(now)
+	m.holdAlarm(m.expelled(), AlarmConfigDiffers, "node "+m.cfg.Node, m.expelledText(m.expulsion.by), now)
 	m.settleUnsynced(now)
+	m.settleTwins(now)
 	lan := ""
 	if len(m.cfg.Nodes) > 1 {
 		lan = m.lanOf(m.address())
@@ -207,6 +209,9 @@ const differAfter = 700 * time.Millisecond
 // somebody edited and nobody agreed on.
 func (m *Machine) settleDiffer(now time.Time) {
 	text := m.differs(now)
+	if m.expelled() { // which is an alarm of its own, with another remedy
+		text = ""
+	}
 	switch {
 	case text == "":
 		m.differing = time.Time{}

@@ -35,8 +35,9 @@ func readMenu(words []string) (m menu, err error) {
 // teller thinks of what happens next.
 type teller struct {
 	*story
-	r    *rand.Rand
-	menu menu
+	r      *rand.Rand
+	menu   menu
+	greets bool
 }
 
 func flip(r *rand.Rand, of int) bool { return r.IntN(of) == 0 }
@@ -49,7 +50,7 @@ func invent(t testing.TB, seed uint64, sync string) *story {
 		}
 	}()
 	r := rand.New(rand.NewPCG(seed, 11))
-	first := fmt.Sprintf("chaos %d", seed)
+	first, greets := fmt.Sprintf("chaos %d", seed), seed%3 > 0
 	for _, w := range []struct {
 		word string
 		of   int
@@ -57,12 +58,15 @@ func invent(t testing.TB, seed uint64, sync string) *story {
 		{"power", 2}, {"freeze", 4}, {"partition", 3}, {"lossy", 3}, {"slow", 4}, {"failing", 4},
 		{"files", 2}, {"nodes", 4}, {"ports", 3}, {"uplinks", 2}, {"moves", 2}, {"forged", 5},
 	} {
-		// A node that is taken out while it is cut off is another matter.
-		if flip(r, w.of) && !(w.word == "nodes" && strings.Contains(first, "partition")) {
+		// A node that is taken out while it is cut off hears of it from greetings.
+		if flip(r, w.of) && (greets || w.word != "nodes" || !strings.Contains(first, "partition")) {
 			first += " " + w.word
 		}
 	}
 	second := "cluster " + strings.Join(allNodes[:[]int{2, 2, 2, 2, 2, 3, 3, 3, 4, 5}[r.IntN(10)]], ",")
+	if greets {
+		second += " hello"
+	}
 	if sync != "" {
 		second += " " + sync
 	}
@@ -83,7 +87,7 @@ func invent(t testing.TB, seed uint64, sync string) *story {
 			}
 		}
 	}
-	te := &teller{story: st, r: r, menu: st.c.menu}
+	te := &teller{story: st, r: r, menu: st.c.menu, greets: greets}
 	te.tell()
 	te.say("heal")
 	return st
@@ -177,6 +181,9 @@ func (te *teller) reload() {
 	}
 	if te.r.IntN(4) > 0 {
 		text := withNodes(te.file(), n)
+		if o := te.some(te.members()); te.menu.nodes && te.greets && o != n && flip(te.r, 3) { // it has to be off or cut off
+			text = strings.NewReplacer(","+o.name, "", o.name+",", "").Replace(text)
+		}
 		if flip(te.r, 4) && n.m.trial != nil {
 			text = n.disk // keep it
 		}

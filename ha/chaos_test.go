@@ -214,7 +214,9 @@ func (c *chaos) freeze(n *simNode, d time.Duration, machine bool) {
 		}
 		backlog, fenced := n.strain.backlog, n.strain.fenced
 		n.strain.frozen, n.strain.backlog = time.Time{}, nil
-		n.handle(Overslept{For: d})
+		if d > sleepLimit(n.cfg.Advertise) { // else nobody notices
+			n.handle(Overslept{For: d})
+		}
 		if fenced {
 			n.handle(Fenced{})
 		}
@@ -420,6 +422,14 @@ func (c *chaos) perform(n *simNode, a Action) bool {
 		if !n.strain.applying {
 			c.apply(n)
 		}
+	case Rest:
+		err := c.broken(n, "remember the maintenance")
+		c.work(n, "files", simWork, func() {
+			if err == nil {
+				n.rests = a.On
+			}
+			n.handle(Rested{ID: a.ID, Err: err})
+		})
 	case ReadFile:
 		c.read(n, a)
 	case Adopt:
@@ -432,17 +442,22 @@ func (c *chaos) perform(n *simNode, a Action) bool {
 		if err != nil {
 			c.s.t.Fatal(err)
 		}
-		n.strain.state = &state
+		n.strain.state, n.greeting = &state, state
 		c.tell(n)
+		n.hello()
 	case Send:
 		msg, err := DecodeMessage(a.Message.Encode())
 		if err != nil {
 			c.s.t.Fatal(err)
 		}
+		if a.Wide {
+			n.tellWide(a.To, msg)
+		}
 		o := c.s.nodes[a.To]
+		life := o.life // gossip tells one from another
 		for _, d := range c.wire(n, o, false) {
 			c.s.after(d, func() {
-				if !o.lost[n.name] && knows(n, o) {
+				if o.life == life && !o.lost[n.name] && knows(n, o) {
 					o.handle(Told{From: n.name, Message: msg})
 				}
 			})

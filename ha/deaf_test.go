@@ -33,7 +33,7 @@ func (n *simNode) greet() {
 	life := n.life
 	n.s.after(HelloEvery, func() {
 		if n.life == life && n.running {
-			if !n.stopped {
+			if !n.stopped && n.strain.frozen.IsZero() {
 				n.hello()
 				n.gossip()
 			}
@@ -51,16 +51,25 @@ func (n *simNode) onLans(carry func(o *simNode, lan string)) {
 		device := simLanDevices[lan]
 		for _, o := range n.s.all() {
 			if o != n && n.links[device].Carrier && o.links[device].Carrier && !n.s.lans.cut(n, o, lan, false) {
-				n.s.after(simDelay, func() { carry(o, lan) })
+				after := []time.Duration{simDelay}
+				if n.s.chaos != nil {
+					after = n.s.chaos.advert(n, o, lan)
+				}
+				for _, d := range after {
+					n.s.after(d, func() { carry(o, lan) })
+				}
 			}
 		}
 	}
 }
 
-// gossip repeats the state there too.
+// gossip repeats the state there too; chaos has its own.
 func (n *simNode) gossip() {
+	if n.s.chaos != nil {
+		return
+	}
 	for _, o := range n.s.all() {
-		if state := n.greeting; o != n && !o.lost[n.name] && n.cfg.Hello && state.Node != "" {
+		if state := n.greeting; o != n && !o.lost[n.name] && knows(n, o) && n.cfg.Hello && state.Node != "" {
 			n.s.after(simDelay, func() { o.handle(PeerTold{State: state}) })
 		}
 	}

@@ -14,9 +14,13 @@
 // (doomed.go). How flows travel is not ha's concern (Flows in ports.go).
 //
 // The master is lost only when every path is silent: it is asked before it is
-// given up (silence.go). Nodes greet each other on each lan (ha/hello); one that is
+// given up (silence.go), and the best of those that live goes first (order.go). Nodes greet each other on each lan (ha/hello); one that is
 // alive and not heard there makes that lan deaf, and who reaches its hosts serves
-// (deaf.go, ways.go).
+// (deaf.go, ways.go). The greetings also tell who missed a generation of the file
+// which nodes there are now, and whether it is one of them (newer.go).
+//
+// A machine that answers ARP on no path, while others there do, is dead: its
+// successor does not wait for the timers (pulse.go, ha/pulse).
 //
 // It imports the pure packages vrrp, balancer and conntracksync, no edge;
 // cmd/harouter wires the edges into Ports.

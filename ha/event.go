@@ -74,6 +74,21 @@ type (
 	Asked struct{ Lan string }
 	// Reached: one of them answered.
 	Reached struct{ Lan string }
+	// Unanswered: the machine of the node of a Pulse answered nothing on any way.
+	Unanswered struct {
+		Node      string
+		At        time.Time     // when that was found
+		For       time.Duration // since the first question that was not answered
+		Rounds    int           // of questions on all ways that had the time to be answered
+		Witnessed int           // of these: a third party answered on a device where the node had
+		Devices   int           // on which it had answered until then
+		Direct    bool          // its address is one of these ways
+	}
+	// Recovered: it answers again.
+	Recovered struct {
+		Node  string
+		After time.Duration // since the first question that was not answered
+	}
 	// Probed is one round of probes on one uplink.
 	Probed struct{ Round balancer.Round }
 	// Switched: the addresses step Seq is done.
@@ -107,6 +122,11 @@ type (
 		Text []byte
 		Hash string
 		Err  string // a sentence; "" it is fit for this node
+	}
+	// Rested: what the Rest with this ID wants is kept over a restart, or Err.
+	Rested struct {
+		ID  uint64
+		Err error
 	}
 	// FileSeen tells what stands in the configuration file on this node's disk.
 	FileSeen struct {
@@ -179,6 +199,8 @@ func (Told) haEvent()         {}
 func (Hosts) haEvent()        {}
 func (Asked) haEvent()        {}
 func (Reached) haEvent()      {}
+func (Unanswered) haEvent()   {}
+func (Recovered) haEvent()    {}
 func (Probed) haEvent()       {}
 func (Switched) haEvent()     {}
 func (Applied) haEvent()      {}
@@ -187,6 +209,7 @@ func (Flushed) haEvent()      {}
 func (Forwarded) haEvent()    {}
 func (Fenced) haEvent()       {}
 func (Checked) haEvent()      {}
+func (Rested) haEvent()       {}
 func (FileSeen) haEvent()     {}
 func (Reconfigured) haEvent() {}
 func (Repaired) haEvent()     {}

@@ -82,6 +82,27 @@ func (m *Machine) ready(now time.Time) {
 	m.do(Send{To: m.taking.from, Message: m.withTerm(Message{Kind: KindReady, ID: m.taking.id})})
 }
 
+// isGone ends the wait for the one that hands over: it has no addresses any more.
+func (m *Machine) isGone(why string) {
+	if why != "" {
+		m.record("role", m.cfg.Node, "master", "master", why)
+	}
+	m.taking.await = false
+	m.addAddresses()
+}
+
+// diedHandingOver is when the node that hands over, and has not said yet that its
+// addresses are gone, counts as dead: it is silent for as long as any master may
+// be, and did not say either that it is master no more. Zero: not at all.
+func (m *Machine) diedHandingOver() time.Time {
+	t := m.taking
+	p := m.peers[t.from]
+	if p == nil || t.until.IsZero() || p.advertised.IsZero() || !p.told || p.state.Role != RoleMaster {
+		return time.Time{}
+	}
+	return later(p.advertised.Add(m.vrrp.MasterDown()), t.until.Add(-gonePatience))
+}
+
 // giveWay takes the addresses away before the successor puts them on. This node
 // is a backup from then on: if the successor fails it takes over as from any
 // other that died.
@@ -156,6 +177,10 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(m.cfg.Node + " is " + m.role.String())
 			return
 		}
+		if m.drowsy(now) && m.slept >= handoffLimit { // it may have been given up meanwhile
+			refuse(m.cfg.Node + " stood still until now")
+			return
+		}
 		m.taking = &taking{from: from.Name, id: msg.ID, await: msg.Await}
 		m.elect(vrrp.Promote{From: from.Name, Quiet: true, For: m.handoffLimit(from), Reason: "handed over by " + from.Name + ": " + msg.Reason}, now)
 		if msg.Hold {
@@ -167,7 +192,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			}
 		}
 	case KindYield:
-		if m.vrrp.State() != vrrp.Backup || m.stopping != 0 {
+		if m.vrrp.State() != vrrp.Backup || m.stopping != 0 || m.drowsy(now) {
 			return
 		}
 		m.elect(vrrp.Promote{From: from.Name, Reason: from.Name + " stepped back: " + msg.Reason}, now)
@@ -217,8 +242,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 		}
 	case KindGone:
 		if t := m.taking; t != nil && t.await && t.id == msg.ID && t.from == from.Name {
-			t.await = false
-			m.addAddresses()
+			m.isGone("")
 		}
 	case KindRefused:
 		m.claims = 0
@@ -335,9 +359,11 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 	case VerbRest:
 		m.rest(answer, now)
 	case VerbServe:
-		m.record("operator", "maintenance", "on", "off", "asked on "+m.cfg.Node)
-		m.setMaintenance(false)
-		answer("")
+		m.remember(false, answer, func(time.Time) {
+			m.record("operator", "maintenance", "on", "off", "asked on "+m.cfg.Node)
+			m.setMaintenance(false)
+			answer("")
+		})
 	}
 }
 
@@ -462,37 +488,4 @@ func (m *Machine) peerCanServe(now time.Time) bool {
 		}
 	}
 	return false
-}
-
-// rest keeps this node out: a master hands over first, and if that cannot be
-// done nothing changes. One that is alone stays master until somebody comes.
-func (m *Machine) rest(answer func(string), now time.Time) {
-	next := m.successor(now)
-	if m.maintenance || m.vrrp.State() != vrrp.Master || next == nil || next.state.Resting {
-		m.record("operator", "maintenance", "", "on", "asked on "+m.cfg.Node)
-		m.setMaintenance(true)
-		answer("")
-		return
-	}
-	if m.handoff != nil || m.vrrp.Suspect() || m.adding != 0 {
-		answer("the role of " + m.cfg.Node + " is not settled yet, try again in a second; nothing changed")
-		return
-	}
-	if why := m.refuseUnsynced(next); why != "" {
-		answer(why)
-		return
-	}
-	m.record("operator", "maintenance", "", "on", "asked on "+m.cfg.Node)
-	m.beginHandoff(next, hand{reason: m.cfg.Node + " goes into maintenance", patient: true, answer: func(err string) {
-		m.setMaintenance(err == "")
-		answer(err)
-	}}, now)
-}
-
-func (m *Machine) setMaintenance(on bool) {
-	if m.maintenance != on {
-		m.maintenance = on
-		m.held = m.held && !on
-		m.do(Rest{On: on})
-	}
 }

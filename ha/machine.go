@@ -16,6 +16,8 @@ type Machine struct {
 	vrrp *vrrp.Machine
 
 	started     time.Time
+	woke        time.Time     // it stood still before,
+	slept       time.Duration // for so long
 	role        Role
 	since       time.Time
 	transitions int
@@ -24,6 +26,7 @@ type Machine struct {
 	stopping    Verb            // VerbStop or VerbClean once asked, else 0
 	leaveBy     time.Time       // stopping: lingering ends
 	maintenance bool            // an operator keeps this node out: master only if alone
+	resting     *resting        // and whether that is so is being written down
 	exited      bool
 
 	links    map[string]Link
@@ -105,6 +108,13 @@ type Machine struct {
 	looks      map[string]*look        // for the hosts of those, and of lans on which others are deaf
 	hosts      map[string][]netip.Addr // of each lan, seen last
 	double     double
+	members    map[string]netip.Addr // told to the others; never changed, but replaced
+	expulsion  expulsion
+	twinned    map[netip.Addr]string // addresses that another node has too
+	untwinned  bool                  // whose addresses are whose has to be looked at
+	putOff     time.Time             // until then a better node is let go first
+	asks       Pulse                 // whether the master's machine runs
+	rash       rash
 	sought     bool                    // the others were looked for
 	carries    time.Time               // since when this node could be elected, first of all
 	strangers  map[netip.Addr]stranger // unknown senders of adverts
@@ -140,7 +150,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
 		looks: map[string]*look{}, hosts: map[string][]netip.Addr{},
 		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, news: map[string]*syncNews{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
-		seed: cfg.Will, crashes: cfg.Crashes, backUntil: now.Add(holdAfter(cfg.Crashes)),
+		members: membersOf(cfg.Nodes), seed: cfg.Will, crashes: cfg.Crashes, backUntil: now.Add(holdAfter(cfg.Crashes)),
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
 	m.life = m.nextID
@@ -168,10 +178,12 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Tick:
 		m.hearInstead(now)
 		m.seek(now)
+		m.letBetterFirst(now)
 		m.elect(vrrp.Tick{}, now)
 	case Overslept:
 		m.record("role", m.cfg.Node, "", "", "this process stood still for "+ev.For.Round(time.Millisecond).String()+": listening first")
 		m.listenAnew("", now)
+		m.woke, m.slept = now, ev.For
 		m.elect(vrrp.Overslept{}, now)
 	case Links:
 		m.onLinks(ev, now)
@@ -212,6 +224,10 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.reached(ev.Lan, now)
 	case Asked:
 		m.asked(ev.Lan)
+	case Unanswered:
+		m.onUnanswered(ev, now)
+	case Recovered:
+		m.onRecovered(ev, now)
 	case Probed:
 		m.onRound(ev.Round)
 	case Switched:
@@ -238,6 +254,8 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.elect(vrrp.Overslept{}, now)
 	case Checked:
 		m.onChecked(ev, now)
+	case Rested:
+		m.onRested(ev, now)
 	case FileSeen:
 		if !m.fileSeen {
 			m.cold = ev.Hash
@@ -286,6 +304,7 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	}
 	if m.taking != nil && m.taking.await {
 		earlier(m.taking.until)
+		earlier(m.diedHandingOver())
 	}
 	for _, f := range m.forwarded {
 		earlier(f.until)
@@ -361,10 +380,12 @@ func (m *Machine) record(kind, subject, from, to, reason string) {
 func (m *Machine) settle(now time.Time) {
 	m.settleTimers(now)
 	m.settlePeers(now)
+	m.settleGuests(now)
 	m.settleDeaf(now)
 	m.settleSilence(now)
 	m.settleElection(now)
 	m.settleRole(now)
+	m.settlePulse(now)
 	m.settleFlows(now)
 	m.settleNews(now)
 	m.settleMove(now)
@@ -389,8 +410,14 @@ func (m *Machine) settleTimers(now time.Time) {
 			m.endHandoff(h.to+" did not confirm within "+h.limit.String(), now)
 		}
 	}
-	if t := m.taking; t != nil && t.await && !t.until.IsZero() && !now.Before(t.until) {
-		m.elect(vrrp.Demote{Reason: t.from + " did not give way"}, now)
+	if t := m.taking; t != nil && t.await && !t.until.IsZero() {
+		died := m.diedHandingOver()
+		switch {
+		case !now.Before(t.until):
+			m.elect(vrrp.Demote{Reason: t.from + " did not give way"}, now)
+		case !died.IsZero() && !now.Before(died):
+			m.isGone(t.from + " died while it handed over")
+		}
 	}
 	for id, f := range m.forwarded {
 		if !now.Before(f.until) {
@@ -413,11 +440,12 @@ func (m *Machine) settleTimers(now time.Time) {
 	for _, p := range m.peers {
 		switch alive := p.alive(now); {
 		case alive && !p.present:
-			p.present = true
+			p.present, m.untwinned = true, true
 		case !alive:
 			if p.present {
 				m.record("node", p.Name, p.state.Role.String(), "lost", "not heard on any path for "+aliveFor.String())
 			}
+			m.untwinned = m.untwinned || p.present
 			p.present, p.told, p.state.Held = false, false, false
 		}
 	}
@@ -452,6 +480,7 @@ func (m *Machine) onLinks(ev Links, now time.Time) {
 		}
 	}
 	m.gateways = ev.Gateways
+	m.untwinned = true
 	m.linksKnown = true
 	for _, u := range m.cfg.Balancer.Uplinks {
 		if l, ok := m.links[u.Device]; ok {

@@ -77,6 +77,7 @@ type PeerState struct {
 	Will      []byte                      `json:"will,omitempty"`      // master: proof of what its guard would say
 	Offer     uint64                      `json:"offer,omitempty"`     // of a file that it asks all to adopt
 	Gen       uint64                      `json:"generation,omitempty"`
+	Members   map[string]netip.Addr       `json:"members,omitempty"`   // nodes of its file, with their first addresses
 	Sync      bool                        `json:"sync,omitempty"`      // it replicates flows
 	Term      uint64                      `json:"term,omitempty"`      // in which it was master last
 	Lans      int                         `json:"lans"`                // lans whose link carries
@@ -155,6 +156,7 @@ func DecodePeerState(b []byte) (PeerState, error) {
 type peer struct {
 	Node
 	state     PeerState
+	guest     bool      // the file does not have it yet: see meet
 	told      bool      // state is of its present life
 	heard     time.Time // last sign of life on any path
 	present   bool      // it was alive when last looked at
@@ -170,12 +172,14 @@ type peer struct {
 	// unconfirmed is when it did not confirm the flows for the hand-over to it.
 	unconfirmed time.Time
 	ways        ways
-	left        bool      // its last advert said farewell
-	inquiry     inquiry   // whether it is still master
-	executed    []byte    // the proof of its will that was taken last
-	settling    bool      // one of both has just taken a new file
-	refiled     time.Time // when it was heard to run another file than before
-	advertised  time.Time // last advert of it
+	left        bool                  // its last advert said farewell
+	inquiry     inquiry               // whether it is still master
+	executed    []byte                // the proof of its will that was taken last
+	settling    bool                  // one of both has just taken a new file
+	refiled     time.Time             // when it was heard to run another file than before
+	advertised  time.Time             // last advert of it
+	at          map[string]netip.Addr // source of its adverts on each link
+	pause       pause                 // of its machine
 }
 
 func (p *peer) alive(now time.Time) bool {

@@ -92,6 +92,9 @@ type Ports struct {
 	Forwarded func() (uint64, error)
 	// Probe sets where an uplink is probed from.
 	Probe func(Source)
+	// Pulse asks whether another machine runs (ha/pulse); nil: nobody does. It must
+	// not block.
+	Pulse func(Pulse)
 	// Guard hands the guard its orders; Beat tells it that this loop lives.
 	Guard func(Guard)
 	Beat  func()

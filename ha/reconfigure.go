@@ -53,6 +53,9 @@ func generation(c Config) string { return fmt.Sprintf("%d (%s)", c.Generation, s
 
 func (m *Machine) reconfigure(old Config, now time.Time) {
 	m.changedFile = now
+	m.members = membersOf(m.cfg.Nodes)
+	m.takenBack()
+	m.untwinned = true
 	own, _ := m.cfg.node(m.cfg.Node)
 	m.elect(vrrp.Configure{
 		Version: vrrp.Version(m.cfg.VRRPVersion), Interval: m.cfg.Advertise, Rank: own.Address, Preempt: m.cfg.Preempt, PreemptDelay: m.cfg.PreemptDelay,
@@ -67,7 +70,7 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 		switch p := m.peers[n.Name]; {
 		case n.Name == m.cfg.Node:
 		case p != nil:
-			p.Node = n
+			p.Node, p.guest = n, false
 		default:
 			m.peers[n.Name] = &peer{Node: n}
 			m.record("node", n.Name, "", "", "new in the configuration")

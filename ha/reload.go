@@ -105,6 +105,9 @@ func (m *Machine) propose(o offer, read ReadFile, now time.Time) {
 	case m.stopping != 0:
 		o.answer(m.cfg.Node + " is leaving; nothing changed")
 		return
+	case m.expelled():
+		o.answer(m.expelledText(m.expulsion.by) + "; nothing changed")
+		return
 	case m.offer != nil || m.adopting != nil:
 		o.answer("another change of the configuration is under way on " + m.cfg.Node + ", try again in a moment; nothing changed")
 		return
@@ -336,10 +339,10 @@ func (m *Machine) part(now time.Time) {
 }
 
 // parted tells whether the node that leaves is gone, or about to be and master
-// no more.
+// no more. Of one that has not told anything yet nothing is known.
 func (m *Machine) parted(now time.Time) bool {
 	p := m.peers[m.offer.except]
-	return p == nil || !p.told || !p.alive(now) || p.state.Leaving && p.state.Role != RoleMaster
+	return p == nil || !p.alive(now) || p.told && p.state.Leaving && p.state.Role != RoleMaster
 }
 
 // givenUp tells that all whose answer lacks have died meanwhile.
@@ -472,7 +475,7 @@ func (m *Machine) settleAgreement(now time.Time) {
 	}
 	for _, n := range m.cfg.Nodes {
 		p := m.peers[n.Name]
-		if p == nil || !p.told || !p.alive(now) || p.state.Trial || p.state.Gen <= m.cfg.Generation {
+		if p == nil || !p.told || !p.alive(now) || p.state.Trial || p.state.Gen <= m.cfg.Generation || m.expelled() {
 			continue
 		}
 		if p.state.Hash == m.cfg.Hash { // only the number

@@ -78,7 +78,7 @@ func (m *Machine) setRole(reason string, now time.Time) {
 	case vrrp.Backup:
 		role = RoleBackup
 	case vrrp.Initialize:
-		if m.stopping != 0 || m.lans() > 0 && !m.second(now) { // it could serve: it leaves, or a fitter node does
+		if m.stopping != 0 || m.lans() > 0 && !m.second(now) && !m.expelled() { // it could serve: it leaves, or a fitter node does
 			role = RoleBackup
 		}
 	}
@@ -209,7 +209,10 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 		if !m.credible(p, heard, ev.Source, now) {
 			return
 		}
-		p.left = heard.Priority == 0
+		p.advertises(ev.Link, ev.Source)
+		if p.left = heard.Priority == 0; !p.left {
+			m.regret(p, now)
+		}
 	case slices.Contains(m.cfg.Foreign, ev.Source):
 		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link, ev.Source.Is6())
 	default:
@@ -294,6 +297,9 @@ func (m *Machine) settleElection(now time.Time) {
 	fault, why := len(m.cfg.Balancer.Lans) > 0 && m.lans() == 0, "no lan has carrier"
 	if m.second(now) {
 		fault, why = true, "another machine runs as "+m.cfg.Node
+	}
+	if m.expelled() {
+		fault, why = true, "taken out of the file of "+m.expulsion.by
 	}
 	switch {
 	case fault && m.vrrp.State() != vrrp.Initialize:

@@ -73,7 +73,7 @@ func (l *Loop) Awake() bool {
 func (l *Loop) Post(ev Event) {
 	queue := l.normal
 	switch ev.(type) {
-	case Links, Found, Switched, Applied, Synced, Flushed, Forwarded, Fenced, Checked, FileSeen, Reconfigured, Repaired, Condition:
+	case Links, Found, Switched, Applied, Synced, Flushed, Forwarded, Fenced, Checked, Rested, FileSeen, Reconfigured, Repaired, Condition:
 		select {
 		case l.own <- ev:
 		case <-l.ended:
@@ -238,6 +238,9 @@ func (l *Loop) tick(due time.Time) {
 }
 
 func (l *Loop) handle(ev Event, now time.Time) {
+	if _, silent := ev.(Unanswered); silent && l.ports.Adverts.Unread() {
+		return // it will be told again; what waits there comes first
+	}
 	for _, a := range l.machine.Handle(ev, now) {
 		l.perform(a)
 	}
@@ -274,6 +277,10 @@ func (l *Loop) perform(a Action) {
 	case Look:
 		if l.ports.Lans != nil {
 			l.ports.Lans.Look(a)
+		}
+	case Pulse:
+		if l.ports.Pulse != nil {
+			l.ports.Pulse(a)
 		}
 	case Send:
 		if a.Wide && l.ports.Lans != nil {

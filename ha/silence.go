@@ -118,3 +118,12 @@ func (m *Machine) anyTold(now time.Time) bool {
 	}
 	return false
 }
+
+// drowsyFor is how long after it stood still a node reads what was sent to it
+// meanwhile.
+const drowsyFor = 50 * time.Millisecond
+
+// drowsy tells whether the words that make this node master at once may be old:
+// who sent them may be master again. It listens first (DESIGN.md §5 row 14); the
+// farewell that comes with such a word starts the timer all the same.
+func (m *Machine) drowsy(now time.Time) bool { return now.Sub(m.woke) < drowsyFor }

@@ -2,6 +2,7 @@ package ha
 
 import (
 	"container/heap"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -32,6 +33,7 @@ type sim struct {
 	noDone  bool            // that a file was adopted is not told
 	lans    simLans
 	mute    Kind // words of this kind are lost
+	feels   bool // machines are asked whether they run
 }
 
 const (
@@ -74,6 +76,7 @@ type simNode struct {
 	accepted string          // what was agreed on, with
 	gen      uint64          // its generation
 	rests    bool            // remembered
+	noRoom   bool            // to remember anything
 	refused  string          // hash of a file on trial
 	blind    map[string]bool // uplinks whose probes are not answered here
 	strain   strain          // what chaos does to this node
@@ -84,6 +87,7 @@ type simNode struct {
 	flows    simFlows
 	greeting PeerState // repeated on each lan
 	looking  map[string]Look
+	pulse    simPulse
 }
 
 // clock is what the clock of a node shows, which runs by its own drift.
@@ -196,6 +200,7 @@ func simFile(node, text string) (Config, error) {
 			}
 		case "hello": // on each lan
 			c.Hello = true
+		case "feel": // machines are asked whether they run
 		case "lab": // one more lan, on lan2
 			c.Balancer.Lans = append(c.Balancer.Lans, balancer.Lan{Name: "lab", Device: "lan2", Virtual: prefixes("192.168.79.1/24")})
 		case "nat": // the second uplink's address
@@ -528,7 +533,15 @@ func (n *simNode) perform(a Action) {
 			})
 		})
 	case Rest:
-		n.rests = a.On
+		later(simWork, func() {
+			ev := Rested{ID: a.ID}
+			if n.noRoom {
+				ev.Err = errors.New("no space left on device")
+			} else {
+				n.rests = a.On
+			}
+			n.handle(ev)
+		})
 	case DeleteFlows:
 		n.deleted = append(n.deleted, a.Uplink)
 		n.marks = append(n.marks, balancer.Mark(a.ID, a.Mask))
@@ -536,6 +549,8 @@ func (n *simNode) perform(a Action) {
 		n.sources[a.Uplink] = a
 	case Look:
 		n.look(a)
+	case Pulse:
+		n.feel(a)
 	case Publish:
 		n.greeting = a.State
 		n.hello()
@@ -544,7 +559,7 @@ func (n *simNode) perform(a Action) {
 			s.t.Fatal(err)
 		}
 		for _, o := range s.all() {
-			if o != n && !o.lost[n.name] {
+			if o != n && !o.lost[n.name] && knows(n, o) {
 				s.after(simDelay, func() { o.handle(PeerTold{State: state}) })
 			}
 		}

@@ -14,7 +14,11 @@ func (m *Machine) onPeerTold(s PeerState, lan string, now time.Time) {
 		m.double = double{life: s.Life, heard: now}
 		return
 	}
+	m.hearsOfFile(s)
 	p := m.peers[s.Node]
+	if p == nil {
+		p = m.meet(s)
+	}
 	if p == nil {
 		return
 	}
@@ -50,6 +54,7 @@ func (m *Machine) onPeerTold(s PeerState, lan string, now time.Time) {
 	if !slices.Equal(p.addresses, s.Addresses) {
 		p.addresses = slices.Clone(s.Addresses)
 		m.indexSpeakers()
+		m.untwinned = true
 		m.do(Remember{Addresses: m.knownAddresses()})
 	}
 }
@@ -86,7 +91,7 @@ func (m *Machine) state(now time.Time) PeerState {
 		Priority: own.Priority, Effective: m.vrrp.Priority(), Hash: m.cfg.Hash, PlanHash: m.planHash,
 		Master: m.vrrp.Master(), Held: m.held, Leaving: m.stopping != 0, Lans: m.lans(), DeadLans: m.deadLans(),
 		Verdicts: maps.Clone(m.verdicts), Resting: m.rests(now), Starting: m.starting(now),
-		Gen: m.cfg.Generation, Trial: m.trial != nil, Will: proof(m.will()),
+		Gen: m.cfg.Generation, Trial: m.trial != nil, Will: proof(m.will()), Members: m.members,
 	}
 	if m.cfg.Sync {
 		s.Sync, s.Term = true, m.last // what others owned they tell themselves

@@ -37,17 +37,30 @@ func proof(will []byte) []byte {
 
 // onFenced takes the word of another node's guard.
 func (m *Machine) onFenced(p *peer, will []byte, now time.Time) {
-	if m.vrrp.State() != vrrp.Backup || m.stopping != 0 || m.rests(now) && m.othersServe(p, now) {
+	if t := m.taking; t != nil && t.await && t.from == p.Name && m.leftBy(p, will) {
+		m.isGone(p.Name + " was fenced while it handed over")
 		return
 	}
-	if len(will) == 0 || !p.told || p.state.Role != RoleMaster || !bytes.Equal(p.state.Will, proof(will)) || bytes.Equal(p.executed, p.state.Will) {
-		return // of an earlier mastership, or of none that was heard of
+	if m.vrrp.State() != vrrp.Backup || m.stopping != 0 || m.drowsy(now) || m.rests(now) && m.othersServe(p, now) {
+		return
 	}
-	p.executed = p.state.Will
+	if !m.leftBy(p, will) {
+		return
+	}
 	if master := m.vrrp.Master(); master != "" && master != p.Name {
 		return // a third node was quicker
 	}
 	m.elect(vrrp.Promote{From: p.Name, Reason: p.Name + " was fenced: its daemon died or hangs"}, now)
+}
+
+// leftBy tells whether a will is that of a node's present mastership, and not one
+// of an earlier one, or of none that was heard of. It is so once.
+func (m *Machine) leftBy(p *peer, will []byte) bool {
+	if len(will) == 0 || !p.told || p.state.Role != RoleMaster || !bytes.Equal(p.state.Will, proof(will)) || bytes.Equal(p.executed, p.state.Will) {
+		return false
+	}
+	p.executed = p.state.Will
+	return true
 }
 
 // othersServe tells whether a node other than p could be master as well.

@@ -258,9 +258,7 @@ func (w *workers) runFiles() {
 				cfg, err := p.Adopt(w.ctx, a)
 				w.loop.Post(Reconfigured{Config: w.loop.replicates(cfg), Err: err})
 			case Rest:
-				if err := p.Rest(a.On); err != nil {
-					w.loop.log.Warn("remember the maintenance for the next start", "on", a.On, "error", err)
-				}
+				w.loop.Post(Rested{ID: a.ID, Err: p.Rest(a.On)})
 			}
 		case <-w.ctx.Done():
 			return

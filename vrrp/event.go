@@ -62,6 +62,12 @@ type (
 	// Insist ends the politeness towards a lesser master that was asked to hand
 	// over and does not: its adverts no longer keep this node down.
 	Insist struct{}
+	// Wait puts Master_Down_Timer off until then, if it would run out before: a
+	// better backup is known to live, and goes first.
+	Wait struct{ Until time.Time }
+	// Lost says that the master that is obeyed is dead beyond doubt: nothing need
+	// be waited for.
+	Lost struct{ Speaker, Reason string }
 	// Overslept says that this process did not run for longer than it may: the
 	// role is to be confirmed by listening before anything is done with it.
 	Overslept struct{}
@@ -79,6 +85,8 @@ func (Confirm) vrrpEvent()     {}
 func (Demote) vrrpEvent()      {}
 func (Yield) vrrpEvent()       {}
 func (Insist) vrrpEvent()      {}
+func (Wait) vrrpEvent()        {}
+func (Lost) vrrpEvent()        {}
 func (Overslept) vrrpEvent()   {}
 
 // Action is an output of the Machine: one of the types below. Actions are to

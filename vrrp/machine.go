@@ -186,6 +186,14 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		}
 	case Insist:
 		m.insist = m.state == Backup
+	case Wait:
+		if m.state == Backup && m.down.Before(ev.Until) {
+			m.down = ev.Until
+		}
+	case Lost:
+		if m.state == Backup && m.master == ev.Speaker {
+			return m.becomeMaster(ev.Reason, false)
+		}
 	case Overslept:
 		return m.overslept(now)
 	}

@@ -190,6 +190,10 @@ func (p *player) line(f []string) {
 		p.handle(Yield{To: f[1], Until: p.now.Add(dur(2, ""))})
 	case "insist":
 		p.handle(Insist{})
+	case "after": // after you: a better one goes first for 100ms
+		p.handle(Wait{Until: p.now.Add(dur(1, ""))})
+	case "lost": // lost r1
+		p.handle(Lost{Speaker: f[1], Reason: f[1] + " is dead"})
 	case "overslept":
 		p.handle(Overslept{})
 	default:

@@ -9,7 +9,7 @@ import (
 const (
 	lookSoon     = 50 * time.Millisecond  // after an event: more of them are likely
 	lookLater    = 250 * time.Millisecond // while somebody fights
-	lookSysctls  = 400 * time.Millisecond // most have no events
+	lookSysctls  = 700 * time.Millisecond // most have no events; a look is sixty system calls
 	lookAnyway   = 30 * time.Second       // should an event have been missed
 	askAgain     = 100 * time.Millisecond // whether this node may repair
 	tryAgain     = 5 * time.Second        // what could not be written

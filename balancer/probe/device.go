@@ -10,13 +10,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// carries returns an error, in words for a person, when the device is not one
+// that could carry a probe now. It is asked before each round: of netlink that
+// would be twenty times the work.
+func carries(name string) error {
+	var flags int16
+	ifr, err := unix.NewIfreq(name)
+	if err == nil {
+		var fd int
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err == nil {
+			err = unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, ifr)
+			flags = int16(ifr.Uint16())
+			_ = unix.Close(fd) // nothing was written
+		}
+	}
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("%s does not exist", name)
+	case err != nil:
+		return fmt.Errorf("look at %s: %w", name, err)
+	case flags&unix.IFF_UP == 0:
+		return fmt.Errorf("%s is switched off", name)
+	case flags&unix.IFF_RUNNING == 0:
+		return fmt.Errorf("%s has no carrier", name)
+	}
+	return nil
+}
+
 // device is what the kernel says about an uplink's device at the moment.
 type device struct {
 	link netlink.Link
 }
 
-// lookDevice returns an error, in words for a person, when the device is not
-// one that could carry a probe now.
 func lookDevice(name string) (device, error) {
 	link, err := netlink.LinkByName(name)
 	var missing netlink.LinkNotFoundError
@@ -25,12 +50,6 @@ func lookDevice(name string) (device, error) {
 		return device{}, fmt.Errorf("%s does not exist", name)
 	case err != nil:
 		return device{}, fmt.Errorf("look at %s: %w", name, err)
-	}
-	switch flags := link.Attrs().RawFlags; {
-	case flags&unix.IFF_UP == 0:
-		return device{}, fmt.Errorf("%s is switched off", name)
-	case flags&unix.IFF_RUNNING == 0:
-		return device{}, fmt.Errorf("%s has no carrier", name)
 	}
 	return device{link}, nil
 }

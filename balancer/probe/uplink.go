@@ -161,20 +161,20 @@ func (u *uplink) begin(ctx context.Context, now time.Time) {
 		cancel: func() {},
 	}
 	u.queue = append(u.queue, r)
-	dev, err := lookDevice(u.Device)
+	err := carries(u.Device)
 	switch {
 	case err != nil:
 		r.refuse(err.Error())
 	case onlyARP:
-		if err := u.askGateway(r, dev, source); err != nil {
+		if err := u.askGateway(r, source); err != nil {
 			r.refuse(fmt.Sprintf("no own address to probe from; %v", err))
 		}
 	case len(u.Targets) == 0:
-		if err := u.askGateway(r, dev, source); err != nil {
+		if err := u.askGateway(r, source); err != nil {
 			r.refuse(err.Error())
 		}
 	default:
-		u.askTargets(ctx, r, dev, source)
+		u.askTargets(ctx, r, source)
 	}
 	if !r.over() {
 		u.open = append(u.open, r)
@@ -182,7 +182,7 @@ func (u *uplink) begin(ctx context.Context, now time.Time) {
 }
 
 // askTargets asks every target by its method.
-func (u *uplink) askTargets(ctx context.Context, r *round, dev device, source netip.Addr) {
+func (u *uplink) askTargets(ctx context.Context, r *round, source netip.Addr) {
 	ctx, r.cancel = context.WithCancel(ctx)
 	r.quorum = min(max(u.Quorum, 1), len(u.Targets))
 	for _, t := range u.Targets { // all are counted before the first can fail
@@ -193,7 +193,7 @@ func (u *uplink) askTargets(ctx context.Context, r *round, dev device, source ne
 		if t.Method == ARP {
 			arp = true
 			r.neighbours[who] = t.Address
-			if err := u.send(dev, source, t.Address); err != nil {
+			if err := u.send(source, t.Address); err != nil {
 				r.failed(who, fmt.Sprintf("%v: %v", t, err))
 			}
 			continue
@@ -222,12 +222,12 @@ func (u *uplink) askTargets(ctx context.Context, r *round, dev device, source ne
 }
 
 // askGateway asks the gateway by ARP.
-func (u *uplink) askGateway(r *round, dev device, own netip.Addr) error {
+func (u *uplink) askGateway(r *round, own netip.Addr) error {
 	gateway := *u.gateway.Load()
 	if !gateway.IsValid() {
 		return fmt.Errorf("no gateway of %s is known to ask", u.Name)
 	}
-	if err := u.send(dev, own, gateway); err != nil {
+	if err := u.send(own, gateway); err != nil {
 		return fmt.Errorf("gateway %v: %w", gateway, err)
 	}
 	r.neighbours[r.ask(fmt.Sprintf("gateway %v", gateway))] = gateway
@@ -235,10 +235,14 @@ func (u *uplink) askGateway(r *round, dev device, own netip.Addr) error {
 }
 
 // send sends an ARP request, with own as the sender where that is possible.
-func (u *uplink) send(dev device, own, neighbour netip.Addr) error {
-	switch {
-	case !neighbour.Is4():
+func (u *uplink) send(own, neighbour netip.Addr) error {
+	if !neighbour.Is4() {
 		return errors.New("no IPv4 address to ask for")
+	}
+	dev, err := lookDevice(u.Device)
+	switch {
+	case err != nil:
+		return err
 	case !dev.speaksARP():
 		return fmt.Errorf("%s does not speak ARP: the probe needs targets of another method", u.Device)
 	}
@@ -246,7 +250,6 @@ func (u *uplink) send(dev device, own, neighbour netip.Addr) error {
 		u.hangUp()
 	}
 	if u.socket == nil {
-		var err error
 		if u.socket, err = openARP(dev, u.heard); err != nil {
 			return err
 		}

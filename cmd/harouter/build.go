@@ -18,6 +18,7 @@ import (
 	"harouter/ha/hello"
 	"harouter/ha/join"
 	"harouter/ha/links"
+	"harouter/ha/pulse"
 	"harouter/vrrp/vip"
 	"harouter/vrrp/wire"
 )
@@ -54,6 +55,7 @@ func (d *daemon) build() error {
 	if d.hello, err = hello.New(d.helloConfig(s)); err != nil {
 		return err
 	}
+	d.pulse = pulse.New(func(ev ha.Event) { d.loop.Post(ev) }, d.log.part("pulse"))
 	known, err := d.remembered()
 	if err != nil {
 		d.log.part("ha").Warn("the other nodes' addresses of last time", "error", err)
@@ -98,6 +100,7 @@ func (d *daemon) build() error {
 	d.loop = ha.NewLoop(cfg, ha.Ports{
 		Adverts: d.wire, Addresses: d.vip, Plane: &firstPlan{Kernel: d.plane, done: d.planned}, Gossip: d.gossip, Lans: d.hello, Files: d,
 		Flows:       d.replica,
+		Pulse:       d.pulse.Ask,
 		Forwarded:   dataplane.Forwarded,
 		DeleteFlows: d.deleteFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
 		Record: d.record,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
@@ -56,11 +57,40 @@ func calm(s *settings) (lacking []string) {
 // else looks whether the advert thread will have it. A process that has it
 // keeps it until it ends.
 func hasten(s *settings) error {
-	if s.file.VRRP.Advertise >= hurried {
+	defer func() { _ = guard.Relax(priority(s)) }() // it only saves processor time
+	if priority(s) == 0 {
 		return guard.MayHurry()
 	}
 	if err := guard.Hurry(rtPriority); err != nil {
 		return fmt.Errorf("at an interval of %v: %w", s.file.VRRP.Advertise, err)
 	}
 	return nil
+}
+
+// priority is that of the threads, 0 none.
+func priority(s *settings) uint32 {
+	if s.file.VRRP.Advertise >= hurried {
+		return 0
+	}
+	return rtPriority
+}
+
+// threads looks after those that the Go runtime has started since.
+type threads struct{ d *daemon }
+
+func (t threads) String() string { return "threads" }
+
+const threadsEvery = 3 * time.Second
+
+func (t threads) Run(ctx context.Context) error {
+	look := time.NewTicker(threadsEvery)
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-look.C:
+			_ = guard.Relax(priority(t.d.settings())) // said at the start if it cannot
+		}
+	}
 }

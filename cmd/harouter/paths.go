@@ -17,16 +17,18 @@ type paths struct{ d *daemon }
 func (p paths) String() string { return "paths" }
 
 const (
-	pathsEvery = 250 * time.Millisecond
-	pathQuiet  = time.Second // each is heard several times in this while it works
+	pathsSoon = 250 * time.Millisecond // while one is silent, or not heard yet
+	pathQuiet = time.Second            // each is heard several times in this while it works
 )
 
 func (p paths) Run(ctx context.Context) error {
-	t := time.NewTicker(pathsEvery)
+	t := time.NewTimer(0)
 	defer t.Stop()
 	told, before := map[string]string{}, map[string]string{}
 	for {
-		now := broken(p.d.gossip.Paths(), time.Now())
+		all, at := p.d.gossip.Paths(), time.Now()
+		t.Reset(lookAgain(all, at))
+		now := broken(all, at)
 		for peer, text := range now {
 			// Twice in a row: after a time in which this process stood still, what
 			// waits in one socket is read before what waits in the other.
@@ -48,6 +50,18 @@ func (p paths) Run(ctx context.Context) error {
 		case <-t.C:
 		}
 	}
+}
+
+// lookAgain is when the first path that is heard now may count as silent.
+func lookAgain(all []gossip.Path, now time.Time) time.Duration {
+	wait := pathQuiet
+	for _, p := range all {
+		wait = min(wait, p.Heard.Add(pathQuiet).Sub(now))
+	}
+	if wait <= 0 {
+		return pathsSoon
+	}
+	return wait + time.Millisecond
 }
 
 func (p paths) tell(peer, text string) {

@@ -42,3 +42,30 @@ func TestBrokenPaths(t *testing.T) {
 		}
 	}
 }
+
+func TestLookAgain(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	heard := func(ago ...time.Duration) (all []gossip.Path) {
+		for _, d := range ago {
+			all = append(all, gossip.Path{Heard: now.Add(-d)})
+		}
+		return all
+	}
+	for name, c := range map[string]struct {
+		paths []gossip.Path
+		want  time.Duration
+	}{
+		"none":                {nil, pathQuiet + time.Millisecond},
+		"the one heard first": {heard(100*time.Millisecond, 300*time.Millisecond), pathQuiet - 299*time.Millisecond},
+		"silent as of now":    {heard(0, pathQuiet), pathsSoon},
+		"silent for long":     {heard(0, time.Hour), pathsSoon},
+		"one was never heard": {append(heard(0), gossip.Path{}), pathsSoon},
+		"on the point of it":  {heard(pathQuiet - time.Nanosecond), time.Millisecond + time.Nanosecond},
+		"the clock is reset":  {heard(-time.Hour), pathQuiet + time.Millisecond},
+	} {
+		if got := lookAgain(c.paths, now); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}

@@ -32,6 +32,7 @@ import (
 	"harouter/ha/hello"
 	"harouter/ha/join"
 	"harouter/ha/links"
+	"harouter/ha/pulse"
 	"harouter/vrrp/vip"
 	"harouter/vrrp/wire"
 )
@@ -73,6 +74,7 @@ type daemon struct {
 	plane    *dataplane.Kernel
 	gossip   *gossip.Gossip
 	hello    *hello.Greeter
+	pulse    *pulse.Asker
 	prober   *probe.Prober
 	links    *links.Watcher
 	guard    *watchdog
@@ -195,7 +197,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.prober, d.links, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, pulse{d.guard}} {
+	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.pulse, d.prober, d.links, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, threads{d}, lifeSign{d.guard}} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)

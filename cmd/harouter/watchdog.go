@@ -144,7 +144,7 @@ func (w *watchdog) state() guard.State {
 	v := w.d.settings().file.VRRP
 	st := guard.State{
 		Holding: w.orders.Holding, OneHolder: len(w.d.settings().macDevices()) > 0, PeerAlive: w.orders.PeerAlive, VRID: v.ID, Hang: ha.Lease(v.Advertise),
-		Local: w.d.settings().self().Addresses[0], Senders: slices.Clone(w.orders.Senders),
+		Local: w.d.settings().self().Addresses[0], Senders: slices.Clone(w.orders.Senders), Foreign: len(v.Foreign) > 0,
 	}
 	for _, a := range w.d.settings().vip().Addresses {
 		st.Addresses = append(st.Addresses, guard.Address{Device: a.Device, Prefix: a.Prefix})

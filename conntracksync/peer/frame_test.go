@@ -147,8 +147,9 @@ func TestOutboxOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.control(kindPong, 7)
-	o.control(kindPong, 8) // makes the other one superfluous
+	o.nextBeat = now.Add(beatEvery)
+	o.pinged(7, now, 0)
+	o.pinged(8, now, 0) // makes the other one superfluous
 	o.control(kindCredit, 100)
 	record, last := o.record(nil)
 	want := []string{"go", "pong 8", "credit 100", "urgent u", "data a", "data b", "mark 1"}
@@ -179,6 +180,38 @@ func TestOutboxOrder(t *testing.T) {
 	record, last = o.record(nil)
 	if diff := cmp.Diff([]string{"bye"}, tell(t, record)); diff != "" || !last {
 		t.Error(diff, last)
+	}
+}
+
+// TestOutboxBeat: an own beat goes with the answer to the other side's, unless
+// there was one a moment ago.
+func TestOutboxBeat(t *testing.T) {
+	begin := time.Unix(1e9, 0)
+	for _, c := range []struct {
+		name  string
+		after time.Duration
+		want  []string
+		next  time.Duration
+	}{
+		{"a moment after the own", 100 * time.Millisecond, []string{"pong 7"}, 200 * time.Millisecond},
+		{"later", 200 * time.Millisecond, []string{"pong 7", "ping 200000000", "mark 2"}, 350 * time.Millisecond},
+		{"when it is overdue", time.Second, []string{"pong 7", "ping 1000000000", "mark 2"}, 350 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := newOutbox(1<<20, false)
+			o.reopen()
+			o.beat(begin, 0)
+			o.record(nil)
+			now := begin.Add(c.after)
+			o.pinged(7, now, c.after)
+			record, _ := o.record(nil)
+			if diff := cmp.Diff(c.want, tell(t, record)); diff != "" {
+				t.Error(diff)
+			}
+			if next := o.untilBeat(now); next != c.next {
+				t.Errorf("the next is due in %v, want %v", next, c.next)
+			}
+		})
 	}
 }
 
@@ -239,7 +272,7 @@ func TestInboxBound(t *testing.T) {
 
 func tell(t *testing.T, record []byte) (all []string) {
 	t.Helper()
-	names := map[kind]string{kindGo: "go", kindBye: "bye", kindPong: "pong", kindCredit: "credit", kindUrgent: "urgent", kindData: "data", kindMark: "mark"}
+	names := map[kind]string{kindGo: "go", kindBye: "bye", kindPong: "pong", kindPing: "ping", kindCredit: "credit", kindUrgent: "urgent", kindData: "data", kindMark: "mark"}
 	for len(record) > 0 {
 		k, payload, size, err := parse(record)
 		if err != nil || size == 0 {
@@ -248,7 +281,7 @@ func tell(t *testing.T, record []byte) (all []string) {
 		record = record[size:]
 		s := names[k]
 		switch k {
-		case kindPong, kindCredit, kindMark:
+		case kindPing, kindPong, kindCredit, kindMark:
 			s = fmt.Sprint(s, " ", numberOf(payload))
 		case kindData, kindUrgent:
 			s += " " + string(payload)

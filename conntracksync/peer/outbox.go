@@ -33,6 +33,7 @@ type outbox struct {
 	lastMark           uint64
 	waiting            map[uint64]chan<- error
 	roundTrip, handing time.Duration // as last measured
+	nextBeat           time.Time
 }
 
 // number is a control frame that waits, if it does.
@@ -173,6 +174,32 @@ func (o *outbox) mark(now time.Time) uint64 {
 func (o *outbox) beat(now time.Time, since time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.pulse(now, since)
+	o.nextBeat = now.Add(beatEvery)
+}
+
+// untilBeat is when this side is to beat by itself.
+func (o *outbox) untilBeat(now time.Time) time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return max(o.nextBeat.Sub(now), 0)
+}
+
+// pinged answers the other side's beat. The own one goes with the answer unless
+// there was one a moment ago: one record less, and one wake-up on each side. The
+// other side then has time to be first the next time too.
+func (o *outbox) pinged(n uint64, now time.Time, since time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.pong = number{n, true}
+	if o.nextBeat.Sub(now) < beatEvery/2 {
+		o.pulse(now, since)
+		o.nextBeat = now.Add(beatEvery + beatEvery/6)
+	}
+	o.signal()
+}
+
+func (o *outbox) pulse(now time.Time, since time.Duration) {
 	o.ping = number{uint64(since), true}
 	if o.open && len(o.marks) < maxMarks {
 		o.mark(now)
@@ -223,8 +250,6 @@ func (o *outbox) control(k kind, n uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch k {
-	case kindPong:
-		o.pong = number{n, true}
 	case kindDone:
 		o.done = number{n, true}
 	case kindCredit:
@@ -296,7 +321,7 @@ func (o *outbox) move(b []byte, l *lane, credit uint64) []byte {
 // Lag is how far the other side is behind.
 type Lag struct {
 	RoundTrip time.Duration // of the network and both daemons, as last measured; 0 before
-	Behind    time.Duration // age of what the other side's Handler has still to handle, at most 300 ms old
+	Behind    time.Duration // age of what the other side's Handler has still to handle, at most 350 ms old
 	Queued    int           // bytes that wait here
 }
 

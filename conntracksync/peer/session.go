@@ -71,21 +71,26 @@ func (s *session) farewell(why byte, f *fault) {
 
 // write sends until the session ends; nil after the farewell.
 func (s *session) write() error {
-	pulse := time.NewTicker(beatEvery)
+	pulse := time.NewTimer(beatEvery)
 	defer pulse.Stop()
+	beat := func(now time.Time) {
+		s.out.beat(now, now.Sub(s.born))
+		pulse.Reset(beatEvery)
+	}
 	record := make([]byte, 0, recordSize)
 	var before time.Time
-	s.out.beat(s.born, 0)
+	beat(s.born)
 	for {
 		if d := linger - time.Since(before); d > 0 && s.out.mayLinger() {
 			s.pause(d)
 		}
 		var last bool
 		if record, last = s.out.record(record[:0]); len(record) == 0 {
+			pulse.Reset(s.out.untilBeat(time.Now()))
 			select {
 			case <-s.out.wake:
 			case now := <-pulse.C:
-				s.out.beat(now, now.Sub(s.born))
+				beat(now)
 			case <-s.dead:
 				if !s.out.leaving() {
 					return nil
@@ -108,7 +113,7 @@ func (s *session) write() error {
 		}
 		select {
 		case now := <-pulse.C:
-			s.out.beat(now, now.Sub(s.born))
+			beat(now)
 		default:
 		}
 	}
@@ -171,7 +176,8 @@ func (s *session) obey(k kind, payload []byte) error {
 	switch k {
 	case kindPing:
 		s.heard()
-		s.out.control(kindPong, numberOf(payload))
+		now := time.Now()
+		s.out.pinged(numberOf(payload), now, now.Sub(s.born))
 	case kindPong:
 		s.out.ponged(numberOf(payload), time.Since(s.born))
 	case kindDone:

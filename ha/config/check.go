@@ -97,6 +97,7 @@ func (d *decoder) check(c *Config) {
 	d.checkIDs(c)
 	d.checkWeights(c)
 	d.checkMACs()
+	d.checkPlaceholders(c)
 	if len(c.Nodes) > 0 && len(d.facts.links) == 0 {
 		d.warn(&value{line: 1, col: 1}, "there are neither lans nor uplinks: the nodes only watch each other")
 	}
@@ -383,6 +384,22 @@ func (d *decoder) checkWeights(c *Config) {
 			d.fail(at, "policies.%s: the weights of all its uplinks are 0; allowed: 1 to 255 for at least one of them", p.Name)
 		} else if p.Name == DefaultPolicy {
 			d.fail(d.facts.weight, "uplinks: the weights of all of them are 0; allowed: 1 to 255 for at least one")
+		}
+	}
+}
+
+// Placeholders are addresses that no network has (RFC 2544). import writes one where
+// it does not know the real one; check names each that is left.
+var Placeholders = netip.MustParsePrefix("198.19.0.0/16")
+
+// checkPlaceholders names what somebody must still fill in.
+func (d *decoder) checkPlaceholders(c *Config) {
+	for _, cl := range d.facts.owned {
+		switch {
+		case len(c.Nodes) == 1 && cl.who == "node "+c.Nodes[0].Name && cl.addr.IsLoopback():
+			d.warn(cl.v, "%s: %s is reached by no other node; before a second one joins, write an address that it reaches", cl.who, cl.addr)
+		case Placeholders.Contains(cl.addr):
+			d.warn(cl.v, "%s is a placeholder (%s); write the real address", cl.addr, cl.who)
 		}
 	}
 }

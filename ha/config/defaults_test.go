@@ -187,7 +187,7 @@ func TestSmallSites(t *testing.T) {
 		change map[string]string
 		warn   []string
 	}{
-		"one node":                   {map[string]string{"nodes": "{r1: {address: 127.0.0.1}}"}, nil},
+		"one node":                   {map[string]string{"nodes": "{r1: {address: 127.0.0.1}}"}, []string{"warning: node r1: 127.0.0.1 is reached by no other node; before a second one joins, write an address that it reaches"}},
 		"no lan":                     {map[string]string{"lans": "-"}, nil},
 		"empty lans":                 {map[string]string{"lans": ""}, nil},
 		"no uplink":                  {map[string]string{"uplinks": "-"}, nil},

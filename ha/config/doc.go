@@ -20,6 +20,8 @@
 // the text of one or out of it, by the places that layout.go finds. Both read
 // what they wrote back before anybody else does.
 //
+// Its sub-package importer writes a file from that of another program.
+//
 // A key that is known but not built yet is read with field.later, which refuses
 // anything but its default. Building it means to delete that call.
 package config

@@ -255,6 +255,7 @@ func TestRules(t *testing.T) {
 		{"ports", "{gossip: 0, sync: 65536}", []string{"ports.gossip: 0 is out of range; allowed: 1 to 65535", "ports.sync: 65536 is out of range; allowed: 1 to 65535"}},
 		{"log", "{level: verbose}", []string{`log.level: "verbose" is not known here; allowed: debug, info, warn, error`}},
 		{"log", "{parts: {vrrpp: debug}}", []string{`log.parts: unknown key "vrrpp" (did you mean vrrp?); allowed: ` + strings.Join(LogParts, ", ")}},
+		{"lans", lan("[198.19.3.1/24]"), []string{"warning: 198.19.3.1 is a placeholder (a virtual address of lans.office); write the real address"}},
 		{"firewall", "{enabled: true}", []string{"warning: firewall.enabled: true is the default, but this version builds no firewall yet"}},
 	} {
 		text := site(map[string]string{test.key: test.text})

@@ -95,9 +95,15 @@ func (s *source) problem(sev Severity, line, col int, text string) Problem {
 	return Problem{Severity: sev, File: s.name, Line: line, Col: col, Text: text, Excerpt: s.excerpt(line, col)}
 }
 
-// excerpt is the line with a caret below the column, cut around it when long.
-func (s *source) excerpt(line, col int) string {
-	text, at := s.lines[line-1], col-1
+func (s *source) excerpt(line, col int) string { return excerpt(s.lines[line-1], line, col) }
+
+// Excerpt is a line of a text with a caret below the column, as problems have it;
+// number and col count from 1, col in characters.
+func Excerpt(line string, number, col int) string { return excerpt([]rune(line), number, col) }
+
+// excerpt cuts a long line around the column.
+func excerpt(text []rune, number, col int) string {
+	at := col - 1
 	if len(text) > maxWidth {
 		from := min(max(at-maxWidth/2, 0), len(text)-maxWidth)
 		cut := slices.Clone(text[from : from+maxWidth])
@@ -115,5 +121,5 @@ func (s *source) excerpt(line, col int) string {
 		}
 		return ' '
 	}, string(text))
-	return fmt.Sprintf("%6d | %s\n       | %s^", line, strings.TrimRight(shown, " "), strings.Repeat(" ", at))
+	return fmt.Sprintf("%6d | %s\n       | %s^", number, strings.TrimRight(shown, " "), strings.Repeat(" ", at))
 }

@@ -7,7 +7,8 @@
 // is gone and a peer lives, it tells the successor, by datagrams that the daemon
 // sealed beforehand, sends the farewell (priority 0) to all and takes the
 // virtual addresses away in one step. When no peer lives the addresses stay and
-// the guard listens: the first advert of another node takes them away. A new
+// the guard listens: the first advert of another node takes them away. Routers
+// that are not ours are told the farewell all the same, lest they wait. A new
 // daemon ends a guard that still listens with TakeOver.
 //
 // The package owns the guard process, its socket guard.sock and what it was told

@@ -9,8 +9,11 @@ const (
 	// longestHang keeps nonsense in a State from overflowing a deadline; the
 	// protocols' own limit is about ten minutes.
 	longestHang = time.Hour
-	// looks is how often the guard looks at the heartbeat within Hang.
-	looks = 5
+	// looks is how often the guard looks at the heartbeat within Hang, while none
+	// comes. After one it may rest for restLooks of that: two are left then to
+	// tell a daemon that hangs from a machine that stood still.
+	looks     = 5
+	restLooks = 3
 )
 
 // phase is where the guard stands.
@@ -220,13 +223,20 @@ func (m *machine) lost(now time.Duration) []action {
 	return as
 }
 
-// stay leaves the addresses where they are and listens.
+// stay leaves the addresses where they are and listens. A router that is not ours
+// is told not to wait: its first advert takes them away, and if there is none
+// nothing changes.
 func (m *machine) stay() []action {
 	if m.gone && (m.finish || m.asked) {
 		return m.end(nil)
 	}
 	m.phase = alone
-	return []action{listen{State: m.state}}
+	as := []action{listen{State: m.state}}
+	if m.state.Foreign && len(m.state.Farewell) > 0 {
+		m.fence.sending++
+		as = append(as, send{farewell{Frames: m.state.Farewell}})
+	}
+	return as
 }
 
 // onOther: another node is master. No farewell then: the successor needs no
@@ -290,7 +300,7 @@ func (m *machine) onLook(now time.Duration) []action {
 	case late > m.state.Hang/looks:
 		m.silentAt += late
 	}
-	m.look = now + m.state.Hang/looks
+	m.look = max(now+m.state.Hang/looks, m.lastBeat+m.state.Hang/looks*restLooks)
 	if now < m.silentAt {
 		return nil
 	}

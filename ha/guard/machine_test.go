@@ -75,6 +75,8 @@ func TestMachine(t *testing.T) {
 	heir.Words = []Word{{Source: heir.Local, To: netip.MustParseAddrPort("192.0.2.2:7946"), Bytes: []byte("sealed")}}
 	sole := heir
 	sole.OneHolder = true
+	foreign := site(true, false)
+	foreign.Foreign = true
 	bad := errors.New("no such luck")
 	tests := []struct {
 		name  string
@@ -195,6 +197,14 @@ func TestMachine(t *testing.T) {
 		{"killed alone: nothing is urgent", []at{
 			{1000, state(true, false), "", 1030}, {1010, dying{}, "", 1030}, {1011, gone{}, "listen", 0}, {1012, dying{}, "", 0},
 		}, alone},
+		{"killed beside a router that is not ours", []at{
+			{1000, gotState{State: foreign}, "", 1030}, {1010, dying{}, "", 1030}, {1011, gone{}, "listen, send 1", 0}, {1012, sent{}, "", 0},
+			{1080, advert(nil), "remove 1, unlisten", 0}, {1081, removed{}, "exit", 0},
+		}, over},
+		{"a hang beside a router that is not ours, which is not there", []at{
+			{1000, gotState{State: foreign}, "", 1030}, {1030, tick{}, "", 1060}, {1060, tick{}, "", 1090}, {1090, tick{}, "", 1120}, {1120, tick{}, "", 1150},
+			{1150, tick{}, "listen, send 1", 1180}, {1151, sent{}, "", 1180}, {1160, beat{1160 * ms}, "unlisten", 1190},
+		}, watching},
 		{"killed alone, the next daemon is already there", []at{
 			{1000, state(true, false), "", 1030}, {1010, dying{}, "", 1030}, {1011, takeOver{}, "", 1030}, {1012, gone{}, "answer holding=true, exit", 0},
 		}, over},
@@ -206,11 +216,9 @@ func TestMachine(t *testing.T) {
 		{"the master hangs, a peer lives; it comes back", []at{
 			{1000, state(true, true), "", 1030},
 			{1030, beat{1025 * ms}, "", 1030},
-			{1030, tick{}, "", 1060},
-			{1060, tick{}, "", 1090},
-			{1090, tick{}, "", 1120},
-			{1120, tick{}, "", 1150},
-			{1150, tick{}, "", 1175},
+			{1030, tick{}, "", 1115},
+			{1115, tick{}, "", 1145},
+			{1145, tick{}, "", 1175},
 			{1175, tick{}, "remove 1, send 1, tellFence", 1180},
 			{1176, removed{}, "", 1180},
 			{1177, sent{}, "", 1180},
@@ -244,16 +252,32 @@ func TestMachine(t *testing.T) {
 		}, fencing},
 		{"beats keep it quiet", []at{
 			{1000, state(true, true), "", 1030},
-			{1030, beat{1020 * ms}, "", 1030}, {1030, tick{}, "", 1060},
-			{1060, beat{1050 * ms}, "", 1060}, {1060, tick{}, "", 1090},
-			{1090, beat{1080 * ms}, "", 1090}, {1090, tick{}, "", 1120},
-			{1120, beat{1110 * ms}, "", 1120}, {1120, tick{}, "", 1150},
-			{1150, beat{1140 * ms}, "", 1150}, {1150, tick{}, "", 1180},
+			{1030, beat{1020 * ms}, "", 1030}, {1030, tick{}, "", 1110},
+			{1110, beat{1100 * ms}, "", 1110}, {1110, tick{}, "", 1190},
+			{1190, beat{1110 * ms}, "", 1190}, {1190, tick{}, "", 1220},
+			{1220, beat{1220 * ms}, "", 1220}, {1220, tick{}, "", 1310},
+		}, watching},
+		{"a hang after a beat is seen as early as without", []at{
+			{1000, state(true, true), "", 1030},
+			{1030, beat{1030 * ms}, "", 1030}, {1030, tick{}, "", 1120},
+			{1120, tick{}, "", 1150}, {1150, tick{}, "", 1180},
+			{1180, tick{}, "remove 1, send 1, tellFence", 1185},
+		}, fencing},
+		{"the machine stood still until the guard looked: the daemon has two looks to beat", []at{
+			{1000, state(true, true), "", 1030},
+			{1030, beat{1030 * ms}, "", 1030}, {1030, tick{}, "", 1120},
+			{1120, tick{}, "", 1150},
+			{1150, beat{1149 * ms}, "", 1150}, {1150, tick{}, "", 1239},
+		}, watching},
+		{"and if that was too late for the guard too, the whole time again", []at{
+			{1000, state(true, true), "", 1030},
+			{1030, beat{1030 * ms}, "", 1030}, {1030, tick{}, "", 1120},
+			{1170, tick{}, "", 1200}, {1200, tick{}, "", 1230},
+			{1229, beat{1229 * ms}, "", 1230}, {1230, tick{}, "", 1319},
 		}, watching},
 		{"a beat of the future counts as one of now", []at{
 			{1000, state(true, false), "", 1030},
-			{1030, beat{time.Hour}, "", 1030}, {1030, tick{}, "", 1060}, {1060, tick{}, "", 1090},
-			{1090, tick{}, "", 1120}, {1120, tick{}, "", 1150}, {1150, tick{}, "", 1180}, {1180, tick{}, "listen", 1210},
+			{1030, beat{time.Hour}, "", 1030}, {1030, tick{}, "", 1120}, {1120, tick{}, "", 1150}, {1150, tick{}, "", 1180}, {1180, tick{}, "listen", 1210},
 		}, alone},
 		{"the whole machine stood still for long", []at{
 			{1000, state(true, true), "", 1030},
@@ -267,7 +291,7 @@ func TestMachine(t *testing.T) {
 			{1020, beat{1020 * ms}, "", 1030},
 			{1175, tick{}, "", 1205}, // beats could not come; 1170 is over
 			{1190, beat{1190 * ms}, "", 1205},
-			{1205, tick{}, "", 1235},
+			{1205, tick{}, "", 1280},
 		}, watching},
 		{"the guard overslept a little: that time does not count", []at{
 			{1000, state(true, true), "", 1030},
@@ -297,6 +321,19 @@ func TestMachine(t *testing.T) {
 			{5002, advert(func(h *Heard) { h.Device, h.VRID = "lan0", 52 }), "remove 1, unlisten", 0},
 			{5003, removed{}, "exit", 0},
 		}, over},
+		{"the lone master dies, and its lan has IPv6", []at{
+			{1000, gotState{State: func() State {
+				s := site(true, false)
+				s.Farewell = append(s.Farewell, Frame{Device: "lan0", Src: netip.MustParseAddr("fe80::2"), Dst: netip.MustParseAddr("ff02::12")})
+				s.Senders = append(s.Senders, netip.MustParseAddr("fe80::2"), netip.MustParseAddr("fe80::3"))
+				return s
+			}()}, "", 1030},
+			{1010, gone{}, "listen", 0},
+			{5000, advert(func(h *Heard) { h.Device, h.Src = "lan0", netip.MustParseAddr("fe80::2") }), "", 0}, // our own
+			{5001, advert(func(h *Heard) { h.Device, h.Src = "lan0", netip.MustParseAddr("fe80::9") }), "", 0},
+			{5002, advert(func(h *Heard) { h.Device, h.Src = "lan0", netip.MustParseAddr("fe80::3%lan0") }), "remove 1, unlisten", 0},
+			{5003, removed{}, "exit", 0},
+		}, over},
 		{"an advert while the daemon lives is the daemon's business", []at{
 			{1000, state(true, false), "", 1030}, {1001, advert(nil), "", 1030},
 		}, watching},
@@ -305,7 +342,7 @@ func TestMachine(t *testing.T) {
 			{1030, tick{}, "", 1060}, {1060, tick{}, "", 1090}, {1090, tick{}, "", 1120}, {1120, tick{}, "", 1150},
 			{1150, tick{}, "listen", 1180}, {1180, tick{}, "", 1210},
 			{1900, beat{1890 * ms}, "unlisten", 1930},
-			{1930, tick{}, "", 1960},
+			{1930, tick{}, "", 1980},
 		}, watching},
 		{"the lone master hangs and comes back by a State", []at{
 			{1000, state(true, false), "", 1030},

@@ -1,11 +1,13 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +27,7 @@ func harden() (lacking []string) {
 	debug.SetMemoryLimit(24 << 20)
 	debug.FreeOSMemory() // what the program's start left behind
 
+	spareThreads(spares)
 	if err := LockMemory(); err != nil {
 		lacking = append(lacking, err.Error())
 	}
@@ -36,7 +39,31 @@ func harden() (lacking []string) {
 	if err := hurry(); err != nil {
 		lacking = append(lacking, fmt.Sprintf("real-time priority: %v", err))
 	}
+	_ = Relax(rtPriority) // it only saves processor time
 	return lacking
+}
+
+// spares are more threads than a fence needs at once.
+const spares = 8
+
+// spareThreads has that many threads wait for work from now on. The runtime
+// starts another only when none waits, so no thread of the guard has the
+// watchman's priority, and a fence does not wait for one to be made.
+func spareThreads(n int) {
+	var there, gone sync.WaitGroup
+	leave := make(chan struct{})
+	there.Add(n)
+	for range n {
+		gone.Go(func() {
+			runtime.LockOSThread() // each has one of its own
+			defer runtime.UnlockOSThread()
+			there.Done()
+			<-leave
+		})
+	}
+	there.Wait()
+	close(leave)
+	gone.Wait()
 }
 
 // LockMemory keeps in memory what this process has touched and will touch.
@@ -144,7 +171,7 @@ func eachThread(f func(tid int) error) error {
 				continue
 			}
 			done[tid], fresh = true, true
-			if err := f(tid); err != nil && err != unix.ESRCH && failure == nil {
+			if err := f(tid); err != nil && !errors.Is(err, unix.ESRCH) && failure == nil {
 				failure = err
 			}
 		}

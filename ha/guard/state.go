@@ -15,6 +15,9 @@ type State struct {
 	Holding bool `json:"holding"`
 	// PeerAlive: another node is alive that can take over.
 	PeerAlive bool `json:"peer_alive"`
+	// Foreign: routers that are not ours take part. They are not known to be alive
+	// while they are backups.
+	Foreign bool `json:"foreign,omitempty"`
 	// OneHolder: the farewell waits until the addresses are gone, since another
 	// node's have the same MAC.
 	OneHolder bool `json:"one_holder,omitempty"`

@@ -24,6 +24,10 @@ type sender struct {
 	unproved  uint64            // that life
 }
 
+// maxSenders bounds the nodes that are remembered, those too that this node's
+// file does not have: their files may be newer.
+const maxSenders = 64
+
 // maxFormer bounds the lives that are remembered; a node that crashes in a loop
 // has some hundred a day.
 const maxFormer = 1024
@@ -40,6 +44,9 @@ func (b *book) take(me string, f frame) (news, greet bool) {
 	}
 	s := b.senders[f.From]
 	if s == nil {
+		if len(b.senders) >= maxSenders {
+			return false, false
+		}
 		s = &sender{last: map[string]uint64{}}
 		b.senders[f.From] = s
 	}

@@ -1,10 +1,22 @@
 package hello
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
+
+// TestBookIsBounded: nodes that nobody knows do not fill it.
+func TestBookIsBounded(t *testing.T) {
+	b := newBook(100)
+	for i := range 2 * maxSenders {
+		b.take("r1", frame{Kind: kindState, From: fmt.Sprintf("n%d", i), Lan: "office", Life: 1, Seq: 1, Challenge: 10})
+	}
+	if n := len(b.echoes()); n != maxSenders {
+		t.Errorf("%d nodes are remembered, want %d", n, maxSenders)
+	}
+}
 
 // TestBook: r1 hears r2; its own challenge is 100.
 func TestBook(t *testing.T) {

@@ -2,6 +2,8 @@
 // of their own: a backup sends no adverts there, and those of a master may be
 // filtered. It carries a node's state, as gossip does, and direct messages, and
 // it asks hosts of a lan by ARP whether they are reached (DESIGN.md §2, §5 row 11).
+// What it hears of nodes that this one's file does not have it reports as well,
+// since their files may be newer: unlike gossip, which refuses them.
 //
 //	frame.go    what travels, sealed with a key of the cluster
 //	book.go     which frames are news, and which were recorded and sent again

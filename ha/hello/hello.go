@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"harouter/ha"
 )
@@ -21,7 +22,7 @@ type Config struct {
 	Cluster string
 	VRID    uint8
 	Node    string   // own name
-	Others  []string // the other nodes
+	Others  []string // the other nodes of the file
 	Keys    [][32]byte
 	Lans    []Lan // none: nothing is sent
 	// Report gets what is heard: ha.PeerTold, PeerSeen, Told, Hosts, Reached and
@@ -51,6 +52,8 @@ type Greeter struct {
 	looks map[string]*asking      // by lan
 	hosts map[string][]netip.Addr // told last, by lan
 	said  map[string]string       // problem of a device that was logged
+	again *time.Timer             // to greet
+	asks  *time.Timer             // stopped while nobody is looked for
 	budget
 }
 

@@ -87,6 +87,8 @@ func TestGreeters(t *testing.T) {
 	two, heard2 := start(t, Config{Node: "r2", Others: []string{"r1"}, Lans: []Lan{{Name: "office", Device: "lan1"}}})
 	_, heard3 := start(t, Config{Node: "r3", Others: []string{"r1", "r2"}, Keys: [][32]byte{{2}}, Lans: []Lan{{Name: "office", Device: "lan1"}}})
 
+	four, _ := start(t, Config{Node: "r4", Others: []string{"r1"}, Lans: []Lan{{Name: "office", Device: "lan1"}}})
+
 	one.Publish(ha.PeerState{Node: "r1", Priority: 200}.Encode())
 	two.Publish(ha.PeerState{Node: "r2", Priority: 150}.Encode())
 	told := func(r *reports, node string, priority uint8) {
@@ -100,6 +102,8 @@ func TestGreeters(t *testing.T) {
 	}
 	told(heard1, "r2", 150)
 	told(heard2, "r1", 200)
+	four.Publish(ha.PeerState{Node: "r4", Priority: 100}.Encode())
+	told(heard1, "r4", 100) // its file may be newer than that of r1
 	eventually(t, "another key is counted", func() bool {
 		return heard3.has(func(ev ha.Event) bool { d, ok := ev.(ha.Dropped); return ok && d.Part == "gossip" && d.Reason == "key" })
 	})

@@ -49,10 +49,12 @@ func random() uint64 {
 // can be had.
 func (g *Greeter) Run(ctx context.Context) error {
 	defer g.close()
-	greet, ask, hosts := time.NewTicker(ha.HelloEvery), time.NewTicker(askEvery), time.NewTicker(hostsEvery)
-	defer greet.Stop()
-	defer ask.Stop()
+	hosts := time.NewTicker(hostsEvery)
 	defer hosts.Stop()
+	g.again, g.asks = time.NewTimer(ha.HelloEvery), time.NewTimer(0)
+	g.asks.Stop() // until somebody is looked for
+	defer g.again.Stop()
+	defer g.asks.Stop()
 	var answered time.Time
 	if err := g.look(); err != nil {
 		return err
@@ -67,9 +69,9 @@ func (g *Greeter) Run(ctx context.Context) error {
 					return err
 				}
 			}
-		case <-greet.C:
+		case <-g.again.C:
 			g.greet()
-		case <-ask.C:
+		case <-g.asks.C:
 			g.ask()
 		case <-hosts.C: // LinkChanged tells of devices earlier
 			if err := g.look(); err != nil {
@@ -173,8 +175,9 @@ func (g *Greeter) problem(device string, err error) {
 	}
 }
 
-// greet tells this node's state on each lan.
+// greet tells this node's state on each lan, and again in HelloEvery.
 func (g *Greeter) greet() {
+	g.again.Reset(ha.HelloEvery)
 	if g.state == nil { // nothing is decided yet
 		return
 	}
@@ -228,8 +231,8 @@ func (g *Greeter) hear(p packetIn) bool {
 	case err != nil:
 		g.drop(err.Error())
 		return false
-	case f.Life == g.life, f.From != g.cfg.Node && !slices.Contains(g.cfg.Others, f.From):
-		return false // this node's own, come back by a loop; or of one that left the file
+	case f.Life == g.life:
+		return false // this node's own, come back by a loop
 	case !slices.ContainsFunc(g.cfg.Lans, func(l Lan) bool { return l.Name == f.Lan && l.Device == p.device }):
 		return false
 	}
@@ -285,8 +288,12 @@ func (g *Greeter) settleLook(l ha.Look) {
 	g.ask()
 }
 
-// ask asks all hosts that are looked for.
+// ask asks all hosts that are looked for, and again in askEvery.
 func (g *Greeter) ask() {
+	if len(g.looks) == 0 {
+		return
+	}
+	g.asks.Reset(askEvery)
 	for _, l := range g.cfg.Lans {
 		a := g.looks[l.Name]
 		if a == nil {

@@ -37,6 +37,8 @@ type Device struct {
 	Address netip.Prefix // its IPv4 address with the length of the network; the zero value: none
 	Further []netip.Addr // its other IPv4 addresses
 	Gateway netip.Addr   // of the best default route over it; the zero value: none
+	// Labelled are addresses with a label of their own, such as eth0:1, by that label.
+	Labelled map[string]netip.Prefix
 	// Dynamic says that address or route came from a lease or from a link, so
 	// that they may be others tomorrow.
 	Dynamic bool

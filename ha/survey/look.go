@@ -62,6 +62,12 @@ func (s *seen) addresses(l netlink.Link) error {
 	}
 	for _, a := range addrs {
 		ip, ok := netip.AddrFromSlice(a.IP)
+		if bits, _ := a.Mask.Size(); ok && a.Label != "" && a.Label != s.Name {
+			if s.Labelled == nil {
+				s.Labelled = map[string]netip.Prefix{}
+			}
+			s.Labelled[a.Label] = netip.PrefixFrom(ip.Unmap(), bits)
+		}
 		switch ip = ip.Unmap(); {
 		case !ok:
 		case s.Address.IsValid(), ip.IsLinkLocalUnicast():

@@ -55,7 +55,7 @@ func TestLook(t *testing.T) {
 	netlab.Sh(t, `set -e
 ip link set lo up
 cable() { ip link add $1 type veth peer name p-$1; ip link set $1 up; ip link set p-$1 up; }
-cable lan0; ip addr add 169.254.51.1/32 dev lan0; ip addr add 192.168.77.2/24 dev lan0; ip addr add 192.168.77.3/24 dev lan0
+cable lan0; ip addr add 169.254.51.1/32 dev lan0; ip addr add 192.168.77.2/24 dev lan0; ip addr add 192.168.77.3/24 dev lan0 label lan0:1
 cable wan1; ip addr add 203.0.113.9/25 dev wan1; ip route add default via 203.0.113.1 metric 50
 ip route add default via 203.0.113.2 dev wan1 metric 20; ip route add unreachable default metric 5; ip route add default via 203.0.113.7 table 100
 cable wan2; ip addr add 10.1.0.2/24 dev wan2 valid_lft 600 preferred_lft 600
@@ -78,7 +78,7 @@ ip link add mv0 link wan1 type macvlan`)
 	want := []Device{
 		{Name: "lo", Why: "the machine itself", Address: p("127.0.0.1/8")},
 		{Name: "lan0", Use: Lan, Why: "has a private address and no default route", Address: p("192.168.77.2/24"),
-			Further: []netip.Addr{a("169.254.51.1"), a("192.168.77.3")}},
+			Further: []netip.Addr{a("169.254.51.1"), a("192.168.77.3")}, Labelled: map[string]netip.Prefix{"lan0:1": p("192.168.77.3/24")}},
 		{Name: "wan1", Use: Wan, Why: "has a default route via 203.0.113.2", Address: p("203.0.113.9/25"), Gateway: a("203.0.113.2")},
 		{Name: "wan2", Use: Wan, Why: "has a default route via 10.1.0.1", Address: p("10.1.0.2/24"), Gateway: a("10.1.0.1"), Dynamic: true},
 		{Name: "wan3", Use: Wan, Why: "has a default route via 10.2.0.1", Address: p("10.2.0.2/24"), Gateway: a("10.2.0.1")},

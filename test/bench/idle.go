@@ -68,7 +68,7 @@ func idle(l *lab) (err error) {
 				used += cpu - w.before[pid]
 			}
 			share := 100 * used.Seconds() / netlab.Now().Sub(begin[n]).Seconds()
-			l.row(w.role+": processor", "% of one core").Aim(2).Add(w.side, share, noise{})
+			l.row(w.role+": processor", "% of one core").Aim(1.5).Add(w.side, share, noise{})
 			l.row(w.role+": memory", "MB").Aim(40).Add(w.side, float64(memory)/1e6, noise{})
 			if i == 0 {
 				l.row(w.role+": processes", "").Say(w.side, fmt.Sprint(len(after)))

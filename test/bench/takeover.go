@@ -67,7 +67,8 @@ func allFaults(l *lab, side Side, p pair, advertise time.Duration) error {
 			after: func() error { return errors.Join(s.Port("r1", "lan0").Plug(), p.settled()) }},
 		{what: "daemon killed", rest: 4*advertise + 1200*time.Millisecond, do: func() error { return p.kill("r1") }, aim: 50*time.Millisecond + skew, double: true,
 			after: func() error { return errors.Join(p.start("r1"), p.settled()) }},
-		{what: "crash", rest: 4*advertise + 1500*time.Millisecond, do: func() error { return s.PowerOff("r1") }, aim: 3*advertise + skew + 20*time.Millisecond},
+		{what: "crash", rest: 4*advertise + 1500*time.Millisecond, do: func() error { return s.PowerOff("r1") },
+			aim: min(3*advertise+skew+20*time.Millisecond, max(100*time.Millisecond, advertise/10+50*time.Millisecond))}, // by ARP, where that is faster
 	}
 	ours, is := p.(ourPair)
 	if is {

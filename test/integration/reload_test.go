@@ -613,4 +613,18 @@ func TestReloadThreeNodes(t *testing.T) {
 	must(t, err)
 	must(t, netlab.WaitFor("a reload once r3 is gone", 4*time.Second, func() bool { _, err = c.Command("r2", "reload"); return err == nil }))
 	inUse(t, c, 5, "r1", "r2")
+
+	// The master is taken out while it is cut off: it gives way when it hears of it.
+	must(t, c.WaitHolder(site.LANAddress, "r1", time.Second))
+	must(t, c.Part([]string{"r1"}, []string{"r2"}))
+	write(t, c, site.Replace(site.Config, "  r1: {address: 192.0.2.1, priority: 200}\n", ""), "r2")
+	must(t, netlab.WaitFor("a reload once r1 is gone", 4*time.Second, func() bool { _, err = c.Command("r2", "reload"); return err == nil }))
+	must(t, c.Wait("two masters", "r2", 2*time.Second, func(s ha.Status) bool { return s.Role == ha.RoleMaster }))
+	must(t, c.Rejoin("r1", "r2"))
+	must(t, c.WaitHolder(site.LANAddress, "r2", 2*time.Second))
+	must(t, c.Wait("the alarm", "r1", 2*time.Second, alarmed(ha.AlarmConfigDiffers, "node r1")))
+	if s, err := c.Status("r1"); err != nil || s.Role != ha.RoleFault {
+		t.Errorf("r1 is %v, %v", s.Role, err)
+	}
+	refused(t, c, "r1", "taken out of the file of r2")
 }

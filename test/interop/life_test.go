@@ -146,7 +146,8 @@ func stops(t testing.TB, l *lan, better, lesser daemon, s settings) {
 }
 
 // killed: the daemon dies and its guard lives. Nobody of ours is alive, so the
-// addresses stay until the other one is heard as master (DESIGN.md §5, row 2).
+// addresses stay until the other one is heard as master (DESIGN.md §5, row 2); the
+// guard's farewell lets that one hurry.
 func killed(t testing.TB, l *lan, better, lesser daemon, s settings) {
 	must(t, better.start(l, "r1", s, member{priority: high}))
 	l.reigns(t, "r1", s)
@@ -156,7 +157,10 @@ func killed(t testing.TB, l *lan, better, lesser daemon, s settings) {
 	at := netlab.Now()
 	must(t, l.cluster.Daemons["r1"].Kill())
 	gap, last := l.succeeds(t, "r2", at, s)
-	within(t, fmt.Sprintf("%v follows %v, which was killed", lesser, better), gap, s.down(low), s.down(low))
+	within(t, fmt.Sprintf("%v follows %v, which was killed", lesser, better), gap, s.skew(low), s.skew(low))
+	if last.Priority != 0 {
+		t.Errorf("the last word of %v has priority %d, want 0", better, last.Priority)
+	}
 	first := last.At.Add(gap)
 	l.reigns(t, "r2", s)
 	held, err := l.Router("r1").Addresses()

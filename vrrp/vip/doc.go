@@ -29,6 +29,12 @@
 // sent and not from adverts only. A network in which the node has an address of
 // its own stays reachable over the device, as the admin's route says.
 //
+// IPv6 addresses go the same way, with three differences that are the kernel's:
+// they are added without detection of duplicates, since the node that has them now
+// would be found; they are announced once it takes packets for them, a moment
+// after it has added them; and its own route to their network comes with them,
+// where the node has no address there, since plans have routes of IPv4 only.
+//
 // It decides nothing: package ha says Add and Remove, the guard removes through
 // a Remover of its own. Routes are balancer/dataplane's: adding and removing
 // here changes none. It imports no other edge.

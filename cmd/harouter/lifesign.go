@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// pulse tells systemd that the loop that decides still does (WatchdogSec=). The
+// lifeSign tells systemd that the loop that decides still does (WatchdogSec=). The
 // guard is quicker by far: it takes the addresses away. What systemd adds is
 // that a daemon that hangs is ended and started again.
-type pulse struct{ of *watchdog }
+type lifeSign struct{ of *watchdog }
 
-func (p pulse) String() string { return "pulse" }
+func (p lifeSign) String() string { return "life sign" }
 
-func (p pulse) Run(ctx context.Context) error {
-	every := pulseEvery(os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID"), os.Getpid())
+func (p lifeSign) Run(ctx context.Context) error {
+	every := lifeSignEvery(os.Getenv("WATCHDOG_USEC"), os.Getenv("WATCHDOG_PID"), os.Getpid())
 	if every == 0 {
 		return nil
 	}
@@ -34,9 +34,9 @@ func (p pulse) Run(ctx context.Context) error {
 	}
 }
 
-// pulseEvery is how often systemd is told, as sd_watchdog_enabled(3) says; 0: it
+// lifeSignEvery is how often systemd is told, as sd_watchdog_enabled(3) says; 0: it
 // does not ask this process.
-func pulseEvery(usec, pid string, own int) time.Duration {
+func lifeSignEvery(usec, pid string, own int) time.Duration {
 	n, err := strconv.ParseInt(usec, 10, 64)
 	if err != nil || n <= 0 || n > int64(24*time.Hour/time.Microsecond) || pid != "" && pid != strconv.Itoa(own) {
 		return 0

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestPulseEvery(t *testing.T) {
+func TestLifeSignEvery(t *testing.T) {
 	for name, test := range map[string]struct {
 		usec, pid string
 		want      time.Duration
@@ -19,7 +19,7 @@ func TestPulseEvery(t *testing.T) {
 		"more than one day":  {"99999999999999", "7", 0},
 		"overflows the type": {"99999999999999999999", "7", 0},
 	} {
-		if got := pulseEvery(test.usec, test.pid, 7); got != test.want {
+		if got := lifeSignEvery(test.usec, test.pid, 7); got != test.want {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
 		}
 	}

@@ -1,0 +1,14 @@
+// Package pulse tells whether the machine of another node runs: its kernel answers
+// ARP, whatever its daemon does. It is asked every 40 ms on one way; once it owes
+// an answer, every 10 ms on all wires that both nodes are on, and hosts and
+// gateways there with it, so that silence of the node can be told from
+// silence of the wire.
+//
+//	book.go    who was asked and who answered: what follows is decided here, without I/O
+//	pulse.go   the Task, what ha calls
+//	socket.go  a packet socket on one device
+//
+// It costs a backup 25 short wake-ups a second, and the master as many
+// answers of its kernel. It decides nothing of the election: what follows is for
+// package ha, which it imports, and no other edge; cmd/harouter starts it.
+package pulse

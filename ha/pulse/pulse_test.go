@@ -1,0 +1,146 @@
+package pulse
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mdlayher/arp"
+
+	"harouter/ha"
+	"harouter/test/netlab"
+)
+
+func TestMain(m *testing.M) {
+	netlab.Main()
+	os.Exit(m.Run())
+}
+
+type reports struct {
+	mu  sync.Mutex
+	all []ha.Event
+}
+
+func (r *reports) add(ev ha.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, ev)
+}
+
+func (r *reports) has(ok func(ha.Event) bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, ev := range r.all {
+		if ok(ev) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestAsker: a node on two cables, one of which has a host too. Its kernel
+// answers for as long as it has its addresses.
+func TestAsker(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	netlab.Sh(t, strings.Join([]string{
+		"ip netns add pulse-node", "ip link add sync0 type veth peer name sync0 netns pulse-node", "ip link add lan0 type veth peer name lan0 netns pulse-node",
+		"ip link set sync0 up", "ip link set lan0 up", "ip addr add 192.0.2.2/24 dev sync0",
+		"ip -n pulse-node link set sync0 up", "ip -n pulse-node link set lan0 up",
+	}, "; "))
+	defer netlab.Sh(t, "ip netns del pulse-node")
+	addresses := func(verb string) {
+		netlab.Sh(t, strings.Join([]string{
+			"ip -n pulse-node addr " + verb + " 192.0.2.1/24 dev sync0", "ip -n pulse-node addr " + verb + " 192.168.77.2/32 dev lan0",
+		}, "; "))
+	}
+	addresses("add")
+	netlab.Sh(t, "ip -n pulse-node addr add 192.168.77.100/32 dev lan0") // the host
+
+	r := &reports{}
+	a := New(r.add, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- a.Run(ctx) }()
+	defer func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	order := ha.Pulse{Node: "r1", Ways: []ha.Way{cable, office, gateway}, Others: []ha.Way{host, {Device: "no-such", Address: gateway.Address}}}
+	a.Ask(order)
+	settle := func() { // both ways were answered
+		t.Helper()
+		if err := netlab.WaitFor("a silence of the node", 10*time.Second, func() bool {
+			addresses("del")
+			defer addresses("add")
+			return netlab.WaitFor("", 700*time.Millisecond, func() bool {
+				return r.has(func(ev ha.Event) bool {
+					e, ok := ev.(ha.Unanswered)
+					return ok && e.Node == "r1" && e.For >= 40*time.Millisecond && e.Rounds >= 3 && e.Witnessed >= 2 && e.Devices == 2 && e.Direct
+				})
+			}) == nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if netlab.WaitFor("", 1500*time.Millisecond, func() bool {
+		return r.has(func(ev ha.Event) bool {
+			e, ok := ev.(ha.Unanswered)
+			return ok && e.Rounds >= 3 && e.For > 40*time.Millisecond
+		})
+	}) == nil {
+		t.Error("a node that answers is told silent")
+	}
+	settle()
+	if err := netlab.WaitFor("the node answers again", 3*time.Second, func() bool {
+		return r.has(func(ev ha.Event) bool {
+			e, ok := ev.(ha.Recovered)
+			return ok && e.Node == "r1" && e.After > 40*time.Millisecond
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// A device that is made anew.
+	netlab.Sh(t, strings.Join([]string{
+		"ip link del lan0", "ip link add lan0 type veth peer name lan0 netns pulse-node", "ip link set lan0 up", "ip -n pulse-node link set lan0 up",
+		"ip -n pulse-node addr add 192.168.77.2/32 dev lan0", "ip -n pulse-node addr add 192.168.77.100/32 dev lan0",
+	}, "; "))
+	r.mu.Lock()
+	r.all = nil
+	r.mu.Unlock()
+	settle()
+	a.Ask(ha.Pulse{})
+}
+
+// FuzzReplier: whatever comes from the wire, nothing breaks, and only replies
+// count.
+func FuzzReplier(f *testing.F) {
+	for _, op := range []arp.Operation{arp.OperationRequest, arp.OperationReply} {
+		p, err := arp.NewPacket(op, mac, cable.Address, mac, netip.MustParseAddr("192.0.2.2"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		b, err := p.MarshalBinary()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+		f.Add(b[:27])
+		f.Add(append(b, make([]byte, 18)...))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ip, hw, ok := replier(b)
+		if ok && (!ip.Is4() || len(hw) != 6 || b[7] != 2) {
+			t.Errorf("%x: %v %v", b, ip, hw)
+		}
+	})
+}
