@@ -18,6 +18,8 @@ type Uplink struct {
 	MAC       string // of MACDevice
 	Weight    int    // 0…255
 	Tier      int    // 1…16, the lowest that is usable counts
+	// Speed is what the line can carry, 0 where that is not known.
+	Speed Load
 }
 
 // Lan is a network whose traffic is balanced.
@@ -57,6 +59,24 @@ type Policy struct {
 	// Move: flows on an uplink that has no share any more are ended once a better
 	// one is back.
 	Move bool
+
+	Overflow OverflowLimits
+	Margin   LatencyMargin
+}
+
+// OverflowLimits say when the next uplink is used: from Enter on, 0…1 of the
+// speed in either direction, until the load was below Leave for Hold.
+type OverflowLimits struct {
+	Enter, Leave float64
+	Hold         time.Duration
+}
+
+// LatencyMargin is by how much, in percent and in time, another uplink must be
+// quicker, and in how many of its probe rounds in a row.
+type LatencyMargin struct {
+	Percent int
+	Time    time.Duration
+	Rounds  int
 }
 
 // WhenNone is what happens to traffic of a policy none of whose uplinks is usable.

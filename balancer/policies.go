@@ -188,6 +188,9 @@ func (c *Config) policySets(d doing, in Input) []Set {
 			if d.learns() {
 				to = "learn_" + d.Name + "/" + u.Name
 			}
+			if d.spills() {
+				to = overChain(d.Name, u.Name)
+			}
 			slots.Elements = append(slots.Elements, Element{Mark: uint32(slot), Verdict: Jump{Kind: "goto", Chain: to}})
 		}
 	}
@@ -241,6 +244,9 @@ func (c *Config) policyChains(d doing, in Input) []Chain {
 					{Learn{d.Persistence, set, d.Learned}}, {Jump{Kind: "goto", Chain: "up_" + u.Name}},
 				}})
 			}
+		}
+		if d.spills() {
+			more = c.spillChains(d, in)
 		}
 		find := VMap{By: ByRandom, Map: "slots_" + d.Name}
 		if d.Method == Persistence {

@@ -81,14 +81,14 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			// What comes in on the uplink is answered through it. The packet's own
 			// mark is for rp_filter (src_valid_mark): without it the kernel looks the
 			// source up in the main table, and drops all if there is no default.
-			Chain{Name: "in_" + u.Name, Rules: []Rule{
+			Chain{Name: "in_" + u.Name, Rules: append([]Rule{
 				{State{CtNew}, CtMarked{Mask: mask, Not: true}, SetCtMark{mask, id}},
 				{SetMetaMark{mask, id}},
-			}},
+			}, c.brakeRules(u, u.Speed.Down)...)},
 			// A new flow is given to it.
 			Chain{Name: "up_" + u.Name, Rules: []Rule{{Counter{}, SetCtMark{mask, id}, SetMetaMark{mask, id}, Jump{Kind: "accept"}}}},
 			// A flow that is on it stays on it.
-			Chain{Name: "mark_" + u.Name, Rules: []Rule{{SetMetaMark{mask, id}}}},
+			Chain{Name: "mark_" + u.Name, Rules: append([]Rule{{SetMetaMark{mask, id}}}, c.brakeRules(u, u.Speed.Up)...)},
 			// The route led there: remember.
 			Chain{Name: "own_" + u.Name, Rules: []Rule{{SetCtMark{mask, id}}}},
 			Chain{Name: "nat_" + u.Name, Rules: []Rule{translate}},
@@ -130,7 +130,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		Rule{AddrIn{Dst: true, Set: "virtual"}, jump("to_virtual")},
 	)
 	search := c.classify(does, now)
-	sets = append(sets, search.sets...)
+	sets = append(append(sets, search.sets...), c.brakeSets()...)
 
 	chains := append([]Chain{
 		// Marks, before routing.

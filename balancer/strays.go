@@ -63,7 +63,8 @@ func (c *Config) Strays(in Input) (s Strays, ok bool) {
 }
 
 // Has tells whether a flow is on an uplink that has no share of its policy, and
-// the policy wants it back.
+// the policy wants it back. Where shares are measured, none is no reason: a line
+// that is full keeps what it carries.
 func (s Strays) Has(f Flow) bool {
 	_, from := s.ours[f.Source]
 	_, to := s.ours[f.Destination]
@@ -81,7 +82,7 @@ func (s Strays) Has(f Flow) bool {
 		case !sure:
 			return false
 		}
-		return d.Move && d.outcome == spreads && slotsOf(d.slots, f.ID) == 0
+		return d.Move && d.outcome == spreads && !d.Method.Measures() && slotsOf(d.slots, f.ID) == 0
 	}
 	return false
 }

@@ -16,6 +16,7 @@ func TestStrays(t *testing.T) {
 		{Name: "mail", Match: port(25), Method: Priority, Move: true},
 		{Name: "news", Match: port(119), Method: Priority},
 		{Name: "lan", Match: Match{MatchLan: Union(Span{0, 0}), MatchDestination: span("198.51.100.8/32")}, Method: Priority, Move: true},
+		{Name: "bulk", Match: port(20), Method: Overflow, Move: true},
 		{Name: "default"},
 	}
 	strays, ok := c.Strays(in)
@@ -39,6 +40,7 @@ func TestStrays(t *testing.T) {
 		"mail on cable":                    {flow("198.51.100.1", 25, 1), false},
 		"mail without an uplink":           {flow("198.51.100.1", 25, 0), false},
 		"news stays":                       {flow("198.51.100.1", 119, 2), false},
+		"bulk keeps what it carries":       {flow("198.51.100.1", 20, 2), false},
 		"the rest is spread":               {flow("198.51.100.1", 80, 2), false},
 		"it may be voice":                  {flow("198.51.100.7", 25, 2), false},
 		"of the lan":                       {flow("198.51.100.8", 80, 2), true},
@@ -55,7 +57,7 @@ func TestStrays(t *testing.T) {
 	if strays, _ = c.Strays(in); strays.Has(flow("198.51.100.1", 25, 2)) {
 		t.Error("mail on dsl is where it belongs while cable is dead")
 	}
-	c.Policies = c.Policies[4:]
+	c.Policies = c.Policies[5:]
 	if _, ok := c.Strays(in); ok {
 		t.Error("nobody asks for it")
 	}

@@ -128,6 +128,12 @@ type (
 		ID uint64
 		On bool
 	}
+	// KeepSwitches keeps over a restart which uplinks are disabled by hand; with
+	// an ID it is answered by SwitchesKept.
+	KeepSwitches struct {
+		ID       uint64
+		Switches map[string]Switch
+	}
 	// Answer ends an operator's command.
 	Answer struct {
 		ID    uint64
@@ -169,6 +175,7 @@ func (Guard) haAction()           {}
 func (ReadFile) haAction()        {}
 func (Adopt) haAction()           {}
 func (Rest) haAction()            {}
+func (KeepSwitches) haAction()    {}
 func (Answer) haAction()          {}
 func (Record) haAction()          {}
 func (Exit) haAction()            {}

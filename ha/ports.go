@@ -55,6 +55,8 @@ type Files interface {
 	Adopt(context.Context, Adopt) (Config, error)
 	// Rest keeps the maintenance mode over a restart.
 	Rest(on bool) error
+	// KeepSwitches keeps over a restart which uplinks are disabled by hand.
+	KeepSwitches(map[string]Switch) error
 }
 
 // Flows replicates the connection table (conntracksync). None of its calls is

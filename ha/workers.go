@@ -263,6 +263,13 @@ func (w *workers) runFiles() {
 			case Adopt:
 				cfg, err := p.Adopt(w.ctx, a)
 				w.loop.Post(Reconfigured{Config: w.loop.replicates(cfg), Err: err})
+			case KeepSwitches:
+				err := p.KeepSwitches(a.Switches)
+				if a.ID != 0 {
+					w.loop.Post(SwitchesKept{ID: a.ID, Err: err})
+				} else if err != nil {
+					w.loop.log.Warn("remember for the next start which uplinks are disabled", "error", err)
+				}
 			case Rest:
 				w.loop.Post(Rested{ID: a.ID, Err: p.Rest(a.On)})
 			}

@@ -95,7 +95,7 @@ func quiet(s string) string {
 
 // Slots are listed in hex or in decimals, as their type has a name or not.
 var (
-	slotNumber   = regexp.MustCompile(`0x[0-9a-f]{8} : goto (?:up|learn)_`)
+	slotNumber   = regexp.MustCompile(`0x[0-9a-f]{8} : goto (?:up|learn|over)_`)
 	elementBreak = regexp.MustCompile(`,\s+`)
 )
 

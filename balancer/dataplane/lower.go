@@ -143,6 +143,13 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 	case balancer.Learn:
 		return append(ends(s.Of, 1, pairRegister),
 			&expr.Dynset{SrcRegKey: 1, SetName: s.Set, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: s.Lasts}), nil
+	case balancer.LimitOver:
+		return []expr.Any{&expr.Limit{Type: expr.LimitTypePktBytes, Rate: s.Bytes, Over: true, Unit: expr.LimitTimeSecond, Burst: uint32(min(s.Burst, 1<<32-1))}}, nil
+	case balancer.Fill:
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+			&expr.Dynset{SrcRegKey: 1, SetName: s.Set, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: s.Lasts},
+		}, nil
 	case balancer.VMap:
 		return append(selector(s), &expr.Lookup{SourceRegister: 1, SetName: s.Map, DestRegister: 0, IsDestRegSet: true}), nil
 	case balancer.SetCtMark:

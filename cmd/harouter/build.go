@@ -12,6 +12,7 @@ import (
 	"harouter/balancer"
 	"harouter/balancer/dataplane"
 	"harouter/balancer/probe"
+	"harouter/balancer/traffic"
 	"harouter/conntracksync"
 	"harouter/conntracksync/kernel"
 	"harouter/ha"
@@ -84,6 +85,10 @@ func (d *daemon) build() error {
 		Report: func(r balancer.Round) { d.loop.Post(ha.Probed{Round: r}) },
 	})
 	d.links = links.New(links.Config{Devices: slices.Concat(s.devices(), s.macDevices()), Auto: s.auto(), Report: d.linksChanged, Log: d.log.part("links")})
+	d.load = traffic.New(traffic.Config{
+		Devices: s.uplinkDevices(), Quick: s.goesByLoad(), Log: d.log.part("traffic"),
+		Report: func(l map[string]balancer.Load) { d.loop.Post(ha.Loads{Uplinks: l}) },
+	})
 	d.flows = &flowCounter{count: func(ctx context.Context) (map[uint32]int, error) {
 		return kernel.CountByMark(ctx, uint32(d.settings().file.Balance.MarkMask))
 	}}
@@ -91,10 +96,15 @@ func (d *daemon) build() error {
 	if err != nil {
 		d.log.part("ha").Warn("whether this node was in maintenance", "error", err)
 	}
+	switches, err := d.switches()
+	if err != nil {
+		d.log.part("ha").Warn("which uplinks were disabled by hand", "error", err)
+	}
 	cfg, err := s.ha()
 	if err != nil {
 		return err
 	}
+	cfg.Switches = switches
 	cfg.Known, cfg.Maintenance, cfg.Refused = known, resting, readTrial(d.c.stateDir)
 	if cfg.Crashes, err = (starts{d.c.runDir}).began(); err != nil {
 		d.log.part("ha").Warn("how often this daemon crashed", "error", err)

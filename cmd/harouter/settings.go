@@ -245,7 +245,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 	for _, u := range s.file.Uplinks {
 		b.Uplinks = append(b.Uplinks, balancer.Uplink{
 			Name: u.Name, ID: u.ID, Device: s.file.Device(s.node, u.Name), Gateway: u.Gateway.Address,
-			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier,
+			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier, Speed: balancer.Load{Down: float64(u.Down), Up: float64(u.Up)},
 			MACDevice: macDevice(u.VirtualMAC, u.Name, u.Virtual, false), MAC: virtualMAC(u.VRID, false).String(),
 		})
 	}
@@ -258,6 +258,8 @@ func (s *settings) balancer() (balancer.Config, error) {
 			Name: p.Name, Match: p.Match.Balancer(s.file.Lans), Router: p.Match.Router,
 			Method: m, Uplinks: p.Uplinks, Weights: p.Weights, Bypass: p.Bypass,
 			WhenNone: whenNone[p.WhenNone], Persistence: persistenceKeys[p.Persistence.By], Move: p.OnRecovery == config.RecoveryMove,
+			Overflow: balancer.OverflowLimits{Enter: float64(p.Overflow.Enter), Leave: float64(p.Overflow.Leave), Hold: p.Overflow.Hold},
+			Margin:   balancer.LatencyMargin(p.LatencyMargin),
 		}
 		policy.Hours, policy.NotHours = p.Match.Hours()
 		if p.Persistence.Learned {
@@ -422,6 +424,21 @@ func (s *settings) probes() []probe.Uplink {
 var probeMethods = map[config.ProbeMethod]probe.Method{
 	config.ProbeICMP: probe.ICMP, config.ProbeTCP: probe.TCP, config.ProbeDNS: probe.DNS,
 	config.ProbeHTTP: probe.HTTP, config.ProbeARP: probe.ARP,
+}
+
+// uplinkDevices are the devices whose counters tell the load of the uplinks.
+func (s *settings) uplinkDevices() map[string]string {
+	out := map[string]string{}
+	for _, u := range s.file.Uplinks {
+		out[u.Name] = s.file.Device(s.node, u.Name)
+	}
+	return out
+}
+
+// goesByLoad tells whether a policy's method asks for the load.
+func (s *settings) goesByLoad() bool {
+	b, err := s.balancer()
+	return err == nil && b.NeedsLoad()
 }
 
 // auto maps the uplinks that look for their gateway to their devices.

@@ -39,7 +39,7 @@ func (d *decoder) policy(row *table, uplinks []Uplink, lans []Lan) (p Policy, at
 	}
 	method := take(row, "method", &p.Method, oneOf(MethodWeighted, MethodPriority, MethodOverflow, MethodPersistence,
 		MethodLeastUsed, MethodLowestLatency, MethodEnforced, MethodFastestResponse))
-	method.changed = method.changed && p.Method != MethodPriority && p.Method != MethodPersistence && p.Method != MethodEnforced
+	method.changed = method.changed && p.Method == MethodFastestResponse
 	method.later()
 	if p.Method == MethodEnforced {
 		p.WhenNone = NoneDrop
@@ -130,14 +130,24 @@ func (d *decoder) persistence(t *table, p *Persistence) *value {
 
 func (d *decoder) overflow(t *table, o *Overflow) {
 	defer t.close()
-	take(t, "enter", &o.Enter, fraction).later()
-	take(t, "leave", &o.Leave, fraction).later()
-	take(t, "hold", &o.Hold, duration(0, time.Hour, 1)).later()
+	enter := take(t, "enter", &o.Enter, fraction)
+	leave := take(t, "leave", &o.Leave, fraction)
+	take(t, "hold", &o.Hold, duration(0, time.Hour, 1))
+	switch {
+	case enter.ok && o.Enter == 0:
+		d.fail(enter.v, "%s: a line would be full when nothing passes; allowed: more than that, such as 90%%", enter.path())
+	case (enter.v == nil || enter.ok) && (leave.v == nil || leave.ok) && o.Leave >= o.Enter:
+		f := leave
+		if leave.v == nil {
+			f = enter
+		}
+		d.fail(f.at(), "%s: leave (%s) is not below enter (%s); allowed: less than that, so that a line does not fill and empty by turns", t.path, show(o.Leave), show(o.Enter))
+	}
 }
 
 func (d *decoder) margin(t *table, m *LatencyMargin) {
 	defer t.close()
-	take(t, "percent", &m.Percent, number(0, 1000)).later()
-	take(t, "time", &m.Time, duration(0, time.Minute, 1)).later()
-	take(t, "rounds", &m.Rounds, number(1, 1000)).later()
+	take(t, "percent", &m.Percent, number(0, 1000))
+	take(t, "time", &m.Time, duration(0, time.Minute, 1))
+	take(t, "rounds", &m.Rounds, number(1, 1000))
 }
