@@ -10,8 +10,6 @@ type Hours struct {
 	From, To int     // minutes since midnight, 0…1440; To 1440: the end of the day
 }
 
-const dayMinutes = 24 * 60
-
 // has tells whether a time is within; only its zone, day and minute count.
 func (h Hours) has(t time.Time) bool {
 	day, minute := t.Weekday(), t.Hour()*60+t.Minute()
