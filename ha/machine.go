@@ -118,6 +118,7 @@ type Machine struct {
 	hosts      map[string][]netip.Addr // of each lan, seen last
 	double     double
 	members    map[string]netip.Addr // told to the others; never changed, but replaced
+	newest     uint64                // generation of the file that was heard of
 	expulsion  expulsion
 	twinned    map[netip.Addr]string // addresses that another node has too
 	untwinned  bool                  // whose addresses are whose has to be looked at

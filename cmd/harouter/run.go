@@ -201,7 +201,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.pulse, d.prober, d.links, d.load, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}} {
+	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.pulse, d.prober, d.links, d.load, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}, lifeSign{d.guard}} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)
