@@ -1,14 +1,19 @@
 #!/bin/sh
-# boot.sh LOWER DIR NAME: boots systemd of the Debian root LOWER, in the network
-# namespace that this runs in, as the host NAME. What it writes goes to DIR.
+# boot.sh LOWER DIR NAME GROUP: boots systemd of the Debian root LOWER, in the
+# network namespace that this runs in, as the host NAME and in the control group
+# GROUP. What it writes goes to DIR. Without NAME it removes the group of one that ended.
 set -eu
 
-lower=$1 dir=$2 name=$3
+lower=$1 dir=$2 name=$3 group=$4
 mount --make-rprivate /
 mkdir -p "$dir/upper" "$dir/work" "$dir/root" "$dir/cgroup"
 mount -t cgroup2 none "$dir/cgroup"
-mkdir -p "$dir/cgroup/harouter-$name-$$"
-echo $$ >"$dir/cgroup/harouter-$name-$$/cgroup.procs"
+if [ -z "$name" ]; then
+	find "$dir/cgroup/$group" -depth -type d -exec rmdir {} +
+	exit
+fi
+mkdir -p "$dir/cgroup/$group"
+echo $$ >"$dir/cgroup/$group/cgroup.procs"
 mount -t overlay -o "lowerdir=$lower,upperdir=$dir/upper,workdir=$dir/work" overlay "$dir/root"
 # shellcheck disable=SC2016 # for the inner shell
 exec unshare --cgroup --pid --fork --kill-child --uts --ipc --mount sh -euc '

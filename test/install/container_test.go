@@ -45,10 +45,16 @@ func boot(t *testing.T, node *netlab.Node, lower string) *container {
 	must(t, os.MkdirAll(filepath.Join(dir, "upper/etc"), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, "upper/etc/hostname"), []byte(node.Name+"\n"), 0o644))
 	c := &container{t: t, node: node}
-	p, err := node.Start("init", "unshare", "--mount", "--kill-child", "sh", script, lower, dir, node.Name)
+	group := fmt.Sprintf("harouter-%s-%d", node.Name, os.Getpid())
+	p, err := node.Start("init", "unshare", "--mount", "--kill-child", "sh", script, lower, dir, node.Name, group)
 	must(t, err)
 	t.Cleanup(func() {
 		_ = p.Kill()
+		if err := netlab.WaitFor("its control group to be empty", 5*time.Second, func() bool {
+			return exec.Command("unshare", "--mount", "sh", script, lower, dir, "", group).Run() == nil
+		}); err != nil {
+			t.Error(err)
+		}
 		if t.Failed() {
 			if log, err := os.ReadFile(p.Log); err == nil {
 				t.Logf("%s, its init:\n%s", node.Name, log)
