@@ -35,7 +35,7 @@ func (s starts) began() (crashes int, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("note the start: %w", err)
 	}
-	lately := recent(string(b), now.Sec)
+	lately := recent(string(b), int64(now.Sec))
 	text := ""
 	for _, at := range append(lately, now.Sec) {
 		text += strconv.FormatInt(at, 10) + "\n"
