@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 )
 
@@ -10,9 +11,11 @@ import (
 type decoder struct {
 	src      *source
 	problems Problems
-	quiet    bool // inside something that is refused as a whole
 	facts    facts
-	keys     *keys // nil unless somebody wants to know which there are
+	lists    map[string][]byte         // files beside this one, that came with it
+	known    map[string][]netip.Prefix // of these, what was read
+	listed   Problems                  // and what is wrong with them
+	keys     *keys                     // nil unless somebody wants to know which there are
 }
 
 func (d *decoder) fail(v *value, format string, args ...any) { d.say(Error, v, format, args) }
@@ -230,7 +233,7 @@ func (f field) empty() bool { return f.ok && !f.changed }
 // later refuses anything but the default: the key is known, not built.
 func (f field) later() field {
 	f.t.d.keys.isLater(f)
-	if !f.changed || f.t.d.quiet {
+	if !f.changed {
 		return f
 	}
 	what, mend := f.path(), "remove it"
