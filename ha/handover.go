@@ -259,7 +259,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(from.Name + " is not in sync as " + m.cfg.Node + " sees it")
 		case !msg.Unsynced && !from.unconfirmed.IsZero() && now.Sub(from.unconfirmed) < flushAgain:
 			refuse(from.Name + " did not confirm that it has all connections")
-		case m.damped(now) != "" && m.moreLans(from, now) <= 0 && !m.maintenance:
+		case m.damped(now) != "" && m.passesMore(from) <= 0 && m.moreLans(from, now) <= 0 && !m.maintenance:
 			refuse(m.damped(now))
 		case !from.canServe(now) || from.state.Effective <= m.vrrp.Priority():
 			refuse("priority " + fmt.Sprint(from.state.Effective) + " is not above " + fmt.Sprint(m.vrrp.Priority()))
@@ -292,6 +292,9 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 func (m *Machine) claim(master string, now time.Time) {
 	if p := m.peers[master]; p == nil || now.Sub(p.worded) > aliveFor {
 		return // it cannot be asked: a broken cable is no reason to take the role by force
+	}
+	if m.unsure() {
+		return
 	}
 	if m.waitsForFlows(m.peers[master], now) {
 		m.claims = 0
@@ -403,6 +406,10 @@ func (m *Machine) failover(auto bool, to string, answer func(string), now time.T
 		}
 		if target == nil {
 			answer("no other node is alive that could take over; nothing changed")
+			return
+		}
+		if m.passesMore(target) < 0 { // its check would take it back at once
+			answer(fmt.Sprintf("the check of %s fails (%s): mend that first; nothing changed", target.Name, target.state.Unfit))
 			return
 		}
 		if there, here := target.state.Lans, m.lans(); there < here { // row 5 would take it back at once
