@@ -3,6 +3,7 @@ package ha
 import (
 	"fmt"
 	"slices"
+	"time"
 )
 
 // CheckConfig is the command that must succeed for a node to be fit. An edge runs
@@ -17,9 +18,10 @@ type CheckConfig struct {
 // not run yet is fit, as one without a check is.
 type checkup struct {
 	ran   bool
-	good  int    // runs in a row
-	bad   int    // runs in a row
-	unfit string // why the node is not fit, "" it is
+	good  int       // runs in a row
+	bad   int       // runs in a row
+	unfit string    // why the node is not fit, "" it is
+	since time.Time // unfit
 }
 
 // count takes one run, with the reason why it was bad or "", and tells whether the
@@ -44,7 +46,7 @@ func (c *checkup) count(failed string, cfg CheckConfig) bool {
 
 // onCheckRan takes one run of the check. One of another command is of a file that
 // comes into use, or of one that did until now and tells nothing.
-func (m *Machine) onCheckRan(ev CheckRan) {
+func (m *Machine) onCheckRan(ev CheckRan, now time.Time) {
 	cfg := m.cfg.Check
 	if len(cfg.Command) == 0 || !slices.Equal(ev.Command, cfg.Command) {
 		if m.adopting != nil {
@@ -60,6 +62,7 @@ func (m *Machine) onCheckRan(ev CheckRan) {
 		m.record("node", m.cfg.Node, "unfit", "fit", fmt.Sprintf("%s passed %s in a row", cfg.Command[0], times(cfg.Rise)))
 		return
 	}
+	m.check.since = now
 	m.record("node", m.cfg.Node, "fit", "unfit", fmt.Sprintf("%s failed %s in a row, the last time with %s", cfg.Command[0], times(cfg.Fall), ev.Failed))
 }
 
@@ -72,7 +75,7 @@ func times(n int) string {
 
 // recheck takes a new file's check. Another command has to say by itself that
 // an unfit node is fit; without any the node is.
-func (m *Machine) recheck(old CheckConfig) {
+func (m *Machine) recheck(old CheckConfig, now time.Time) {
 	switch {
 	case len(m.cfg.Check.Command) == 0:
 		if m.check.unfit != "" {
@@ -80,8 +83,8 @@ func (m *Machine) recheck(old CheckConfig) {
 		}
 		m.check, m.despiteCheck = checkup{}, false
 	case !slices.Equal(m.cfg.Check.Command, old.Command):
-		m.check = checkup{unfit: m.check.unfit}
-		m.onCheckRan(m.checkedEarly)
+		m.check = checkup{unfit: m.check.unfit, since: m.check.since}
+		m.onCheckRan(m.checkedEarly, now)
 	}
 	m.checkedEarly = CheckRan{}
 }

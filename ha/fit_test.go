@@ -73,9 +73,9 @@ func TestCheckFails(t *testing.T) {
 			r1.ails = "exit code 1: no database"
 			s.run(500 * time.Millisecond)
 			s.master("r1") // two runs are no verdict
-			s.run(1300 * time.Millisecond)
+			s.run(200 * time.Millisecond)
 			s.master("r2")
-			s.run(2 * time.Second)
+			s.run(3 * time.Second)
 			none, double := s.coverage(at)
 			within(t, "nobody holds the addresses", none, map[bool]time.Duration{true: 20 * time.Millisecond}[r1.cfg.OneHolder])
 			within(t, "two hold them", double, map[bool]time.Duration{false: 10 * time.Millisecond}[r1.cfg.OneHolder])
@@ -106,7 +106,7 @@ func TestCheckFails(t *testing.T) {
 // although the master is the first to notice; before and after it.
 func TestCheckFailsEverywhere(t *testing.T) {
 	for _, late := range []time.Duration{0, 150 * time.Millisecond, 350 * time.Millisecond} {
-		s := checked(t, "", "r1", "r2", "r3")
+		s := checked(t, "delay=0s", "r1", "r2", "r3")
 		s.nodes["r1"].ails = "exit code 1"
 		s.run(late)
 		s.nodes["r2"].ails, s.nodes["r3"].ails = "exit code 1", "exit code 1"
@@ -197,6 +197,26 @@ func TestCheckComesFirst(t *testing.T) {
 	}
 }
 
+// TestUnfitFromTheStart: a node whose check fails already does not reach for the
+// role in the time that it takes to be sure of that.
+func TestUnfitFromTheStart(t *testing.T) {
+	s := checked(t, "delay=0s", "r1", "r2")
+	r1 := s.nodes["r1"]
+	r1.ails = "exit code 1"
+	s.run(5 * time.Second)
+	s.master("r2")
+	s.power("r1")
+	s.run(2 * time.Second)
+	s.boot("r1")
+	s.run(10 * time.Second)
+	if n := s.nodes["r2"].m.transitions; n != 1 {
+		t.Errorf("r2 changed its role %d times\n%s", n, strings.Join(s.log, "\n"))
+	}
+	r1.ails = ""
+	s.run(time.Second)
+	s.master("r1")
+}
+
 // TestOperatorAndCheck: a hand-over to an unfit node is refused, one that a node
 // was given holds until its check fails.
 func TestOperatorAndCheck(t *testing.T) {
@@ -237,7 +257,7 @@ func TestCheckOfANewFile(t *testing.T) {
 			n.seen()
 		}
 		s.command("r1", VerbReload, "")
-		s.run(time.Second)
+		s.run(150 * time.Millisecond) // one run
 		if want := "hash of " + r1.disk; r1.m.cfg.Hash != want {
 			t.Fatalf("r1 runs %q, want %q\n%s", r1.m.cfg.Hash, want, strings.Join(s.log, "\n"))
 		}
@@ -259,6 +279,15 @@ func TestCheckOfANewFile(t *testing.T) {
 	}
 	s.run(10 * time.Second)
 	s.master("r1")
+	m := r1.m
+	m.adopting = &adopting{}
+	m.onCheckRan(CheckRan{Command: []string{"third"}}, s.now)
+	m.cfg.Check.Command, m.adopting = []string{"third"}, nil
+	m.recheck(CheckConfig{}, s.now)
+	if m.unsure() {
+		t.Error("the first run, which came before the file was in use, is lost")
+	}
+	m.cfg.Check, m.check = CheckConfig{}, checkup{}
 	reload("cable=2", "cable=2 check=third")
 	s.run(5 * time.Second)
 	s.master("r2")

@@ -224,7 +224,7 @@ func (m *Machine) wanted(now time.Time) *move {
 	var target *peer
 	for _, n := range m.cfg.Nodes {
 		p := m.peers[n.Name]
-		if p == nil || !m.counts(p, now) || !p.worded.After(m.since) || m.passesMore(p) != 0 || m.moreLans(p, now) < 0 || m.fitness(p, now) <= 0 {
+		if p == nil || !m.counts(p, now) || !p.worded.After(m.since) || m.moreLans(p, now) < 0 || m.fitness(p, now) <= 0 {
 			continue
 		}
 		if !m.synced(p) && m.uplinkWorks() { // all flows would break there, here only some
@@ -250,7 +250,13 @@ func (m *Machine) wantedByCheck(now time.Time) (mv *move, found bool) {
 	if best.state.Unsure || !best.worded.After(m.since) || !m.synced(best) && !m.overdue(best, now) {
 		return nil, true
 	}
-	return &move{to: best.Name, unfit: true, due: now.Add(sureAfter)}, true
+	mv = &move{to: best.Name, unfit: true, due: now.Add(sureAfter)}
+	if m.cfg.Check.Fall >= 3 && now.Sub(m.check.since) < carrierWait {
+		// What fails for all has failed once on each node by the time that one has
+		// counted three.
+		mv.due = now
+	}
+	return mv, true
 }
 
 // uplinkWorks tells whether any uplink works here.

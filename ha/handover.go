@@ -259,7 +259,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(from.Name + " is not in sync as " + m.cfg.Node + " sees it")
 		case !msg.Unsynced && !from.unconfirmed.IsZero() && now.Sub(from.unconfirmed) < flushAgain:
 			refuse(from.Name + " did not confirm that it has all connections")
-		case m.damped(now) != "" && m.passesMore(from) <= 0 && m.moreLans(from, now) <= 0 && !m.maintenance:
+		case m.damped(now) != "" && m.moreLans(from, now) <= 0 && !m.maintenance:
 			refuse(m.damped(now))
 		case !from.canServe(now) || from.state.Effective <= m.vrrp.Priority():
 			refuse("priority " + fmt.Sprint(from.state.Effective) + " is not above " + fmt.Sprint(m.vrrp.Priority()))

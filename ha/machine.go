@@ -245,7 +245,7 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Probed:
 		m.onRound(ev.Round)
 	case CheckRan:
-		m.onCheckRan(ev)
+		m.onCheckRan(ev, now)
 	case Loads:
 		m.onLoads(ev)
 	case SwitchesKept:

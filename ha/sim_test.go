@@ -227,6 +227,12 @@ func simFile(node, text string) (Config, error) {
 			c.OneHolder = true
 		case "unsynced": // a better node does not wait for ever
 			c.PreemptUnsynced = true
+		case "delay": // before a better node claims the role
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				return c, err
+			}
+			c.PreemptDelay = d
 		case "check": // runs as often as probes
 			c.Check = CheckConfig{Command: []string{value}, Rise: 2, Fall: 3}
 		case "single": // one lan
