@@ -97,6 +97,12 @@ func (m *Machine) unsure() bool {
 	return len(m.cfg.Check.Command) > 0 && m.check.unfit == "" && (!m.check.ran || m.check.bad > 0)
 }
 
+// recovers tells whether one more good run makes this node fit again. What comes
+// back does so for all, too, but not at the same instant.
+func (m *Machine) recovers() bool {
+	return m.check.unfit != "" && m.check.good > 0 && m.check.good+1 >= m.cfg.Check.Rise
+}
+
 // passesMore compares the checks: 1 if a peer passes and this node does not, -1 if
 // it is the other way round, 0 if both are alike.
 func (m *Machine) passesMore(p *peer) int {

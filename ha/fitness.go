@@ -247,7 +247,7 @@ func (m *Machine) wantedByCheck(now time.Time) (mv *move, found bool) {
 	if best == nil || m.passesMore(best) <= 0 || !m.counts(best, now) || m.despiteCheck && m.held {
 		return nil, false
 	}
-	if best.state.Unsure || !best.worded.After(m.since) || !m.synced(best) && !m.overdue(best, now) {
+	if best.state.Unsure || m.recovers() || !best.worded.After(m.since) || !m.synced(best) && !m.overdue(best, now) {
 		return nil, true
 	}
 	mv = &move{to: best.Name, unfit: true, due: now.Add(sureAfter)}

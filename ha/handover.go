@@ -255,6 +255,8 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(m.cfg.Node + " is " + m.role.String() + " and cannot hand over now")
 		case m.held:
 			refuse("an operator put the mastership here; harouter failover --auto ends that")
+		case m.recovers() && m.passesMore(from) > 0:
+			refuse("the check of " + m.cfg.Node + " passes again, one more time and it is fit")
 		case !msg.Unsynced && !m.synced(from):
 			refuse(from.Name + " is not in sync as " + m.cfg.Node + " sees it")
 		case !msg.Unsynced && !from.unconfirmed.IsZero() && now.Sub(from.unconfirmed) < flushAgain:
