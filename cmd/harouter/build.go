@@ -15,7 +15,9 @@ import (
 	"harouter/balancer/traffic"
 	"harouter/conntracksync/kernel"
 	"harouter/ha"
+	"harouter/ha/child"
 	"harouter/ha/events"
+	"harouter/ha/fit"
 	"harouter/ha/gossip"
 	"harouter/ha/hello"
 	"harouter/ha/join"
@@ -88,6 +90,9 @@ func (d *daemon) build() error {
 	d.load = traffic.New(traffic.Config{
 		Devices: s.uplinkDevices(), Quick: s.goesByLoad(), Log: d.log.part("traffic"),
 		Report: func(l map[string]balancer.Load) { d.loop.Post(ha.Loads{Uplinks: l}) },
+	})
+	d.fitness = fit.New(s.fit(), child.Command, func(command []string, failed string) {
+		d.loop.Post(ha.CheckRan{Command: command, Failed: failed})
 	})
 	d.flows = &flowCounter{count: func(ctx context.Context) (map[uint32]int, error) {
 		return kernel.CountByMark(ctx, uint32(d.settings().file.Balance.MarkMask))

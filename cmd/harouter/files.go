@@ -204,6 +204,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("greetings", d.hello.Configure(d.helloConfig(s)))
 	d.links.Configure(slices.Concat(s.devices(), s.macDevices()), s.auto())
 	d.load.Configure(s.uplinkDevices(), s.goesByLoad())
+	d.fitness.Configure(s.fit())
 	try("state sync", d.sessions.Configure(d.sessionConfig(s)))
 	d.configureReplica(s)
 	if size, err := d.tableSize(s); err == nil { // else there is no table yet

@@ -17,6 +17,7 @@ import (
 	"harouter/balancer/probe"
 	"harouter/ha"
 	"harouter/ha/config"
+	"harouter/ha/fit"
 	"harouter/vrrp"
 	"harouter/vrrp/vip"
 	"harouter/vrrp/wire"
@@ -299,6 +300,7 @@ func (s *settings) ha() (ha.Config, error) {
 		Foreign: v.Foreign, Balancer: b, Probes: map[string]balancer.ProbeConfig{},
 		Text: s.text, Generation: s.generation,
 		Hello: !v.UnicastOnly,
+		Check: ha.CheckConfig{Command: v.Check.Command, Rise: v.Check.Rise, Fall: v.Check.Fall},
 		Sync:  s.file.ConntrackSync.Enabled, SyncTimeout: s.file.ConntrackSync.Timeout, PreemptUnsynced: s.file.ConntrackSync.PreemptUnsynced,
 	}
 	for _, n := range s.file.Nodes {
@@ -319,6 +321,12 @@ func (s *settings) ha() (ha.Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// fit is the command that tells whether this node is fit.
+func (s *settings) fit() fit.Config {
+	c := s.file.VRRP.Check
+	return fit.Config{Command: c.Command, Interval: c.Interval, Timeout: c.Timeout}
 }
 
 func (s *settings) wire() wire.Config {
