@@ -18,7 +18,6 @@ func TestNotBuilt(t *testing.T) {
 		{"vrrp", "{check: {fall: 5}}", "vrrp.check.fall: 5", " or set it to 3"},
 		{"uplinks", up(", gateway: dhcp"), "uplinks.a.gateway: dhcp", " or set it to auto"},
 		{"uplinks", up(", gateway: ppp"), "uplinks.a.gateway: ppp", " or set it to auto"},
-		{"policies", policy("method: fastest-response"), "policies.default.method: fastest-response", " or set it to weighted"},
 		{"policies", policy("race: hold"), "policies.default.race: hold", " or set it to learn"},
 		{"balance", "{reset_clients: false}", "balance.reset_clients: false", " or set it to true"},
 		{"firewall", "{enabled: false}", "firewall.enabled: false", " or set it to true"},
