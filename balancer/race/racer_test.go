@@ -89,11 +89,13 @@ func TestRacer(t *testing.T) {
 				asked := n.asked
 				r.Configure(nil)
 				time.Sleep(time.Minute)
+				synctest.Wait()
 				if n.asked > asked+1 {
 					t.Errorf("no policy wants it, and the kernel was asked %d times", n.asked-asked)
 				}
 				r.Configure(map[string]uint32{"cable": 1})
 				time.Sleep(time.Second)
+				synctest.Wait()
 				if n.asked < asked+3 {
 					t.Error("it does not go on")
 				}

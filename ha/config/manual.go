@@ -74,7 +74,7 @@ var words = map[string]Words{
 	"uplinks[].speed":                  {Values: aMap, Example: "{down: 100mbit, up: 20mbit}", Usually: "not known", Text: "What the line can carry."},
 	"uplinks[].speed.down":             {Values: "a rate with its unit", Example: "100mbit", Usually: "not known", Text: "Towards the lan."},
 	"uplinks[].speed.up":               {Values: "a rate with its unit", Example: "2.5gbit", Usually: "not known", Text: "Towards the ISP."},
-	"uplinks[].metered":                {Values: yesOrNo, Example: "true", Text: "A line whose traffic costs: probed ten times more rarely, up to once a minute."},
+	"uplinks[].metered":                {Values: yesOrNo, Example: "true", Text: "A line whose traffic costs: probed ten times more rarely, up to once a minute, and left out of races."},
 	"uplinks[].vrid":                   {Values: "1 to 255", Example: "52", Usually: "vrrp.id", Text: "The number in its virtual MAC."},
 	"uplinks[].virtual_mac":            {Values: yesOrNo, Example: "true", Text: "As for a lan; needs virtual_addresses."},
 	"uplinks[].probe":                  {Values: aMap, Example: "{targets: [198.51.100.1, 198.51.100.2]}", Text: "How the line's health is found out. Down at the latest after fall times interval plus timeout."},
