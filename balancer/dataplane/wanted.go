@@ -26,12 +26,9 @@ func (k *Kernel) Wanted() ([]balancer.RaceSet, []balancer.Wanted, error) {
 	var out []balancer.Wanted
 	for _, r := range k.plan.Races {
 		typ, _ := keyType(balancer.KeyService)
-		elements, err := k.nft.GetSetElements(&nftables.Set{Table: ourTable, Name: r.Set, KeyType: typ, HasTimeout: true})
-		if errors.Is(err, unix.ENOENT) { // somebody took it away; the next look puts it back
-			continue
-		}
+		elements, _, err := k.elementsOf(&nftables.Set{Table: ourTable, Name: r.Set, KeyType: typ, HasTimeout: true})
 		if err != nil {
-			return nil, nil, fmt.Errorf("read the set %s: %w", r.Set, err)
+			return nil, nil, err
 		}
 		for _, e := range elements {
 			if a, port := takeAddr(e.Key); len(port) >= 2 {
@@ -43,15 +40,14 @@ func (k *Kernel) Wanted() ([]balancer.RaceSet, []balancer.Wanted, error) {
 }
 
 // Won adds the winners of races, without a look at what is there: nothing was, or
-// it would not have been wanted. Where a set is full or gone none of them is
-// remembered, which is an error.
+// it would not have been wanted. What a set has no room for is not remembered: it
+// is wanted again.
 func (k *Kernel) Won(places []balancer.Place) error {
 	k.applying.Lock()
 	defer k.applying.Unlock()
 	if k.plan == nil {
 		return nil
 	}
-	d := diff{conn: k.nft}
 	for _, l := range k.plan.Learned {
 		var add []nftables.SetElement
 		for _, p := range places {
@@ -59,15 +55,16 @@ func (k *Kernel) Won(places []balancer.Place) error {
 				add = append(add, nftables.SetElement{Key: key, Timeout: min(p.Left, l.Lasts)})
 			}
 		}
+		d := diff{conn: k.nft}
 		if err := d.elements(learnedElements(l), add, k.nft.SetAddElements); err != nil {
 			return errors.Join(err, reopen(&k.nft))
 		}
-	}
-	if d.steps == 0 {
-		return nil
-	}
-	if err := commit(&k.nft); err != nil {
-		return fmt.Errorf("remember the winners of %d races: %w", len(places), err)
+		if d.steps == 0 {
+			continue
+		}
+		if err := commit(&k.nft); err != nil && !errors.Is(err, unix.ENFILE) && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("remember who won races in %s: %w", l.Name, err)
+		}
 	}
 	return nil
 }
