@@ -35,11 +35,14 @@ const (
 	KeyPair                    // IPv4 source and destination
 	KeyAddr6                   // IPv6 address
 	KeyService                 // IPv4 destination and its port
+	KeyEnds                    // IPv4 source and port, destination and port
 )
 
 var keyTypeNames = [...]string{
 	KeyIfname: "type ifname", KeyAddr4: "type ipv4_addr", KeyMark: "type mark", KeyProto: "type nf_proto",
-	KeyProtocol: "type inet_proto", KeyPort: "type inet_service", KeyMAC: "type ether_addr", KeyPair: "type ipv4_addr . ipv4_addr", KeyAddr6: "type ipv6_addr", KeyService: "type ipv4_addr . inet_service",
+	KeyProtocol: "type inet_proto", KeyPort: "type inet_service", KeyMAC: "type ether_addr", KeyPair: "type ipv4_addr . ipv4_addr", KeyAddr6: "type ipv6_addr",
+	KeyService: "type ipv4_addr . inet_service",
+	KeyEnds:    "type ipv4_addr . inet_service . ipv4_addr . inet_service",
 	// These have no type name in nft's language.
 	KeySlot: fmt.Sprintf("typeof numgen random mod %d", SlotCount), KeyTOS: "typeof @nh,8,8",
 }
@@ -81,7 +84,7 @@ func (e Element) keyText(k KeyType) string {
 		return fmt.Sprint(e.Mark)
 	case KeyProto:
 		return "ipv4"
-	case KeyProtocol, KeyPort, KeyTOS, KeyMAC, KeyPair, KeyService: // spans all
+	case KeyProtocol, KeyPort, KeyTOS, KeyMAC, KeyPair, KeyEnds, KeyService: // spans all, or volatile
 	}
 	return "?"
 }
@@ -106,7 +109,7 @@ func (e Element) Bytes(k KeyType) (first, behind []byte) {
 		n = 2
 	case KeyMAC:
 		n = 6
-	case KeyAddr4, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6, KeyService:
+	case KeyAddr4, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6, KeyEnds, KeyService:
 	}
 	bytes := func(v uint64) []byte {
 		var b [8]byte
@@ -130,7 +133,7 @@ func (e Element) spanText(k KeyType) string {
 			var b [8]byte
 			binary.BigEndian.PutUint64(b[:], v)
 			return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[2], b[3], b[4], b[5], b[6], b[7])
-		case KeyProtocol, KeyPort, KeyTOS, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6, KeyService:
+		case KeyProtocol, KeyPort, KeyTOS, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6, KeyEnds, KeyService:
 		}
 		return fmt.Sprint(v)
 	}
