@@ -1,6 +1,9 @@
 package balancer
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // Uplink is an ISP line as the file describes it.
 type Uplink struct {
@@ -15,6 +18,8 @@ type Uplink struct {
 	MAC       string // of MACDevice
 	Weight    int    // 0…255
 	Tier      int    // 1…16, the lowest that is usable counts
+	// Speed is what the line can carry, 0 where that is not known.
+	Speed Load
 }
 
 // Lan is a network whose traffic is balanced.
@@ -35,13 +40,76 @@ func devices(device, mac string) []string {
 	return []string{device, mac}
 }
 
-// Policy says which uplinks get new flows, and how. The last one is "default".
+// Policy says which uplinks get new flows, and how; the first that matches does.
+// The last one is "default", which takes everything, the nodes' own traffic too.
 type Policy struct {
-	Name    string
-	Method  Method
-	Uplinks []string       // none: all, in the file's order
-	Weights map[string]int // instead of the uplinks' own
+	Name  string
+	Match Match
+	// Router: it is for the nodes' own traffic, and for no other.
+	Router bool
+	// Hours in which it holds, none: always; and in which it does not.
+	Hours, NotHours []Hours
+	Method          Method
+	Uplinks         []string       // none: all, in the file's order
+	Weights         map[string]int // instead of the uplinks' own
+	Bypass          bool           // not balanced and not translated: the main table leads
+	WhenNone        WhenNone
+	Persistence     PersistenceKey
+	Learned         time.Duration // how long a place that Persistence found is kept; 0: by hash alone
+	// Move: flows on an uplink that has no share any more are ended once a better
+	// one is back.
+	Move bool
+
+	Overflow OverflowLimits
+	Margin   LatencyMargin
 }
+
+// OverflowLimits say when the next uplink is used: from Enter on, 0…1 of the
+// speed in either direction, until the load was below Leave for Hold.
+type OverflowLimits struct {
+	Enter, Leave float64
+	Hold         time.Duration
+}
+
+// LatencyMargin is by how much, in percent and in time, another uplink must be
+// quicker, and in how many of its probe rounds in a row.
+type LatencyMargin struct {
+	Percent int
+	Time    time.Duration
+	Rounds  int
+}
+
+// WhenNone is what happens to traffic of a policy none of whose uplinks is usable.
+type WhenNone uint8
+
+// The next policy that matches takes it, nobody does, or any uplink. Behind the
+// last policy there is no next one: it keeps its uplinks (DESIGN.md §5 row 9).
+const (
+	NoneNext WhenNone = iota
+	NoneDrop
+	NoneAny
+)
+
+func (w WhenNone) String() string { return [...]string{"next", "drop", "any"}[w] }
+
+// PersistenceKey is what must be equal for flows to take the same uplink.
+type PersistenceKey uint8
+
+// The keys of Persistence.
+const (
+	BySourceDestination PersistenceKey = iota
+	BySource
+	ByDestination
+)
+
+func (k PersistenceKey) String() string {
+	return [...]string{"source-destination", "source", "destination"}[k]
+}
+
+// Shares are weights that were measured, by policy and uplink: where a policy
+// has an entry they stand for those of the file and for tiers. They reach all
+// nodes by the master's word, so that all have the same slots.
+type Shares map[string]map[string]float64
 
 // Config is the file's part of a Plan.
 type Config struct {
@@ -67,6 +135,8 @@ type Input struct {
 	OwnLan   map[string][]netip.Prefix // this node's permanent prefixes, by lan
 	Gateways map[string]netip.Addr     // found for uplinks without a configured one; 0.0.0.0: point-to-point, needs none
 	Master   netip.Addr                // on a backup: the master's node address
+	Closed   map[string]bool           // policies whose time it is not, see Config.Closed
+	Shares   Shares                    // measured weights
 }
 
 // Mark is the value of the packet mark, within mask, that stands for an id.

@@ -13,5 +13,10 @@
 //	flaps.go    who is held back       slots.go  who owns which of 256 slots
 //	method.go   the eight methods      verdict.go, round.go  words of all these
 //	config.go   what goes in           plan.go   what comes out
+//	match.go    what a policy is for   span.go   values as runs of numbers   hours.go
+//	tree.go     how a packet finds its policy    policies.go  what that does with it
+//	own.go      the node's own traffic           strays.go    flows that should move back
+//	measure.go  the shares of the methods that measure: overflow.go, leastused.go, latency.go
+//	brake.go    what the kernel does about a full line by itself
 //	table.go    the nft table as data  rules.go  its rules   text.go  as a script
 package balancer

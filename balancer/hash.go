@@ -14,7 +14,7 @@ import (
 func Hash(c Config, in Input) string {
 	h := sha256.New()
 	line := func(format string, args ...any) { _, _ = io.WriteString(h, fmt.Sprintf(format, args...)+"\n") }
-	line("harouter plan 1 mask %#x", c.MarkMask)
+	line("harouter plan 2 mask %#x", c.MarkMask)
 	c = c.four()
 	uplinks := slices.Clone(c.Uplinks)
 	slices.SortFunc(uplinks, func(a, b Uplink) int { return a.ID - b.ID })
@@ -25,8 +25,9 @@ func Hash(c Config, in Input) string {
 		}
 		line("uplink %q %d %s usable=%t nat=%s", u.Name, u.ID, in.Verdicts[u.Name], in.Usable[u.Name], nat)
 	}
-	for _, p := range c.Policies {
-		line("policy %q %s %q %d", p.Name, p.Method, p.Uplinks, c.slots(p, in))
+	for _, d := range c.doings(in) {
+		line("policy %q %s %q %s router=%t match:%s persistence=%s %s move=%t %d",
+			d.Name, d.Method, d.Uplinks, d.outcome, d.Router, d.Match.key(c.Lans), d.Persistence, d.Learned, d.Move, d.slots)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

@@ -33,6 +33,9 @@ const noCarrier = "no carrier"
 //
 //   - Fall bad rounds in a row: Down; no carrier: Down at once.
 //   - Out of Down: Rise good rounds in a row, also after the carrier is back.
+//   - But an uplink does not go Down while it carries traffic there and back:
+//     what is slow is then the queue before it. Each bad round must be excused
+//     anew.
 //   - Otherwise the first good round means Up: after the start, and when a node
 //     that could only ask by ARP for a while can use the targets again.
 //   - An answer that only ARP gave means Unknown, at once from Up, after Rise
@@ -62,6 +65,7 @@ type Health struct {
 	good      int  // rounds in a row that may say Up
 	answered  int  // rounds in a row with any answer, also one that only ARP gave
 	bad       int  // rounds in a row without
+	carries   bool // in the last of these the line carried traffic all the same
 
 	window                            window
 	kind                              bool // OnlyARP of the last answered round: its RTT is another measure
@@ -97,7 +101,7 @@ func (h *Health) Reason() string { return h.reason }
 
 // Failing tells whether the last round was bad, or there is no carrier: the
 // verdict may be about to change.
-func (h *Health) Failing() bool { return h.bad > 0 || h.noCarrier }
+func (h *Health) Failing() bool { return h.bad > 0 && !h.carries || h.noCarrier }
 
 // RTT returns the smoothed round trip, zero when there is none to tell: no
 // answer yet, or Down.
@@ -135,6 +139,13 @@ func (h *Health) HeldUntil() time.Time {
 		return time.Time{}
 	}
 	return h.flaps.until(h.cfg.FlapHold, h.cfg.FlapMax)
+}
+
+// SureLoss is the loss as far as it is no chance: as if there had been 60 rounds,
+// and one bad one less.
+func (h *Health) SureLoss() float64 {
+	share, n := h.window.loss()
+	return max(share*float64(n)-1, 0) / windowSize
 }
 
 // Release ends a hold at the time now, and tells whether there was one: where
@@ -185,6 +196,11 @@ func (h *Health) round(r Round) {
 		h.window.add(true, 0)
 		h.good, h.answered = 0, 0
 		h.bad++
+		h.carries = r.Carries && h.seen != Down
+		if h.carries {
+			h.judge(r.At)
+			return
+		}
 		if h.seen == Down || h.bad >= h.cfg.Fall {
 			h.see(Down, r.Reason, r.At)
 			return
@@ -193,7 +209,7 @@ func (h *Health) round(r Round) {
 		return
 	}
 
-	h.bad = 0
+	h.bad, h.carries = 0, false
 	h.answered++
 	if r.OnlyARP {
 		h.good = 0

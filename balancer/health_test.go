@@ -9,7 +9,7 @@ import (
 )
 
 // feed drives h with one letter per event, a second apart, and returns one
-// letter per verdict. Events: g good, b bad, a only ARP and answered, n only
+// letter per verdict. Events: g good, b bad, c bad but it carries traffic, a only ARP and answered, n only
 // ARP and silent, - carrier lost, + carrier back. Verdicts: ? unknown, U up,
 // d degraded, D down. It fails when `changed` does not tell the truth.
 func feed(t *testing.T, h *Health, now *time.Time, events string) string {
@@ -24,6 +24,8 @@ func feed(t *testing.T, h *Health, now *time.Time, events string) string {
 			changed = h.Round(Round{At: *now, Good: true, RTT: 10 * time.Millisecond})
 		case 'b':
 			changed = h.Round(Round{At: *now, Reason: "no answer"})
+		case 'c':
+			changed = h.Round(Round{At: *now, Reason: "no answer", Carries: true})
 		case 'a':
 			changed = h.Round(Round{At: *now, Good: true, OnlyARP: true, RTT: time.Millisecond})
 		case 'n':
@@ -44,9 +46,28 @@ func feed(t *testing.T, h *Health, now *time.Time, events string) string {
 	return got.String()
 }
 
+func TestSureLoss(t *testing.T) {
+	h, now := NewHealth(ProbeConfig{Fall: 9}), time.Unix(0, 0)
+	for _, c := range []struct {
+		events string
+		want   float64
+	}{{"", 0}, {"gggb", 0}, {"gb", 1. / 60}, {"bbb", 4. / 60}} {
+		feed(t, h, &now, c.events)
+		if got := h.SureLoss(); got < c.want-1e-9 || got > c.want+1e-9 {
+			t.Errorf("after %q: %v, want %v", c.events, got, c.want)
+		}
+	}
+}
+
 func TestHealthSequences(t *testing.T) {
 	for _, c := range []struct{ name, events, want string }{
 		{"first good round says up", "g", "U"},
+		{"what carries traffic stays up", "gbcccccccg", "UUUUUUUUUU"},
+		{"until it does not", "gbccccb", "UUUUUUD"},
+		{"fall is not shorter for it", "gcbb", "UUUD"},
+		{"what is down stays down", "gbbbccccc", "UUUDDDDDD"},
+		{"what is unknown stays so", "bcccb", "????D"},
+		{"a cable that was pulled", "gc-ccc", "UUDDDD"},
 		{"first verdict after a bad round", "bg", "?U"},
 		{"fall bad rounds say down", "bbb", "??D"},
 		{"down is left after rise", "bbbggggg", "??DDDDDU"},

@@ -24,6 +24,10 @@ var methodNames = [...]string{
 	LeastUsed: "least-used", LowestLatency: "lowest-latency", Enforced: "enforced", FastestResponse: "fastest-response",
 }
 
+// Measures tells whether the shares follow from what is measured: Input.Shares,
+// not the weights, say then who owns how many slots.
+func (m Method) Measures() bool { return m == Overflow || m == LeastUsed || m == LowestLatency }
+
 func (m Method) String() string {
 	if int(m) < len(methodNames) {
 		return methodNames[m]

@@ -20,8 +20,11 @@ type Plan struct {
 
 	TableBase, RulePriority int // the ranges that are ours
 
+	Learned []LearnedSet // what rules learn, see LearnedSet
+
 	Slots  map[string][SlotCount]int     // by policy: the uplink's id, 0 if there is none
 	Shares map[string]map[string]float64 // by policy, by uplink: 0…1 of the slots
+	Does   map[string]string             // by policy, what it does without slots: "bypasses", "passes", "drops"
 }
 
 // Sysctl is one setting; Key has slashes ("net/ipv4/ip_forward"). Keep is left
@@ -42,6 +45,7 @@ type IPRule struct {
 	Priority   int
 	From       netip.Addr // zero: any
 	Mark, Mask uint32     // 0: any
+	Of         Own        // of the node's own traffic: which
 	Local      bool       // only the node's own traffic (iif lo)
 	Table      int
 	Specific   bool // no default route of that table (suppress_prefixlength 0)
@@ -84,33 +88,38 @@ const (
 	ruleMarks    = 0 // + id, 1…63
 	ruleOwn      = 100
 	ruleVirtual  = 400
+	rulePolicies = 700 // + place of the policy
 	rulePool     = 900
 )
 
 // Build makes the plan; it is an error if the configuration contradicts
 // itself in a way that the file's check lets pass.
 func Build(c Config, in Input) (Plan, error) {
-	if err := c.check(); err != nil {
+	if err := c.Check(); err != nil {
 		return Plan{}, err
 	}
 	six := c.six()
 	c = c.four()
 	p := Plan{Active: in.Active, TableBase: c.TableBase, RulePriority: c.RulePriority,
-		Slots: map[string][SlotCount]int{}, Shares: map[string]map[string]float64{}}
-	slots := make([][SlotCount]int, len(c.Policies))
-	for i, policy := range c.Policies {
-		slots[i] = c.slots(policy, in)
-		p.Slots[policy.Name], p.Shares[policy.Name] = slots[i], c.shares(slots[i])
+		Slots: map[string][SlotCount]int{}, Shares: map[string]map[string]float64{}, Does: map[string]string{}}
+	does := c.doings(in)
+	for _, d := range does {
+		p.Slots[d.Name], p.Shares[d.Name] = d.slots, c.shares(d.slots)
+		if d.outcome != spreads {
+			p.Does[d.Name] = d.outcome.String()
+		}
 	}
+	p.Learned = c.learned(does, in)
 	p.MACs = c.macs()
-	p.Table = c.nft(in, slots, six)
+	p.Table = c.nft(in, does, six)
 	p.Sysctls = c.sysctls()
-	p.Rules = c.rules(in)
-	p.Routes = c.routes(in, slots)
+	p.Rules = c.rules(in, does)
+	p.Routes = c.routes(in, does)
 	return p, nil
 }
 
-func (c *Config) check() error {
+// Check refuses what contradicts itself in a way that no plan can follow.
+func (c *Config) Check() error {
 	ids := map[int]string{}
 	for _, u := range c.Uplinks {
 		if u.ID < 1 || u.ID > maxUplinks {
@@ -124,7 +133,12 @@ func (c *Config) check() error {
 		}
 		ids[u.ID] = u.Name
 	}
-	return nil
+	for _, p := range c.Policies {
+		if err := p.Match.check(); err != nil {
+			return fmt.Errorf("policies.%s: %w", p.Name, err)
+		}
+	}
+	return c.checkOwn()
 }
 
 func (c *Config) macs() (out []MACDevice) {
@@ -177,7 +191,7 @@ func (c *Config) sysctls() []Sysctl {
 	return out
 }
 
-func (c *Config) rules(in Input) []IPRule {
+func (c *Config) rules(in Input, does []doing) []IPRule {
 	out := []IPRule{{Priority: c.RulePriority + ruleSpecific, Table: mainTable, Specific: true}}
 	own, virtual := ruleOwn, ruleVirtual
 	for _, u := range c.Uplinks {
@@ -191,14 +205,15 @@ func (c *Config) rules(in Input) []IPRule {
 			virtual++
 		}
 	}
+	out = append(out, c.ownRules(does)...)
 	if len(c.Uplinks) > 0 {
 		out = append(out, IPRule{Priority: c.RulePriority + rulePool, Local: true, Table: c.TableBase})
 	}
-	slices.SortFunc(out, func(a, b IPRule) int { return cmp.Compare(a.Priority, b.Priority) })
+	slices.SortStableFunc(out, func(a, b IPRule) int { return cmp.Compare(a.Priority, b.Priority) })
 	return out
 }
 
-func (c *Config) routes(in Input, slots [][SlotCount]int) []Route {
+func (c *Config) routes(in Input, does []doing) []Route {
 	var out []Route
 	for _, l := range c.Lans {
 		for _, p := range l.Virtual {
@@ -220,12 +235,10 @@ func (c *Config) routes(in Input, slots [][SlotCount]int) []Route {
 		}
 		out = append(out, Route{Table: t, To: any4, Unreachable: true, Metric: floor})
 	}
-	if hops := c.pool(in, slots); len(hops) > 0 {
-		waits := slices.ContainsFunc(hops, func(h Hop) bool {
-			return slices.ContainsFunc(c.Uplinks, func(u Uplink) bool { return h.Device != "" && h.Device == u.MACDevice })
-		})
-		out = append(out, Route{Table: c.TableBase, To: any4, Hops: hops, Waits: waits})
+	if n := len(does); n > 0 {
+		out = append(out, c.spread(c.TableBase, c.pool(in, does[n-1].slots))...)
 	}
+	out = append(out, c.ownRoutes(in, does)...)
 	slices.SortFunc(out, func(a, b Route) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.To.String(), b.To.String()))
 	})
@@ -258,28 +271,31 @@ func via(device string, gw netip.Addr, weight int) Hop {
 	return Hop{Device: device, Gateway: gw, Weight: weight}
 }
 
+// spread is the default route of a table over several hops, if there are any.
+func (c *Config) spread(table int, hops []Hop) []Route {
+	if len(hops) == 0 {
+		return nil
+	}
+	waits := slices.ContainsFunc(hops, func(h Hop) bool {
+		return slices.ContainsFunc(c.Uplinks, func(u Uplink) bool { return h.Device != "" && h.Device == u.MACDevice })
+	})
+	return []Route{{Table: table, To: any4, Hops: hops, Waits: waits}}
+}
+
 // pool is the way of the node's own traffic: the uplinks that have slots, each
 // as many as its weight; on a backup only those where it has an own address,
 // and if there is none, through the master.
-func (c *Config) pool(in Input, slots [][SlotCount]int) []Hop {
+func (c *Config) pool(in Input, slots [SlotCount]int) []Hop {
 	var hops []Hop
-	if len(slots) > 0 {
-		last := slots[len(slots)-1]
-		for _, u := range c.Uplinks {
-			n := 0
-			for _, id := range last {
-				if id == u.ID {
-					n++
-				}
+	for _, u := range c.Uplinks {
+		n := slotsOf(slots, u.ID)
+		gw := c.gateway(u, in)
+		if n > 0 && gw.IsValid() && (in.Holding && len(u.Virtual) > 0 || len(in.Own[u.Name]) > 0) {
+			device := u.Device
+			if u.MACDevice != "" && len(in.Own[u.Name]) == 0 { // it is there that the source is
+				device = u.MACDevice
 			}
-			gw := c.gateway(u, in)
-			if n > 0 && gw.IsValid() && (in.Holding && len(u.Virtual) > 0 || len(in.Own[u.Name]) > 0) {
-				device := u.Device
-				if u.MACDevice != "" && len(in.Own[u.Name]) == 0 { // it is there that the source is
-					device = u.MACDevice
-				}
-				hops = append(hops, via(device, gw, n))
-			}
+			hops = append(hops, via(device, gw, n))
 		}
 	}
 	if len(hops) > 0 || in.Holding {
@@ -351,6 +367,9 @@ func (r IPRule) String() string {
 	}
 	if r.Local {
 		words = append(words, "iif lo")
+	}
+	if own := r.Of.String(); own != "" {
+		words = append(words, own)
 	}
 	words = append(words, fmt.Sprintf("lookup %d", r.Table))
 	if r.Specific {

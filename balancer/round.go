@@ -17,6 +17,9 @@ type Round struct {
 	// OnlyARP says that targets are configured but this node had no address
 	// to probe them from, so that the gateway was asked by ARP instead.
 	OnlyARP bool
+	// Carries says of a bad round that since the one before the line carried
+	// traffic all the same, there and back.
+	Carries bool
 	// Reason says why the round was bad, in words for a person; empty if good.
 	Reason string
 }

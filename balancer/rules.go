@@ -22,7 +22,7 @@ const (
 )
 
 // nft builds the nft table. A comment at each chain says what it is for.
-func (c *Config) nft(now Input, slots [][SlotCount]int, six []netip.Addr) Table {
+func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	mask := c.MarkMask
 	jump := func(chain string) Jump { return Jump{Kind: "goto", Chain: chain} }
 	ret := Jump{Kind: "return"}
@@ -81,14 +81,14 @@ func (c *Config) nft(now Input, slots [][SlotCount]int, six []netip.Addr) Table 
 			// What comes in on the uplink is answered through it. The packet's own
 			// mark is for rp_filter (src_valid_mark): without it the kernel looks the
 			// source up in the main table, and drops all if there is no default.
-			Chain{Name: "in_" + u.Name, Rules: []Rule{
+			Chain{Name: "in_" + u.Name, Rules: append([]Rule{
 				{State{CtNew}, CtMarked{Mask: mask, Not: true}, SetCtMark{mask, id}},
 				{SetMetaMark{mask, id}},
-			}},
+			}, c.brakeRules(u, u.Speed.Down)...)},
 			// A new flow is given to it.
-			Chain{Name: "up_" + u.Name, Rules: []Rule{{Counter{}, SetCtMark{mask, id}, SetMetaMark{mask, id}}}},
+			Chain{Name: "up_" + u.Name, Rules: []Rule{{Counter{}, SetCtMark{mask, id}, SetMetaMark{mask, id}, Jump{Kind: "accept"}}}},
 			// A flow that is on it stays on it.
-			Chain{Name: "mark_" + u.Name, Rules: []Rule{{SetMetaMark{mask, id}}}},
+			Chain{Name: "mark_" + u.Name, Rules: append([]Rule{{SetMetaMark{mask, id}}}, c.brakeRules(u, u.Speed.Up)...)},
 			// The route led there: remember.
 			Chain{Name: "own_" + u.Name, Rules: []Rule{{SetCtMark{mask, id}}}},
 			Chain{Name: "nat_" + u.Name, Rules: []Rule{translate}},
@@ -129,25 +129,8 @@ func (c *Config) nft(now Input, slots [][SlotCount]int, six []netip.Addr) Table 
 		Rule{InSet{Not: true, Set: "wan_if"}, ret},
 		Rule{AddrIn{Dst: true, Set: "virtual"}, jump("to_virtual")},
 	)
-	var classify []Rule
-	for i, p := range c.Policies {
-		m := Set{Name: "slots_" + p.Name, Key: KeySlot, Verdicts: true}
-		for slot, id := range slots[i] {
-			for _, u := range c.Uplinks {
-				if u.ID == id {
-					m.Elements = append(m.Elements, Element{Mark: uint32(slot), Verdict: jump("up_" + u.Name)})
-				}
-			}
-		}
-		sets = append(sets, m)
-		classify = append(classify, Rule{VMap{By: ByRandom, Map: m.Name}})
-	}
-	// Nothing was picked: old kernels may miss an element that is being
-	// exchanged. Once more, then it is counted, and dropped in to_wan.
-	if n := len(classify); n > 0 {
-		classify = append(classify, classify[n-1])
-	}
-	classify = append(classify, Rule{Counter{}})
+	search := c.classify(does, now)
+	sets = append(append(sets, search.sets...), c.brakeSets()...)
 
 	chains := append([]Chain{
 		// Marks, before routing.
@@ -155,7 +138,7 @@ func (c *Config) nft(now Input, slots [][SlotCount]int, six []netip.Addr) Table 
 			{others, ret},
 			{VMap{By: ByInput, Map: "wan_in"}},
 			{InSet{Set: "lan_if"}, jump("lan")},
-			{AddrIn{Set: "nodes"}, jump("lan")}, // a backup without an own way out
+			{AddrIn{Set: "nodes"}, jump(search.ofNodes)}, // a backup without an own way out
 		}},
 		{Name: "lan", Rules: []Rule{
 			{FibType{Type: "local"}, ret},
@@ -164,7 +147,8 @@ func (c *Config) nft(now Input, slots [][SlotCount]int, six []netip.Addr) Table 
 			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
 			{State{CtNew}, jump("classify")},
 		}},
-		{Name: "classify", Rules: classify},
+		// Which policy, and by it which uplink.
+		{Name: "classify", Rules: search.rules},
 		// The node's own packets: those that carry a mark chose by themselves
 		// (probes); others follow the flow that they belong to.
 		{Name: "out", Type: "route", Hook: "output", Priority: prioMark, Rules: []Rule{
@@ -194,7 +178,7 @@ func (c *Config) nft(now Input, slots [][SlotCount]int, six []netip.Addr) Table 
 		{Name: "to_wan", Rules: []Rule{
 			{InSet{Set: "lan_if"}, State{CtInvalid}, Counter{}, drop},
 			{AddrIn{Set: "nodes"}, State{CtInvalid}, Counter{}, drop},
-			{InSet{Set: "lan_if"}, State{CtNew}, MetaMarked{Mask: mask, Not: true}, Counter{}, drop},
+			append(Rule{InSet{Set: "lan_if"}, State{CtNew}, MetaMarked{Mask: mask, Not: true}}, search.unmarked...),
 			// A flow of an uplink that a reload took out of the file: what the main
 			// table would lead it to is another ISP, with the wrong source.
 			{CtMarked{Mask: mask}, MetaMarked{Mask: mask, Not: true}, Counter{}, drop},
@@ -228,7 +212,7 @@ func (c *Config) nft(now Input, slots [][SlotCount]int, six []netip.Addr) Table 
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{VMap{By: ByOutput, Map: "nat"}},
 		}},
-	}, append(perUplink, unaccepted...)...)
+	}, slices.Concat(search.chains, perUplink, unaccepted)...)
 	for i := range sets {
 		sets[i].tidy()
 	}
@@ -273,5 +257,5 @@ func (s *Set) tidy() {
 
 func (e Element) compare(o Element) int {
 	addr := func(a netip.Addr) string { return fmt.Sprintf("%032x", a.AsSlice()) }
-	return cmp.Or(cmp.Compare(e.Ifname, o.Ifname), cmp.Compare(e.Mark, o.Mark), cmp.Compare(addr(e.Addr), addr(o.Addr)))
+	return cmp.Or(cmp.Compare(e.Ifname, o.Ifname), cmp.Compare(e.Mark, o.Mark), cmp.Compare(e.Span.First, o.Span.First), cmp.Compare(addr(e.Addr), addr(o.Addr)))
 }

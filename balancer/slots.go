@@ -3,6 +3,7 @@ package balancer
 import (
 	"cmp"
 	"hash/fnv"
+	"math"
 	"slices"
 )
 
@@ -164,19 +165,70 @@ func quotas(shares []share) []int {
 	return out
 }
 
-// slots is a policy's map from slot to uplink id; all 0 if it has no uplink.
+// outcome is what a policy does with a new flow.
+type outcome uint8
+
+const (
+	spreads  outcome = iota // by its slots
+	bypasses                // the main table leads
+	passes                  // the next policy
+	drops
+)
+
+var outcomeNames = [...]string{spreads: "spreads", bypasses: "bypasses", passes: "passes", drops: "drops"}
+
+func (o outcome) String() string { return outcomeNames[o] }
+
+// slots is what policy i does, with its map from slot to uplink id; all 0 if it
+// has no uplink.
 //
 // Only the lowest tier with a usable uplink counts, and a degraded one is usable:
 // a line that is full makes its own probes slow, and the next tier may cost by
 // the byte. Within the tier a degraded uplink has a quarter of its weight, or
 // with Priority comes after those that are not degraded. Who wants another line
-// before a bad one puts both in one tier.
-func (c *Config) slots(p Policy, in Input) [SlotCount]int {
-	members := c.members(p)
-	usable := func(u Uplink) bool { return in.Usable[u.Name] && in.Verdicts[u.Name] != Disabled }
-	if !slices.ContainsFunc(members, usable) { // nothing is withdrawn (DESIGN.md §5 row 9)
-		usable = func(u Uplink) bool { return in.Verdicts[u.Name] != Disabled }
+// before a bad one puts both in one tier. Where weights were measured, there are
+// no tiers: the measure has seen to them.
+//
+// Enforced takes its uplink up or down, unless it says what else to do: so no
+// packet of it ever goes another way. One that is disabled by hand is not used
+// even then.
+func (c *Config) slots(i int, in Input) ([SlotCount]int, outcome) {
+	p := c.Policies[i]
+	var none [SlotCount]int
+	if p.Bypass {
+		return none, bypasses
 	}
+	if in.Closed[p.Name] {
+		return none, passes
+	}
+	members := c.members(p)
+	enabled := func(u Uplink) bool { return in.Verdicts[u.Name] != Disabled }
+	usable := func(u Uplink) bool { return in.Usable[u.Name] && enabled(u) }
+	last := i == len(c.Policies)-1
+	switch {
+	case slices.ContainsFunc(members, usable):
+	case p.Method == Enforced && p.WhenNone == NoneDrop:
+		if usable = enabled; !slices.ContainsFunc(members, usable) {
+			return none, drops
+		}
+	case p.WhenNone == NoneDrop:
+		return none, drops
+	case p.WhenNone == NoneAny && slices.ContainsFunc(c.Uplinks, usable):
+		members, p.Weights, p.Method = c.Uplinks, nil, Weighted
+	case p.WhenNone == NoneNext && !last:
+		return none, passes
+	default: // nothing is withdrawn (DESIGN.md §5 row 9)
+		usable = enabled
+	}
+	shares := c.measured(p, members, in, usable)
+	if shares == nil {
+		shares = c.weighed(p, members, in, usable)
+	}
+	return assign(shares), spreads
+}
+
+// weighed are the shares by the weights of the file.
+func (c *Config) weighed(p Policy, members []Uplink, in Input, usable func(Uplink) bool) []share {
 	tier := -1
 	for _, u := range members {
 		if usable(u) && (tier < 0 || u.Tier < tier) {
@@ -196,10 +248,36 @@ func (c *Config) slots(p Policy, in Input) [SlotCount]int {
 			name: u.Name, id: u.ID, weight: w, usable: usable(u), degraded: in.Verdicts[u.Name] == Degraded,
 		})
 	}
-	if p.Method == Priority {
+	if p.Method == Priority || p.Method == Overflow { // not full, as long as nobody measures
 		shares = first(shares)
 	}
-	return assign(shares)
+	return shares
+}
+
+// grain is what the greatest of measured weights counts as.
+const grain = 1 << 16
+
+// measured are the shares by measured weights; nil if there are none, or only for
+// uplinks that cannot be used.
+func (c *Config) measured(p Policy, members []Uplink, in Input, usable func(Uplink) bool) []share {
+	var greatest float64
+	for _, u := range members {
+		if w := in.Shares[p.Name][u.Name]; usable(u) && w > greatest { // (not of what is no number)
+			greatest = w
+		}
+	}
+	if greatest <= 0 || math.IsInf(greatest, 0) {
+		return nil
+	}
+	var shares []share
+	for _, u := range members {
+		w := 0
+		if m := in.Shares[p.Name][u.Name]; m > 0 {
+			w = int(math.Round(min(m/greatest, 1) * grain))
+		}
+		shares = append(shares, share{name: u.Name, id: u.ID, weight: w, usable: usable(u) && w > 0})
+	}
+	return shares
 }
 
 // first keeps the first usable share that is not degraded, else the first that
@@ -213,19 +291,4 @@ func first(shares []share) []share {
 		}
 	}
 	return nil
-}
-
-// shares are the parts of the slots by uplink name, 0…1.
-func (c *Config) shares(slots [SlotCount]int) map[string]float64 {
-	out := map[string]float64{}
-	for _, u := range c.Uplinks {
-		n := 0
-		for _, id := range slots {
-			if id == u.ID {
-				n++
-			}
-		}
-		out[u.Name] = float64(n) / SlotCount
-	}
-	return out
 }

@@ -248,3 +248,39 @@ func FuzzQuota(f *testing.F) {
 		}
 	})
 }
+
+// TestWeightsMoveFewSlots: when one weight changes, the slots that must move are
+// those of the difference of the quotas; that the map has no history costs some
+// more, of which this keeps watch.
+func TestWeightsMoveFewSlots(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 3))
+	moved, needed, worst := 0, 0, 0.0
+	for range 300 {
+		shares := randomShares(r, 2+r.IntN(15))
+		for i := range shares {
+			shares[i].weight++
+		}
+		before := assign(shares)
+		k := r.IntN(len(shares))
+		shares[k].weight = 1 + r.IntN(10)
+		after := assign(shares)
+		n, must := 0, 0
+		had, has := owned(before), owned(after)
+		for _, s := range shares {
+			must += max(had[s.id]-has[s.id], 0)
+		}
+		for slot := range before {
+			if before[slot] != after[slot] {
+				n++
+			}
+		}
+		if must > 0 {
+			worst = max(worst, float64(n)/float64(must))
+		}
+		moved, needed = moved+n, needed+must
+	}
+	t.Logf("%d slots moved, %d had to; worst %.1f times", moved, needed, worst)
+	if moved*2 > needed*3 {
+		t.Errorf("%d slots moved, %d had to", moved, needed)
+	}
+}

@@ -1,9 +1,11 @@
 package balancer
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // TableName is the one nft table, of family inet, that is ours.
@@ -21,15 +23,25 @@ type Table struct {
 type KeyType uint8
 
 const (
-	KeyIfname KeyType = iota // device name
-	KeyAddr4                 // IPv4 address
-	KeyMark                  // packet mark or connection mark
-	KeyProto                 // nfproto
-	KeySlot                  // slot number, as numgen gives it
-	KeyAddr6                 // IPv6 address
+	KeyIfname   KeyType = iota // device name
+	KeyAddr4                   // IPv4 address
+	KeyMark                    // packet mark or connection mark
+	KeyProto                   // nfproto
+	KeySlot                    // slot number, as numgen and jhash give it
+	KeyProtocol                // IP protocol
+	KeyPort                    // of TCP, UDP and the like
+	KeyTOS                     // the byte that has the DSCP in its upper six bits
+	KeyMAC                     // Ethernet address
+	KeyPair                    // IPv4 source and destination
+	KeyAddr6                   // IPv6 address
 )
 
-var keyTypeNames = [...]string{KeyIfname: "ifname", KeyAddr4: "ipv4_addr", KeyMark: "mark", KeyProto: "nf_proto", KeySlot: "slot", KeyAddr6: "ipv6_addr"}
+var keyTypeNames = [...]string{
+	KeyIfname: "type ifname", KeyAddr4: "type ipv4_addr", KeyMark: "type mark", KeyProto: "type nf_proto",
+	KeyProtocol: "type inet_proto", KeyPort: "type inet_service", KeyMAC: "type ether_addr", KeyPair: "type ipv4_addr . ipv4_addr", KeyAddr6: "type ipv6_addr",
+	// These have no type name in nft's language.
+	KeySlot: fmt.Sprintf("typeof numgen random mod %d", SlotCount), KeyTOS: "typeof @nh,8,8",
+}
 
 func (k KeyType) String() string { return keyTypeNames[k] }
 
@@ -38,8 +50,10 @@ type Set struct {
 	Name     string
 	Key      KeyType
 	Verdicts bool
-	Timeout  bool // elements may carry a time-out
-	Volatile bool // elements come and go by themselves: not compared
+	Interval bool          // elements are spans
+	Timeout  bool          // elements may carry a time-out
+	Lasts    time.Duration // time-out of those that carry none; rules add elements to such a set
+	Volatile bool          // elements come and go by themselves: not compared
 	Elements []Element
 }
 
@@ -48,6 +62,7 @@ type Element struct {
 	Ifname  string
 	Addr    netip.Addr
 	Mark    uint32
+	Span    Span // in sets with Interval, of DSCP without the two bits below it
 	Verdict Jump
 }
 
@@ -64,8 +79,64 @@ func (e Element) keyText(k KeyType) string {
 		return fmt.Sprint(e.Mark)
 	case KeyProto:
 		return "ipv4"
+	case KeyProtocol, KeyPort, KeyTOS, KeyMAC, KeyPair: // spans all
 	}
 	return "?"
+}
+
+// bounds are the first and last value of an element's span, as the packet has it.
+func (e Element) bounds(k KeyType) (first, last uint64) {
+	if k == KeyTOS {
+		return e.Span.First << 2, e.Span.Last<<2 | 3
+	}
+	return e.Span.First, e.Span.Last
+}
+
+// Bytes are the first value of an element's span and the one behind the last, as
+// the packet has them; no second one where the span ends with the last value that
+// there is.
+func (e Element) Bytes(k KeyType) (first, behind []byte) {
+	n := 4
+	switch k {
+	case KeyProtocol, KeyTOS:
+		n = 1
+	case KeyPort:
+		n = 2
+	case KeyMAC:
+		n = 6
+	case KeyAddr4, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6:
+	}
+	bytes := func(v uint64) []byte {
+		var b [8]byte
+		binary.BigEndian.PutUint64(b[:], v)
+		return b[8-n:]
+	}
+	from, to := e.bounds(k)
+	if first = bytes(from); to+1 < 1<<(8*n) {
+		behind = bytes(to + 1)
+	}
+	return first, behind
+}
+
+// spanText is the element's span as nft writes it.
+func (e Element) spanText(k KeyType) string {
+	text := func(v uint64) string {
+		switch k {
+		case KeyAddr4:
+			return addr4(v).String()
+		case KeyMAC:
+			var b [8]byte
+			binary.BigEndian.PutUint64(b[:], v)
+			return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[2], b[3], b[4], b[5], b[6], b[7])
+		case KeyProtocol, KeyPort, KeyTOS, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6:
+		}
+		return fmt.Sprint(v)
+	}
+	first, last := e.bounds(k)
+	if first == last {
+		return text(first)
+	}
+	return text(first) + "-" + text(last)
 }
 
 // Chain is a base chain if Hook is set, else one that others jump to.
@@ -98,10 +169,18 @@ type Stmt interface {
 type Selector uint8
 
 const (
-	ByInput  Selector = iota // iifname
-	ByOutput                 // oifname
-	ByCtMark                 // ct mark & mask
-	ByRandom                 // numgen random mod 256
+	ByInput    Selector = iota // iifname
+	ByOutput                   // oifname
+	ByCtMark                   // ct mark & mask
+	ByRandom                   // numgen random mod 256
+	BySaddr                    // ip saddr
+	ByDaddr                    // ip daddr
+	ByProtocol                 // meta l4proto
+	BySport                    // th sport
+	ByDport                    // th dport
+	ByTOS                      // the byte of DSCP and ECN
+	ByMAC                      // ether saddr
+	ByHash                     // jhash mod 256
 )
 
 // CtState is a set of connection states; the values are the kernel's
@@ -176,11 +255,22 @@ type (
 	Neighbour struct{}
 	// Listener matches packets that a local socket would take.
 	Listener struct{}
-	// VMap asks a verdict map.
+	// VMap asks a verdict map. Mask is for ByCtMark, Of for ByHash.
 	VMap struct {
 		By   Selector
 		Mask uint32
+		Of   PersistenceKey
 		Map  string
+	}
+	// Learned looks up in a set that Learn fills, which begins the time-out anew.
+	Learned struct {
+		Of  PersistenceKey
+		Set string
+	}
+	Learn struct {
+		Of    PersistenceKey
+		Set   string
+		Lasts time.Duration
 	}
 	// SetCtMark and SetMetaMark write a mark and keep the bits outside the mask.
 	SetCtMark   struct{ Mask, Value uint32 }
@@ -213,6 +303,8 @@ func (NoListener) stmt()  {}
 func (Neighbour) stmt()   {}
 func (Listener) stmt()    {}
 func (VMap) stmt()        {}
+func (Learned) stmt()     {}
+func (Learn) stmt()       {}
 func (SetCtMark) stmt()   {}
 func (SetMetaMark) stmt() {}
 func (Counter) stmt()     {}

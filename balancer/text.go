@@ -115,8 +115,45 @@ func (s VMap) String() string {
 		key = fmt.Sprintf("ct mark & %#08x", s.Mask)
 	case ByRandom:
 		key = fmt.Sprintf("numgen random mod %d", SlotCount)
+	case BySaddr:
+		key = "ip saddr"
+	case ByDaddr:
+		key = "ip daddr"
+	case ByProtocol:
+		key = "meta l4proto"
+	case BySport:
+		key = "th sport"
+	case ByDport:
+		key = "th dport"
+	case ByTOS:
+		key = "@nh,8,8"
+	case ByMAC:
+		key = "ether saddr"
+	case ByHash:
+		key = fmt.Sprintf("jhash %s mod %d seed %#x", ends(s.Of), SlotCount, HashSeed)
 	}
 	return key + " vmap @" + s.Map
+}
+
+// HashSeed is the seed of jhash: the same on all nodes.
+const HashSeed = 0x68617231
+
+// ends are the addresses of a packet that a policy keeps together.
+func ends(k PersistenceKey) string {
+	switch k {
+	case BySource:
+		return "ip saddr"
+	case ByDestination:
+		return "ip daddr"
+	case BySourceDestination:
+	}
+	return "ip saddr . ip daddr"
+}
+
+func (s Learned) String() string { return ends(s.Of) + " @" + s.Set }
+
+func (s Learn) String() string {
+	return fmt.Sprintf("update @%s { %s timeout %ds }", s.Set, ends(s.Of), int(s.Lasts.Seconds()))
 }
 
 func (s SetCtMark) String() string {
@@ -136,21 +173,26 @@ func (t Table) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n", TableName)
 	for _, s := range t.Sets {
-		kind, typ := "set", "type "+s.Key.String()
-		if s.Key == KeySlot { // has no type name in nft's language
-			typ = fmt.Sprintf("typeof numgen random mod %d", SlotCount)
-		}
+		kind, typ := "set", s.Key.String()
 		if s.Verdicts {
 			kind, typ = "map", typ+" : verdict"
 		}
 		fmt.Fprintf(&b, "\t%s %s {\n\t\t%s\n", kind, s.Name, typ)
-		if s.Timeout {
+		switch {
+		case s.Lasts > 0:
+			fmt.Fprintf(&b, "\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %ds\n", LearnedSize, int(s.Lasts.Seconds()))
+		case s.Timeout:
 			b.WriteString("\t\tflags timeout\n")
+		case s.Interval:
+			b.WriteString("\t\tflags interval\n")
 		}
 		if len(s.Elements) > 0 {
 			var words []string
 			for _, e := range s.Elements {
 				w := e.keyText(s.Key)
+				if s.Interval {
+					w = e.spanText(s.Key)
+				}
 				if s.Verdicts {
 					w += " : " + e.Verdict.String()
 				}

@@ -47,6 +47,12 @@ type (
 		ID     int
 		Mask   uint32 // balance.mark_mask when they were made
 	}
+	// MoveFlows ends the flows that are not where their policy sends them now, so
+	// that they begin anew there.
+	MoveFlows struct {
+		Strays balancer.Strays
+		Mask   uint32
+	}
 	// TakeFlows makes this node the owner of all flows; what follows waits until
 	// those that it was told are in the kernel, one second at most.
 	TakeFlows struct{ Term uint64 }
@@ -122,6 +128,12 @@ type (
 		ID uint64
 		On bool
 	}
+	// KeepSwitches keeps over a restart which uplinks are disabled by hand; with
+	// an ID it is answered by SwitchesKept.
+	KeepSwitches struct {
+		ID       uint64
+		Switches map[string]Switch
+	}
 	// Answer ends an operator's command.
 	Answer struct {
 		ID    uint64
@@ -148,6 +160,7 @@ func (RemoveAddresses) haAction() {}
 func (Announce) haAction()        {}
 func (ApplyPlan) haAction()       {}
 func (DeleteFlows) haAction()     {}
+func (MoveFlows) haAction()       {}
 func (TakeFlows) haAction()       {}
 func (YieldFlows) haAction()      {}
 func (FlushFlows) haAction()      {}
@@ -162,6 +175,7 @@ func (Guard) haAction()           {}
 func (ReadFile) haAction()        {}
 func (Adopt) haAction()           {}
 func (Rest) haAction()            {}
+func (KeepSwitches) haAction()    {}
 func (Answer) haAction()          {}
 func (Record) haAction()          {}
 func (Exit) haAction()            {}

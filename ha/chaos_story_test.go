@@ -305,6 +305,12 @@ func (st *story) heal() {
 		}
 	}
 	st.pass(6 * time.Second)
+	members = st.members()
+	for _, name := range members { // the end of a trial has brought it back
+		if n := s.nodes[name]; !n.running {
+			st.boot(n)
+		}
+	}
 	for _, name := range members {
 		st.command(s.nodes[name], VerbServe, Args{})
 		st.command(s.nodes[name], VerbAuto, Args{})

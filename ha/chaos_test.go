@@ -38,6 +38,7 @@ type strain struct {
 	order    map[string]int       // its number: an older one is not taken
 	number   int
 	busy     map[string]time.Time // by worker
+	begun    map[string]int       // by worker, and not done
 	pending  *ApplyPlan
 	applying bool
 	spins    int
@@ -81,7 +82,7 @@ func (c *chaos) boot(names ...string) {
 		n := c.s.nodes[name]
 		n.strain = strain{
 			born: c.s.now, deaf: n.strain.deaf, number: n.strain.number, words: map[string]time.Time{},
-			order: map[string]int{}, busy: map[string]time.Time{},
+			order: map[string]int{}, busy: map[string]time.Time{}, begun: map[string]int{},
 		}
 		c.s.boot(name)
 	}
@@ -487,6 +488,8 @@ func (c *chaos) work(n *simNode, worker string, d time.Duration, do func()) {
 	}
 	at = at.Add(d)
 	n.strain.busy[worker] = at
+	behind := n.strain.begun[worker] > 0 // what was begun before may wait for this node to wake up
+	n.strain.begun[worker]++
 	life := n.life
 	var then func()
 	then = func() {
@@ -495,10 +498,11 @@ func (c *chaos) work(n *simNode, worker string, d time.Duration, do func()) {
 		case !n.strain.frozen.IsZero():
 			n.strain.backlog = append(n.strain.backlog, then)
 		default:
+			n.strain.begun[worker]--
 			do()
 		}
 	}
-	if d := at.Sub(c.s.now); d > 0 {
+	if d := at.Sub(c.s.now); d > 0 || behind {
 		c.s.after(d, then)
 		return
 	}

@@ -26,12 +26,14 @@ type Config struct {
 	Hash    string // of the file's bytes
 	Nodes   []Node // in the file's order
 
-	Text        []byte   // the file
-	Generation  uint64   // how often the cluster agreed on a new file
-	Maintenance bool     // at start: an operator keeps this node out
-	Refused     string   // at start: hash of a file that was on trial and that nobody kept
-	Crashes     int      // at start: lives within CrashWindow that ended without an Exit
-	Will        [32]byte // random, another one at each start; zero: the guard says no word
+	Text        []byte // the file
+	Generation  uint64 // how often the cluster agreed on a new file
+	Maintenance bool   // at start: an operator keeps this node out
+	// Switches, at start: what operators said of uplinks.
+	Switches map[string]Switch
+	Refused  string   // at start: hash of a file that was on trial and that nobody kept
+	Crashes  int      // at start: lives within CrashWindow that ended without an Exit
+	Will     [32]byte // random, another one at each start; zero: the guard says no word
 
 	VRID  uint8            // of unicast adverts
 	VRIDs map[string]uint8 // of those on links, by name; none: VRID

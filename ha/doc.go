@@ -13,6 +13,11 @@
 // the later term holds. The flows of a dead uplink end by the master's verdict
 // (doomed.go). How flows travel is not ha's concern (Flows in ports.go).
 //
+// The master's word on the uplinks counts on all nodes (uplinks.go): verdicts,
+// the pool, and of policies that go by what is measured the shares, with an epoch
+// (measure.go). What an operator says of an uplink is told by every node, and the
+// latest word holds (switches.go).
+//
 // The master is lost only when every path is silent: it is asked before it is
 // given up (silence.go), and the best of those that live goes first (order.go). Nodes greet each other on each lan (ha/hello); one that is
 // alive and not heard there makes that lan deaf, and who reaches its hosts serves

@@ -91,6 +91,13 @@ type (
 	}
 	// Probed is one round of probes on one uplink.
 	Probed struct{ Round balancer.Round }
+	// Loads tells what passed over the uplinks since the event before, by name.
+	Loads struct{ Uplinks map[string]balancer.Load }
+	// SwitchesKept: the KeepSwitches with this ID is done, or Err.
+	SwitchesKept struct {
+		ID  uint64
+		Err error
+	}
 	// Switched: the addresses step Seq is done.
 	Switched struct {
 		Seq uint64
@@ -169,6 +176,8 @@ const (
 	VerbServe                    // maintenance off
 	VerbAddNode                  // put one more node into the file
 	VerbForget                   // take this node out of the file
+	VerbEnable                   // an uplink, on all nodes
+	VerbDisable
 )
 
 // Args belong to some of the verbs.
@@ -176,6 +185,8 @@ type Args struct {
 	To    string        // failover: target node, "" any
 	Trial time.Duration // reload: back to what was after this, unless kept
 	Add   *Joiner       // add-node
+
+	Uplink string // enable, disable
 }
 
 // Joiner is a node that is to be added to the file.
@@ -202,6 +213,8 @@ func (Reached) haEvent()      {}
 func (Unanswered) haEvent()   {}
 func (Recovered) haEvent()    {}
 func (Probed) haEvent()       {}
+func (Loads) haEvent()        {}
+func (SwitchesKept) haEvent() {}
 func (Switched) haEvent()     {}
 func (Applied) haEvent()      {}
 func (Synced) haEvent()       {}

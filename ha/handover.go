@@ -356,6 +356,8 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 	case VerbForget:
 		m.record("operator", "forget", "", m.cfg.Node, "asked on "+m.cfg.Node)
 		m.forget(answer, c.ID, now)
+	case VerbEnable, VerbDisable:
+		m.turn(c.Args.Uplink, c.Verb == VerbDisable, answer)
 	case VerbRest:
 		m.rest(answer, now)
 	case VerbServe:

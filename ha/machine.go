@@ -81,10 +81,19 @@ type Machine struct {
 	verdicts map[string]balancer.Verdict // what this node routes by: the master's word
 	changed  map[string]time.Time        // since when
 	pool     map[string]bool
+	returned bool   // an uplink is back in the pool; the plan with it is not in the kernel yet
 	dying    []line // left the pool; the plan without them is not in the kernel yet
 	doomed   []line // it is; their flows end as soon as this node may say so
 	sweeps   []sweep
 	sources  map[string]Source
+
+	loads      map[string]load // of uplinks
+	meter      *balancer.Meter // the shares of policies that go by what is measured
+	shareEpoch uint64          // of those
+
+	switches  map[string]Switch // what operators said of uplinks, by name
+	switching *switching
+	drains    map[string]bool // uplinks that were disabled while flows ran on them
 
 	input      balancer.Input
 	plan       balancer.Plan
@@ -109,6 +118,7 @@ type Machine struct {
 	hosts      map[string][]netip.Addr // of each lan, seen last
 	double     double
 	members    map[string]netip.Addr // told to the others; never changed, but replaced
+	newest     uint64                // generation of the file that was heard of
 	expulsion  expulsion
 	twinned    map[netip.Addr]string // addresses that another node has too
 	untwinned  bool                  // whose addresses are whose has to be looked at
@@ -150,6 +160,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
 		looks: map[string]*look{}, hosts: map[string][]netip.Addr{},
 		moved: map[string]time.Time{}, sessions: map[string]SyncState{}, news: map[string]*syncNews{}, maintenance: cfg.Maintenance, file: FileSeen{Hash: cfg.Hash},
+		loads: map[string]load{}, meter: balancer.NewMeter(cfg.Balancer), switches: known(cfg.Switches, cfg.Balancer), drains: map[string]bool{},
 		members: membersOf(cfg.Nodes), seed: cfg.Will, crashes: cfg.Crashes, backUntil: now.Add(holdAfter(cfg.Crashes)),
 	}
 	m.nextID = uint64(now.UnixNano()) // ids of messages differ from those of a former life
@@ -230,6 +241,10 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.onRecovered(ev, now)
 	case Probed:
 		m.onRound(ev.Round)
+	case Loads:
+		m.onLoads(ev)
+	case SwitchesKept:
+		m.onSwitchesKept(ev, now)
 	case Switched:
 		m.onSwitched(ev, now)
 	case Applied:
@@ -334,6 +349,9 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	if m.fetch != nil {
 		earlier(m.fetch.until)
 	}
+	if m.switching != nil {
+		earlier(m.switching.until)
+	}
 	earlier(m.deafDeadline(now))
 	if m.doubled(now) {
 		earlier(m.double.heard.Add(doubleHold))
@@ -389,10 +407,12 @@ func (m *Machine) settle(now time.Time) {
 	m.settleFlows(now)
 	m.settleNews(now)
 	m.settleMove(now)
+	m.settleSwitches(now)
 	m.settlePool(now)
+	m.settleShares(now)
 	m.settleDoomed(now)
 	m.settleAgreement(now)
-	m.settlePlan()
+	m.settlePlan(now)
 	m.settleSources()
 	m.settleCrashes(now)
 	m.settleAlarms(now)

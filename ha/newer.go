@@ -23,6 +23,7 @@ type expulsion struct {
 
 // hearsOfFile takes in which nodes the file of another one names.
 func (m *Machine) hearsOfFile(s PeerState) {
+	m.newest = max(m.newest, s.Gen)
 	r := &m.expulsion
 	_, names := s.Members[m.cfg.Node]
 	switch {

@@ -99,3 +99,13 @@ func TestYieldsTo(t *testing.T) {
 		})
 	}
 }
+
+// TestNumberUsedOnce: a generation that only a node has which is off now, or which
+// the file does not name, keeps its number for itself.
+func TestNumberUsedOnce(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.nodes["r1"].handle(PeerTold{State: PeerState{Node: "r9", Gen: 7}, Lan: "office"})
+	s.write(file1, "r1", "r2")
+	s.reload("r1", "")
+	s.agreed(file1, 8)
+}

@@ -30,14 +30,16 @@ func (m *Machine) letBetterFirst(now time.Time) {
 
 // outrankedBySome tells whether a node that lives would win the election.
 func (m *Machine) outrankedBySome(now time.Time) bool {
-	own := m.vrrp.Priority()
 	for _, p := range m.peers {
-		if p.Name == m.vrrp.Master() || !p.canServe(now) || p.state.Role != RoleBackup || now.Sub(p.worded) > wordFresh {
-			continue
-		}
-		if e := p.state.Effective; e > own || e == own && p.Address.Compare(m.address()) > 0 {
+		if p.Name != m.vrrp.Master() && p.state.Role == RoleBackup && now.Sub(p.worded) <= wordFresh && m.outranks(p, now) {
 			return true
 		}
 	}
 	return false
+}
+
+// outranks tells whether a node would win an election against this one.
+func (m *Machine) outranks(p *peer, now time.Time) bool {
+	own := m.vrrp.Priority()
+	return p.canServe(now) && (p.state.Effective > own || p.state.Effective == own && p.Address.Compare(m.address()) > 0)
 }

@@ -93,6 +93,12 @@ type PeerState struct {
 	Uplinks   []UplinkView                `json:"uplinks"`
 	Pool      []string                    `json:"pool"`     // master: uplinks that get new flows
 	Verdicts  map[string]balancer.Verdict `json:"verdicts"` // master: its word
+
+	// Shares are those of policies that go by what is measured: the master
+	// decides them, the others tell what they follow. A later epoch is newer.
+	Shares     balancer.Shares   `json:"shares,omitempty"`
+	ShareEpoch uint64            `json:"share_epoch,omitempty"`
+	Switches   map[string]Switch `json:"switches,omitempty"` // what operators said of uplinks
 }
 
 // maxPeerState bounds what is read from a peer, bytes.

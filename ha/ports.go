@@ -55,6 +55,8 @@ type Files interface {
 	Adopt(context.Context, Adopt) (Config, error)
 	// Rest keeps the maintenance mode over a restart.
 	Rest(on bool) error
+	// KeepSwitches keeps over a restart which uplinks are disabled by hand.
+	KeepSwitches(map[string]Switch) error
 }
 
 // Flows replicates the connection table (conntracksync). None of its calls is
@@ -88,6 +90,8 @@ type Ports struct {
 	// DeleteFlows ends all flows that carry the mark of the uplink with this id
 	// under a mask of balance.mark_mask.
 	DeleteFlows func(ctx context.Context, id int, mask uint32) error
+	// MoveFlows ends those flows that are strays; their ids are in mask.
+	MoveFlows func(ctx context.Context, s balancer.Strays, mask uint32) error
 	// Forwarded counts the packets that this node forwarded; nil: it cannot be told.
 	Forwarded func() (uint64, error)
 	// Probe sets where an uplink is probed from.

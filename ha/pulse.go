@@ -94,8 +94,7 @@ func (m *Machine) outranked(master *peer, now time.Time) bool {
 		if p == master || !p.alive(now) {
 			continue
 		}
-		own := m.vrrp.Priority()
-		if !p.told || p.canServe(now) && (p.state.Effective > own || p.state.Effective == own && p.Address.Compare(m.address()) > 0) {
+		if !p.told || m.outranks(p, now) {
 			return true
 		}
 	}

@@ -179,7 +179,7 @@ func TestWhatProvesADeath(t *testing.T) {
 		"a better one is there":              {node: "r3"},
 		"a lan of its own is dead":           {before: func(_ *sim, n *simNode) { n.carrier("lan1", false) }},
 		"it said farewell":                   {before: func(_ *sim, n *simNode) { n.handle(Advert{Source: addr("192.0.2.1"), Advert: adv(0)}) }},
-		"this node is in maintenance":        {before: func(s *sim, n *simNode) { s.command("r2", VerbRest, "") }},
+		"this node is in maintenance":        {before: func(s *sim, _ *simNode) { s.command("r2", VerbRest, ""); s.run(5 * time.Millisecond) }},
 		"this node has overslept and waits":  {before: func(_ *sim, n *simNode) { n.handle(Overslept{For: time.Second}) }, want: true},
 		"its machine stood still, for 30 ms": {before: func(_ *sim, n *simNode) { n.handle(Recovered{Node: "r1", After: 30 * time.Millisecond}) }},
 		"and for 20":                         {before: func(_ *sim, n *simNode) { n.handle(Recovered{Node: "r1", After: 20 * time.Millisecond}) }, want: true},
@@ -226,10 +226,12 @@ func TestTooSoonIsNotDoneAgain(t *testing.T) {
 	if !s.logs("only stood still") {
 		t.Error("nothing is said of it")
 	}
-	s.run(59 * time.Minute)
+	s.run(time.Minute)
 	still()
 	s.master("r1")
-	s.run(2 * time.Minute)
+	s.run(time.Second)
+	q := &n.m.peers["r1"].pause
+	q.at = q.at.Add(-time.Hour)
 	still()
 	if n.m.Role() != RoleMaster {
 		t.Error("it is remembered for more than an hour")

@@ -95,6 +95,7 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 			m.health[u.Name].Link(l.Carrier, now)
 		}
 	}
+	m.meter.Reconfigure(m.cfg.Balancer)
 	m.reapply, m.replanned, m.guardTold = true, true, false
 }
 
@@ -115,6 +116,9 @@ func (m *Machine) forgetUplink(u balancer.Uplink, mask uint32) {
 	delete(m.pool, u.Name)
 	delete(m.sources, u.Name)
 	delete(m.moved, u.Name)
+	delete(m.loads, u.Name)
+	delete(m.switches, u.Name)
+	delete(m.drains, u.Name)
 	for _, n := range m.cfg.Balancer.Uplinks {
 		if m.mark(n) == balancer.Mark(u.ID, mask) && n.Device == u.Device && n.NAT() == u.NAT() {
 			return // it only has another name

@@ -196,10 +196,8 @@ func (m *Machine) onOfferChecked(ev Checked, now time.Time) {
 		m.endOffer(err.Error()+"; nothing changed", now)
 		return
 	}
-	o.hash, o.text, o.generation = ev.Hash, ev.Text, m.cfg.Generation+1
-	for _, p := range peers {
-		o.generation = max(o.generation, p.state.Gen+1)
-	}
+	// A number that was used once is not used again, whoever has that file.
+	o.hash, o.text, o.generation = ev.Hash, ev.Text, max(m.cfg.Generation, m.newest)+1
 	o.asked = map[string]bool{}
 	for _, p := range peers {
 		o.waiting[p.Name], o.asked[p.Name] = true, true
@@ -375,6 +373,7 @@ func (m *Machine) commit(now time.Time) {
 		return
 	}
 	o.committed, o.until = true, now.Add(adoptLimit)
+	m.newest = max(m.newest, o.generation)
 	for _, p := range peers {
 		if !o.asked[p.Name] {
 			continue

@@ -73,7 +73,7 @@ func (l *Loop) Awake() bool {
 func (l *Loop) Post(ev Event) {
 	queue := l.normal
 	switch ev.(type) {
-	case Links, Found, Switched, Applied, Synced, Flushed, Forwarded, Fenced, Checked, Rested, FileSeen, Reconfigured, Repaired, Condition:
+	case Links, Found, Switched, SwitchesKept, Applied, Synced, Flushed, Forwarded, Fenced, Checked, Rested, FileSeen, Reconfigured, Repaired, Condition:
 		select {
 		case l.own <- ev:
 		case <-l.ended:
@@ -266,6 +266,8 @@ func (l *Loop) perform(a Action) {
 		l.workers.plan(a)
 	case DeleteFlows:
 		l.workers.deletions <- a
+	case MoveFlows:
+		l.workers.moves <- a
 	case Source:
 		l.ports.Probe(a)
 	case Publish:
@@ -289,7 +291,7 @@ func (l *Loop) perform(a Action) {
 		l.workers.send(a)
 	case Remember:
 		l.workers.remember(a)
-	case ReadFile, Adopt, Rest:
+	case ReadFile, Adopt, Rest, KeepSwitches:
 		l.workers.files <- a
 	case Guard:
 		l.ports.Guard(a)

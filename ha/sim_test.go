@@ -62,6 +62,7 @@ type simNode struct {
 	answers  map[uint64]string
 	deleted  []string
 	marks    []uint32 // of what was deleted
+	moved    int      // how often flows were to return
 	applied  int
 	guard    Guard
 	lost     map[string]bool // nodes whose gossip does not arrive here
@@ -69,21 +70,22 @@ type simNode struct {
 	muffled  bool            // no advert arrives here
 	sources  map[string]Source
 	lastPlan balancer.Plan
-	ran      []string        // files taken in this life
-	stopped  bool            // SIGSTOP
-	waits    []Event         // words that it has not read
-	disk     string          // the configuration file
-	accepted string          // what was agreed on, with
-	gen      uint64          // its generation
-	rests    bool            // remembered
-	noRoom   bool            // to remember anything
-	refused  string          // hash of a file on trial
-	blind    map[string]bool // uplinks whose probes are not answered here
-	strain   strain          // what chaos does to this node
-	drift    int             // of its clock, in millionths
-	looks    time.Duration   // after a change of the file, until it sees lan2; 0: never
-	lab      bool            // lan2 is unplugged
-	passes   time.Time       // until when packets go through it
+	ran      []string          // files taken in this life
+	stopped  bool              // SIGSTOP
+	waits    []Event           // words that it has not read
+	disk     string            // the configuration file
+	accepted string            // what was agreed on, with
+	gen      uint64            // its generation
+	rests    bool              // remembered
+	noRoom   bool              // to remember anything
+	switches map[string]Switch // remembered
+	refused  string            // hash of a file on trial
+	blind    map[string]bool   // uplinks whose probes are not answered here
+	strain   strain            // what chaos does to this node
+	drift    int               // of its clock, in millionths
+	looks    time.Duration     // after a change of the file, until it sees lan2; 0: never
+	lab      bool              // lan2 is unplugged
+	passes   time.Time         // until when packets go through it
 	flows    simFlows
 	greeting PeerState // repeated on each lan
 	looking  map[string]Look
@@ -175,6 +177,8 @@ func simFile(node, text string) (Config, error) {
 		switch key {
 		case "cable":
 			fmt.Sscan(value, &c.Balancer.Uplinks[0].Weight)
+		case "back": // all flows on the first uplink, and back to it
+			c.Balancer.Policies = []balancer.Policy{{Name: "default", Method: balancer.Priority, Move: value == "move"}}
 		case "preempt":
 			c.Preempt = value == "on"
 		case "advertise":
@@ -224,6 +228,17 @@ func simFile(node, text string) (Config, error) {
 			c.PreemptUnsynced = true
 		case "single": // one lan
 			c.Balancer.Lans = c.Balancer.Lans[:1]
+		case "method": // of the default policy; lines of 10 Mbit/s
+			m, err := balancer.ParseMethod(value)
+			if err != nil {
+				return c, err
+			}
+			p := &c.Balancer.Policies[0]
+			p.Method, p.Overflow = m, balancer.OverflowLimits{Enter: 0.9, Leave: 0.75, Hold: 2 * time.Second}
+			p.Margin = balancer.LatencyMargin{Percent: 10, Time: 5 * time.Millisecond, Rounds: 3}
+			for i := range c.Balancer.Uplinks {
+				c.Balancer.Uplinks[i].Speed = balancer.Load{Down: 10e6, Up: 10e6}
+			}
 		case "only": // one uplink
 			c.Balancer.Uplinks = c.Balancer.Uplinks[:1]
 		case "nodes":
@@ -300,6 +315,7 @@ func (s *sim) boot(names ...string) {
 		n.cfg, _ = simFile(n.name, n.accepted)
 		n.cfg.Generation, n.cfg.Maintenance, n.cfg.Refused, n.cfg.Known = n.gen, n.rests, n.refused, known
 		n.cfg.Crashes = s.crashes[name]
+		n.cfg.Switches = n.switches
 		n.cfg.Will = [32]byte{name[1], byte(n.life), 1} // random
 		n.m = NewMachine(n.cfg, n.clock())
 		last := name[1:]
@@ -542,9 +558,21 @@ func (n *simNode) perform(a Action) {
 			}
 			n.handle(ev)
 		})
+	case KeepSwitches:
+		var err error
+		if n.noRoom {
+			err = errors.New("no space left on device")
+		} else {
+			n.switches = a.Switches
+		}
+		if a.ID != 0 {
+			later(simWork, func() { n.handle(SwitchesKept{ID: a.ID, Err: err}) })
+		}
 	case DeleteFlows:
 		n.deleted = append(n.deleted, a.Uplink)
 		n.marks = append(n.marks, balancer.Mark(a.ID, a.Mask))
+	case MoveFlows:
+		n.moved++
 	case Source:
 		n.sources[a.Uplink] = a
 	case Look:

@@ -79,25 +79,29 @@ type (
 	// UplinkStatus is one ISP line. State is the master's verdict, the node's
 	// own where no master is heard.
 	UplinkStatus struct {
-		Name   string                      `json:"name"`
-		ID     int                         `json:"id"`
-		Device string                      `json:"device"`
-		State  balancer.Verdict            `json:"state"`
-		Since  *time.Time                  `json:"since"`  // of State
-		Share  float64                     `json:"share"`  // 0…1 of the default policy's slots
-		RTTMS  *float64                    `json:"rtt_ms"` // milliseconds
-		Loss   *float64                    `json:"loss"`   // 0…1
-		Flows  *uint64                     `json:"flows"`
-		RxBPS  *uint64                     `json:"rx_bps"` // bits per second from the ISP
-		TxBPS  *uint64                     `json:"tx_bps"` // bits per second to the ISP
-		Views  map[string]balancer.Verdict `json:"views"`  // by node name
+		Name    string                      `json:"name"`
+		ID      int                         `json:"id"`
+		Device  string                      `json:"device"`
+		State   balancer.Verdict            `json:"state"`
+		Enabled bool                        `json:"enabled"` // false: disabled by hand
+		Since   *time.Time                  `json:"since"`   // of State
+		Share   float64                     `json:"share"`   // 0…1 of the default policy's slots
+		RTTMS   *float64                    `json:"rtt_ms"`  // milliseconds
+		Loss    *float64                    `json:"loss"`    // 0…1
+		Flows   *uint64                     `json:"flows"`
+		RxBPS   *uint64                     `json:"rx_bps"` // bits per second from the ISP
+		TxBPS   *uint64                     `json:"tx_bps"` // bits per second to the ISP
+		Views   map[string]balancer.Verdict `json:"views"`  // by node name
 	}
 
-	// PolicyStatus is one policy; Shares are 0…1 of its slots, by uplink.
+	// PolicyStatus is one policy; Shares are 0…1 of its slots, by uplink. Does is
+	// what it does instead of giving flows to uplinks, if anything: it "bypasses"
+	// them, "passes" to the next policy, or "drops".
 	PolicyStatus struct {
 		Name   string             `json:"name"`
 		Method string             `json:"method"`
 		Shares map[string]float64 `json:"shares"`
+		Does   string             `json:"does,omitempty"`
 	}
 
 	// SyncStatus is the replication of the flow table, one entry for each

@@ -93,6 +93,12 @@ func (m *Machine) state(now time.Time) PeerState {
 		Verdicts: maps.Clone(m.verdicts), Resting: m.rests(now), Starting: m.starting(now),
 		Gen: m.cfg.Generation, Trial: m.trial != nil, Will: proof(m.will()), Members: m.members,
 	}
+	if len(m.switches) > 0 {
+		s.Switches = maps.Clone(m.switches)
+	}
+	if m.measures() {
+		s.Shares, s.ShareEpoch = m.meter.Shares(), m.shareEpoch
+	}
 	if m.cfg.Sync {
 		s.Sync, s.Term = true, m.last // what others owned they tell themselves
 	}
@@ -156,11 +162,12 @@ func sameState(a, b PeerState) bool {
 		return v
 	}
 	if !slices.Equal(a.Addresses, b.Addresses) || !slices.Equal(a.Pool, b.Pool) || !maps.Equal(a.Verdicts, b.Verdicts) ||
+		!a.Shares.Equal(b.Shares) || !maps.Equal(a.Switches, b.Switches) ||
 		!slices.EqualFunc(a.Uplinks, b.Uplinks, func(v, w UplinkView) bool { return steady(v) == steady(w) }) {
 		return false
 	}
 	for _, s := range []*PeerState{&a, &b} {
-		s.Addresses, s.Pool, s.Verdicts, s.Uplinks, s.Hosts = nil, nil, nil, nil, nil
+		s.Addresses, s.Pool, s.Verdicts, s.Uplinks, s.Hosts, s.Shares, s.Switches = nil, nil, nil, nil, nil, nil, nil
 	}
 	return reflect.DeepEqual(a, b)
 }

@@ -22,31 +22,33 @@ func (m *Machine) onRound(r balancer.Round) {
 
 // settlePool follows the master's word on the uplinks, or gives it.
 func (m *Machine) settlePool(now time.Time) {
-	var word map[string]balancer.Verdict
-	var pool map[string]bool
-	master := m.peers[m.master(now)] // also of a node that takes no part in the election
-	switch {
-	case m.vrrp.State() == vrrp.Master || master == nil || !master.told || !master.alive(now):
+	word, pool := m.verdicts, m.pool
+	dead := func(uplink string) bool { return m.health[uplink].Verdict() == balancer.Down }
+	switch whose, master := m.word(now); whose {
+	case mine:
 		word, pool = m.judge(now)
-	case master.state.Role == RoleMaster:
+	case theirs:
 		word, pool = m.follow(master.state)
-	case now.Sub(master.worded) < 2*aliveFor: // only its adverts are here; it will say so in a moment
-		word, pool = m.verdicts, m.pool
-	default:
-		word, pool = m.judge(now)
+		dead = func(uplink string) bool { return master.view(uplink).Verdict == balancer.Down }
+	case kept:
+		dead = func(string) bool { return false }
 	}
-	if !slices.Contains(slices.Collect(maps.Values(pool)), true) {
-		pool = m.pool // the last uplink: nothing is withdrawn (DESIGN.md §5 row 9)
+	if !slices.Contains(slices.Collect(maps.Values(pool)), true) { // the last uplink: nothing is withdrawn (DESIGN.md §5 row 9)
+		pool = maps.Clone(m.pool)
+		maps.DeleteFunc(pool, func(name string, _ bool) bool { return word[name] == balancer.Disabled })
 	}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		if word[u.Name] != m.verdicts[u.Name] {
-			m.record("uplink", u.Name, m.verdicts[u.Name].String(), word[u.Name].String(), m.why(u.Name))
+			reason := m.why(u.Name)
+			if word[u.Name] == balancer.Disabled || m.verdicts[u.Name] == balancer.Disabled {
+				reason = "by hand"
+			}
+			m.record("uplink", u.Name, m.verdicts[u.Name].String(), word[u.Name].String(), reason)
 			m.changed[u.Name] = now
 		}
-		if m.pool[u.Name] && !pool[u.Name] {
-			m.dying = append(m.dying, line{name: u.Name, id: u.ID, mask: m.cfg.Balancer.MarkMask})
-		}
+		m.returned = m.returned || pool[u.Name] && !m.pool[u.Name]
 	}
+	m.dying = append(m.dying, m.settleDrains(word, pool, dead)...)
 	m.verdicts, m.pool = word, pool
 }
 
@@ -80,19 +82,23 @@ func (m *Machine) judge(now time.Time) (map[string]balancer.Verdict, map[string]
 	word, pool := map[string]balancer.Verdict{}, map[string]bool{}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		v := m.health[u.Name].Verdict()
-		if v == balancer.Unknown {
+		if m.off(u.Name) {
+			word[u.Name] = balancer.Disabled
+			continue
+		}
+		if v == balancer.Unknown && m.verdicts[u.Name] != balancer.Disabled {
 			v = m.verdicts[u.Name]
 		}
 		word[u.Name] = v
-		pool[u.Name] = v.Usable() || v == balancer.Unknown && m.pool[u.Name] || m.spared(u.Name, now)
+		pool[u.Name] = v.Usable() || v == balancer.Unknown && (m.pool[u.Name] || m.verdicts[u.Name] == balancer.Disabled) || m.spared(u.Name, now)
 	}
 	return word, pool
 }
 
 // release ends the holds of uplinks that flapped when nothing better is left.
 func (m *Machine) release(now time.Time) {
-	for _, h := range m.health {
-		if h.Verdict() != balancer.Down {
+	for name, h := range m.health {
+		if h.Verdict() != balancer.Down && !m.off(name) {
 			return
 		}
 	}
@@ -103,14 +109,14 @@ func (m *Machine) release(now time.Time) {
 
 // settlePlan makes the plan of what is known now and applies it if it differs
 // from the last one, or if links came back and took routes along.
-func (m *Machine) settlePlan() {
+func (m *Machine) settlePlan(now time.Time) {
 	if !m.linksKnown {
 		return
 	}
 	in := balancer.Input{
 		Usable: maps.Clone(m.pool), Verdicts: maps.Clone(m.verdicts), Active: m.active, Holding: m.holding,
 		Own: map[string][]netip.Addr{}, OwnLan: map[string][]netip.Prefix{},
-		Gateways: maps.Clone(m.gateways),
+		Gateways: maps.Clone(m.gateways), Closed: m.cfg.Balancer.Closed(now), Shares: m.meter.Shares(),
 	}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		for _, p := range m.own(u.Device) {
@@ -147,11 +153,11 @@ func (m *Machine) settlePlan() {
 // not named here is compared by that.
 func sameInput(a, b balancer.Input) bool {
 	if !maps.Equal(a.Usable, b.Usable) || !maps.Equal(a.Verdicts, b.Verdicts) || !maps.Equal(a.Gateways, b.Gateways) ||
-		!maps.EqualFunc(a.Own, b.Own, slices.Equal) || !maps.EqualFunc(a.OwnLan, b.OwnLan, slices.Equal) || a.Master != b.Master {
+		!maps.EqualFunc(a.Own, b.Own, slices.Equal) || !maps.EqualFunc(a.OwnLan, b.OwnLan, slices.Equal) || a.Master != b.Master || !a.Shares.Equal(b.Shares) {
 		return false
 	}
 	for _, in := range []*balancer.Input{&a, &b} {
-		in.Usable, in.Verdicts, in.Gateways, in.Own, in.OwnLan, in.Master = nil, nil, nil, nil, nil, netip.Addr{}
+		in.Usable, in.Verdicts, in.Gateways, in.Own, in.OwnLan, in.Master, in.Shares = nil, nil, nil, nil, nil, netip.Addr{}, nil
 	}
 	return reflect.DeepEqual(a, b)
 }
@@ -178,6 +184,12 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 	m.replanned = false
 	m.doomed = append(m.doomed, m.dying...)
 	m.dying = nil
+	if m.returned && m.vrrp.State() == vrrp.Master { // the others hear of what ends here
+		if s, ok := m.cfg.Balancer.Strays(m.input); ok {
+			m.do(MoveFlows{Strays: s, Mask: m.cfg.Balancer.MarkMask})
+		}
+	}
+	m.returned = false
 }
 
 // uplink is the one of this name in the file, else zero.

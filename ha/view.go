@@ -52,7 +52,7 @@ func (m *Machine) Status(now time.Time) Status {
 		s.Uplinks = append(s.Uplinks, m.uplinkStatus(u, now))
 	}
 	for _, p := range m.cfg.Balancer.Policies {
-		s.Policies = append(s.Policies, PolicyStatus{Name: p.Name, Method: p.Method.String(), Shares: maps.Clone(m.plan.Shares[p.Name])})
+		s.Policies = append(s.Policies, PolicyStatus{Name: p.Name, Method: p.Method.String(), Shares: maps.Clone(m.plan.Shares[p.Name]), Does: m.plan.Does[p.Name]})
 	}
 	for k, a := range m.alarms {
 		s.Alarms = append(s.Alarms, Alarm{Code: k.code, Subject: k.subject, Since: a.since, Text: a.text})
@@ -107,7 +107,7 @@ func (m *Machine) peerStatus(p *peer, now time.Time) NodeStatus {
 
 func (m *Machine) uplinkStatus(u balancer.Uplink, now time.Time) UplinkStatus {
 	s := UplinkStatus{
-		Name: u.Name, ID: u.ID, Device: u.Device, State: m.verdicts[u.Name],
+		Name: u.Name, ID: u.ID, Device: u.Device, State: m.verdicts[u.Name], Enabled: !m.off(u.Name),
 		Views: map[string]balancer.Verdict{m.cfg.Node: m.health[u.Name].Verdict()},
 	}
 	if since, ok := m.changed[u.Name]; ok {

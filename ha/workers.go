@@ -20,6 +20,7 @@ type workers struct {
 	endTake   func()           // ends the takeover of flows that waits or is under way; the loop's
 	plans     chan ApplyPlan   // the newest only
 	deletions chan DeleteFlows // flows of dead uplinks
+	moves     chan MoveFlows   // flows of returned ones
 	addresses chan map[string][]netip.Addr
 	files     chan Action   // the configuration: read, adopted
 	done      chan struct{} // closed when switching has been drained
@@ -34,6 +35,7 @@ func (w *workers) start(ctx context.Context, wg *sync.WaitGroup, l *Loop) {
 	w.switching = make(chan Action, 256)
 	w.plans = make(chan ApplyPlan, 1)
 	w.deletions = make(chan DeleteFlows, 256)
+	w.moves = make(chan MoveFlows, 256)
 	w.addresses = make(chan map[string][]netip.Addr, 1)
 	w.files = make(chan Action, 64)
 	w.done = make(chan struct{})
@@ -198,6 +200,10 @@ func (w *workers) runDeletions() {
 			if err := w.loop.ports.DeleteFlows(w.ctx, a.ID, a.Mask); err != nil && w.ctx.Err() == nil {
 				w.loop.log.Error("end the flows of an uplink", "uplink", a.Uplink, "error", err)
 			}
+		case a := <-w.moves:
+			if err := w.loop.ports.MoveFlows(w.ctx, a.Strays, a.Mask); err != nil && w.ctx.Err() == nil {
+				w.loop.log.Error("move flows to where they belong", "error", err)
+			}
 		case <-w.ctx.Done():
 			return
 		}
@@ -257,6 +263,13 @@ func (w *workers) runFiles() {
 			case Adopt:
 				cfg, err := p.Adopt(w.ctx, a)
 				w.loop.Post(Reconfigured{Config: w.loop.replicates(cfg), Err: err})
+			case KeepSwitches:
+				err := p.KeepSwitches(a.Switches)
+				if a.ID != 0 {
+					w.loop.Post(SwitchesKept{ID: a.ID, Err: err})
+				} else if err != nil {
+					w.loop.log.Warn("remember for the next start which uplinks are disabled", "error", err)
+				}
 			case Rest:
 				w.loop.Post(Rested{ID: a.ID, Err: p.Rest(a.On)})
 			}

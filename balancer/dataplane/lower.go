@@ -138,6 +138,18 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 			&expr.Socket{Key: expr.SocketKeyMark, Register: 1}, masked(0, 0),
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: u32(0)},
 		}, nil
+	case balancer.Learned:
+		return append(ends(s.Of, 1, pairRegister), lookup(s.Set, false)), nil
+	case balancer.Learn:
+		return append(ends(s.Of, 1, pairRegister),
+			&expr.Dynset{SrcRegKey: 1, SetName: s.Set, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: s.Lasts}), nil
+	case balancer.LimitOver:
+		return []expr.Any{&expr.Limit{Type: expr.LimitTypePktBytes, Rate: s.Bytes, Over: true, Unit: expr.LimitTimeSecond, Burst: uint32(min(s.Burst, 1<<32-1))}}, nil
+	case balancer.Fill:
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+			&expr.Dynset{SrcRegKey: 1, SetName: s.Set, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: s.Lasts},
+		}, nil
 	case balancer.VMap:
 		return append(selector(s), &expr.Lookup{SourceRegister: 1, SetName: s.Map, DestRegister: 0, IsDestRegSet: true}), nil
 	case balancer.SetCtMark:
@@ -175,8 +187,58 @@ func selector(s balancer.VMap) []expr.Any {
 		return []expr.Any{&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, masked(s.Mask, 0)}
 	case balancer.ByRandom:
 		return []expr.Any{&expr.Numgen{Register: 1, Modulus: balancer.SlotCount, Type: unix.NFT_NG_RANDOM}}
+	case balancer.BySaddr:
+		return append(family(unix.NFPROTO_IPV4), network(12, 4, 1))
+	case balancer.ByDaddr:
+		return append(family(unix.NFPROTO_IPV4), network(16, 4, 1))
+	case balancer.ByTOS:
+		return []expr.Any{network(1, 1, 1)}
+	case balancer.ByProtocol:
+		return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}}
+	case balancer.BySport:
+		return []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2}}
+	case balancer.ByDport:
+		return []expr.Any{&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2}}
+	case balancer.ByMAC:
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyIIFTYPE, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint16(unix.ARPHRD_ETHER)},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: 6, Len: 6},
+		}
+	case balancer.ByHash:
+		length := uint32(4)
+		if s.Of == balancer.BySourceDestination {
+			length = 8
+		}
+		return append(ends(s.Of, 2, hashRegister), &expr.Hash{
+			SourceRegister: 2, DestRegister: 1, Length: length, Modulus: balancer.SlotCount, Seed: balancer.HashSeed, Type: expr.HashTypeJenkins,
+		})
 	}
 	return nil
+}
+
+// Registers of a second value of four bytes: behind the first one in the 16 bytes
+// of register 1 (a key of two parts) and in those of register 2 (what is hashed).
+const (
+	pairRegister = unix.NFT_REG32_01
+	hashRegister = unix.NFT_REG32_05
+)
+
+// network loads a part of the IPv4 header.
+func network(offset, length, register uint32) expr.Any {
+	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length}
+}
+
+// ends loads the addresses that a policy keeps together.
+func ends(k balancer.PersistenceKey, first, second uint32) []expr.Any {
+	switch k {
+	case balancer.BySource:
+		return append(family(unix.NFPROTO_IPV4), network(12, 4, first))
+	case balancer.ByDestination:
+		return append(family(unix.NFPROTO_IPV4), network(16, 4, first))
+	case balancer.BySourceDestination:
+	}
+	return append(family(unix.NFPROTO_IPV4), network(12, 4, first), network(16, 4, second))
 }
 
 func lowerRule(r balancer.Rule) ([]expr.Any, error) {
@@ -190,6 +252,13 @@ func lowerRule(r balancer.Rule) ([]expr.Any, error) {
 	}
 	return out, nil
 }
+
+// tosType is an integer of one byte.
+var tosType = func() nftables.SetDatatype {
+	t := nftables.SetDatatype{Name: "integer", Bytes: 1}
+	t.SetNFTMagic(nftables.TypeInteger.GetNFTMagic())
+	return t
+}()
 
 // keyTypes are nft's types of our keys; numbers that come out of a mark or of
 // numgen are in the machine's byte order.
@@ -205,6 +274,16 @@ func keyType(k balancer.KeyType) (nftables.SetDatatype, binaryutil.ByteOrder) {
 		return nftables.TypeMark, binaryutil.NativeEndian
 	case balancer.KeyProto:
 		return nftables.TypeNFProto, nil
+	case balancer.KeyProtocol:
+		return nftables.TypeInetProto, nil
+	case balancer.KeyTOS:
+		return tosType, binaryutil.BigEndian
+	case balancer.KeyPort:
+		return nftables.TypeInetService, nil
+	case balancer.KeyMAC:
+		return nftables.TypeEtherAddr, nil
+	case balancer.KeyPair:
+		return nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr), nil
 	}
 	return nftables.TypeInvalid, nil
 }
@@ -219,6 +298,7 @@ func key(k balancer.KeyType, e balancer.Element) []byte {
 		return u32(e.Mark)
 	case balancer.KeyProto:
 		return []byte{unix.NFPROTO_IPV4}
+	case balancer.KeyProtocol, balancer.KeyTOS, balancer.KeyPort, balancer.KeyMAC, balancer.KeyPair: // spans all, or not ours to write
 	}
 	return nil
 }

@@ -62,13 +62,16 @@ func (k *Kernel) readTable() (*present, error) {
 		}
 		s.Table = ourTable
 		have.sets[s.Name] = s
+		if s.Dynamic { // what rules put there is theirs
+			continue
+		}
 		elements, err := c.GetSetElements(s)
 		if err != nil {
 			return nil, fmt.Errorf("read the set %s: %w", s.Name, err)
 		}
 		have.elements[s.Name] = map[string]string{}
 		for _, e := range elements {
-			have.elements[s.Name][string(e.Key)] = readVerdict(e.Val)
+			have.elements[s.Name][elementKey(e)] = readVerdict(e.Val)
 		}
 	}
 	return have, nil
@@ -265,7 +268,7 @@ func (h *present) fits(t balancer.Table) bool {
 		have := h.sets[s.Name]
 		typ, _ := keyType(s.Key)
 		// (The library does not read the key length of maps.)
-		if have != nil && (have.IsMap != s.Verdicts || have.HasTimeout != s.Timeout || !s.Verdicts && have.KeyType.Bytes != typ.Bytes) {
+		if have != nil && (have.Interval != s.Interval || have.Dynamic != (s.Lasts > 0) || have.IsMap != s.Verdicts || have.HasTimeout != s.Timeout || !s.Verdicts && have.KeyType.Bytes != typ.Bytes) {
 			return false
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -103,7 +104,30 @@ func kernelRule(r balancer.IPRule) netlink.Rule {
 	if r.Specific {
 		rule.SuppressPrefixlen = 0
 	}
+	if r.Of.Source.IsValid() {
+		rule.Src = ipNet(r.Of.Source)
+	}
+	if r.Of.Destination.IsValid() {
+		rule.Dst = ipNet(r.Of.Destination)
+	}
+	rule.IPProto = int(r.Of.Protocol)
+	rule.Sport, rule.Dport = portRange(r.Of.SourcePorts), portRange(r.Of.DestinationPorts)
 	return rule
+}
+
+// ipNet is nil for a prefix of length 0, as the kernel tells it.
+func ipNet(p netip.Prefix) *net.IPNet {
+	if p.Bits() == 0 {
+		return nil
+	}
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+func portRange(p balancer.Ports) *netlink.RulePortRange {
+	if p == (balancer.Ports{}) {
+		return nil
+	}
+	return netlink.NewRulePortRange(p.First, p.Last)
 }
 
 // ruleID is all that makes one of our rules what it is.
@@ -116,7 +140,18 @@ func ruleID(r netlink.Rule) string {
 	if r.Mask != nil {
 		mask = *r.Mask
 	}
-	return fmt.Sprint(r.Priority, " ", r.Table, " ", src, " ", r.Mark, "/", mask, " ", r.IifName, " ", r.SuppressPrefixlen)
+	dst, sport, dport := "", netlink.RulePortRange{}, netlink.RulePortRange{}
+	if r.Dst != nil {
+		dst = r.Dst.String()
+	}
+	if r.Sport != nil {
+		sport = *r.Sport
+	}
+	if r.Dport != nil {
+		dport = *r.Dport
+	}
+	return fmt.Sprint(r.Priority, " ", r.Table, " ", src, " ", r.Mark, "/", mask, " ", r.IifName, " ", r.SuppressPrefixlen,
+		" ", dst, " ", r.IPProto, " ", sport, " ", dport)
 }
 
 func (k *Kernel) removeRules(rules []netlink.Rule) error {

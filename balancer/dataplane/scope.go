@@ -23,7 +23,7 @@ type scope struct {
 
 func newScope(p balancer.Plan, index map[string]int) *scope {
 	s := &scope{
-		tables:     [2]int{p.TableBase, p.TableBase + 63},
+		tables:     [2]int{p.TableBase, p.TableBase + balancer.Tables - 1},
 		priorities: [2]int{p.RulePriority, p.RulePriority + 999},
 		main:       map[netip.Prefix]bool{}, devices: map[string]bool{}, indexes: map[int]bool{},
 	}

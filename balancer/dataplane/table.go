@@ -238,7 +238,10 @@ func (d *diff) chain(c balancer.Chain, have *nftables.Chain) {
 
 func (d *diff) set(s balancer.Set, have *present) error {
 	typ, order := keyType(s.Key)
-	set := &nftables.Set{Table: ourTable, Name: s.Name, KeyType: typ, KeyByteOrder: order, HasTimeout: s.Timeout, IsMap: s.Verdicts}
+	set := &nftables.Set{Table: ourTable, Name: s.Name, KeyType: typ, KeyByteOrder: order, HasTimeout: s.Timeout, IsMap: s.Verdicts, Interval: s.Interval}
+	if s.Lasts > 0 {
+		set.Dynamic, set.Timeout, set.Size = true, s.Lasts, balancer.LearnedSize
+	}
 	if s.Verdicts {
 		set.DataType = nftables.TypeVerdict
 	}
@@ -262,6 +265,9 @@ func (d *diff) set(s balancer.Set, have *present) error {
 		}
 	}
 	existing := have.elements[s.Name]
+	if s.Interval {
+		return d.spans(s, set, existing)
+	}
 	var add, del []nftables.SetElement
 	want := map[string]bool{}
 	for _, e := range wanted {
@@ -286,6 +292,41 @@ func (d *diff) set(s balancer.Set, have *present) error {
 		}
 	}
 	return errors.Join(d.elements(set, del, d.conn.SetDeleteElements), d.elements(set, add, d.conn.SetAddElements))
+}
+
+// spans writes an interval map anew if it differs: the kernel holds where spans
+// begin and end, and would refuse some orders of piecemeal changes.
+func (d *diff) spans(s balancer.Set, set *nftables.Set, existing map[string]string) error {
+	var all []nftables.SetElement
+	same := true
+	put := func(el nftables.SetElement, text string) {
+		old, there := existing[elementKey(el)]
+		same = same && there && old == text
+		all = append(all, el)
+	}
+	for _, e := range s.Elements {
+		first, behind := e.Bytes(s.Key)
+		put(nftables.SetElement{Key: first, VerdictData: verdict(e.Verdict)}, e.Verdict.String())
+		if behind != nil {
+			put(nftables.SetElement{Key: behind, IntervalEnd: true}, "")
+		}
+	}
+	if same && len(all) == len(existing) {
+		return nil
+	}
+	if len(existing) > 0 {
+		d.conn.FlushSet(set)
+		d.step(1, "the set "+set.Name)
+	}
+	return d.elements(set, all, d.conn.SetAddElements)
+}
+
+// elementKey tells the elements of a set apart: one span may end where another begins.
+func elementKey(e nftables.SetElement) string {
+	if e.IntervalEnd {
+		return string(e.Key) + " end"
+	}
+	return string(e.Key)
 }
 
 func (d *diff) elements(set *nftables.Set, elements []nftables.SetElement, do func(*nftables.Set, []nftables.SetElement) error) error {

@@ -4,7 +4,9 @@
 // It owns the ICMP sockets (by pro-bing), the TCP and UDP sockets of the other
 // methods (a fresh one per target and round: no state that leaks or outlives an
 // address) and one packet socket per uplink on which somebody is asked by ARP.
-// It sends nothing else and changes nothing in the kernel. What counts as an
+// While rounds are bad one more packet socket per uplink sees what proves that the
+// line carries traffic all the same: witness. It sends nothing else and changes
+// nothing in the kernel. What counts as an
 // answer stands at Method. All but ARP leaves with the uplink's mark and the
 // node's own address there, so the routing table of that mark decides its way:
 // that table ends in an unreachable default, and a probe without a route is a

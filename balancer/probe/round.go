@@ -14,6 +14,7 @@ import (
 type round struct {
 	result   balancer.Round
 	decided  bool
+	weighed  bool // result is complete
 	began    time.Time
 	timeout  time.Duration
 	deadline time.Time // began + timeout, or later once: see uplink.expire

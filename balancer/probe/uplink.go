@@ -54,6 +54,7 @@ type uplink struct {
 	open    []*round   // not over yet, in the order of their deadlines
 	queue   []*round   // not handed on yet, in the order of their beginning
 	jammed  bool
+	witness *witness // nil: the last round was good, or it cannot be had
 }
 
 // closed is the after of an uplink that needs not wait.
@@ -90,6 +91,7 @@ func (u *uplink) run(ctx context.Context, rounds chan<- balancer.Round) {
 	defer func() {
 		cancel()
 		u.hangUp()
+		u.dismiss()
 		u.asking.Wait()
 	}()
 	next := time.Now()
@@ -102,6 +104,7 @@ func (u *uplink) run(ctx context.Context, rounds chan<- balancer.Round) {
 		var out chan<- balancer.Round
 		var head balancer.Round
 		if len(u.queue) > 0 && u.queue[0].decided {
+			u.weigh(u.queue[0])
 			out, head = rounds, u.queue[0].result
 		}
 		if ctx.Err() != nil { // the others may be ready, too
@@ -138,6 +141,40 @@ func (u *uplink) run(ctx context.Context, rounds chan<- balancer.Round) {
 		if len(u.open) > 0 {
 			deadline.Reset(time.Until(u.open[0].deadline))
 		}
+	}
+}
+
+// weigh asks, for a round that is bad, whether the line carries traffic all the
+// same. The first of several calls a witness; those after it hear what it saw
+// since.
+func (u *uplink) weigh(r *round) {
+	if r.weighed {
+		return
+	}
+	r.weighed = true
+	if r.result.Good {
+		u.dismiss()
+		return
+	}
+	dev, err := lookDevice(u.Device)
+	if err != nil || u.witness != nil && u.witness.index != dev.index() {
+		u.dismiss()
+		return
+	}
+	if u.witness != nil {
+		r.result.Carries = u.witness.saw(time.Now())
+		return
+	}
+	if u.witness, err = openWitness(dev, *u.gateway.Load()); err != nil {
+		u.log.Warn("see whether a line carries traffic that is not answered", "error", err)
+	}
+}
+
+// dismiss lets the witness go.
+func (u *uplink) dismiss() {
+	if u.witness != nil {
+		u.witness.close()
+		u.witness = nil
 	}
 }
 

@@ -67,9 +67,7 @@ table inet harouter {
 		ct state new goto classify
 	}
 	chain classify {
-		numgen random mod 256 vmap @slots_default
-		numgen random mod 256 vmap @slots_default
-		counter
+		goto policy_default
 	}
 	chain out {
 		type route hook output priority -150; policy accept;
@@ -125,6 +123,11 @@ table inet harouter {
 		fib saddr type local return
 		meta mark & 0x00003f00 == 0 return
 		oifname vmap @nat
+	}
+	chain policy_default {
+		numgen random mod 256 vmap @slots_default
+		numgen random mod 256 vmap @slots_default
+		counter accept
 	}
 }
 EOF

@@ -102,9 +102,7 @@ table inet harouter {
 		ct state new goto classify
 	}
 	chain classify {
-		numgen random mod 256 vmap @slots_default
-		numgen random mod 256 vmap @slots_default
-		counter
+		goto policy_default
 	}
 	chain out {
 		type route hook output priority -150; policy accept;
@@ -161,12 +159,17 @@ table inet harouter {
 		meta mark & 0x00ff0000 == 0 return
 		oifname vmap @nat
 	}
+	chain policy_default {
+		numgen random mod 256 vmap @slots_default
+		numgen random mod 256 vmap @slots_default
+		counter accept
+	}
 	chain in_cable {
 		ct state new ct mark & 0x00ff0000 == 0 ct mark set ct mark & 0xff00ffff | 0x00010000
 		meta mark set meta mark & 0xff00ffff | 0x00010000
 	}
 	chain up_cable {
-		counter ct mark set ct mark & 0xff00ffff | 0x00010000 meta mark set meta mark & 0xff00ffff | 0x00010000
+		counter ct mark set ct mark & 0xff00ffff | 0x00010000 meta mark set meta mark & 0xff00ffff | 0x00010000 accept
 	}
 	chain mark_cable {
 		meta mark set meta mark & 0xff00ffff | 0x00010000
@@ -182,7 +185,7 @@ table inet harouter {
 		meta mark set meta mark & 0xff00ffff | 0x00020000
 	}
 	chain up_dsl {
-		counter ct mark set ct mark & 0xff00ffff | 0x00020000 meta mark set meta mark & 0xff00ffff | 0x00020000
+		counter ct mark set ct mark & 0xff00ffff | 0x00020000 meta mark set meta mark & 0xff00ffff | 0x00020000 accept
 	}
 	chain mark_dsl {
 		meta mark set meta mark & 0xff00ffff | 0x00020000

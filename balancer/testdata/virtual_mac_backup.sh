@@ -117,9 +117,7 @@ table inet harouter {
 		ct state new goto classify
 	}
 	chain classify {
-		numgen random mod 256 vmap @slots_default
-		numgen random mod 256 vmap @slots_default
-		counter
+		goto policy_default
 	}
 	chain out {
 		type route hook output priority -150; policy accept;
@@ -176,12 +174,17 @@ table inet harouter {
 		meta mark & 0x00003f00 == 0 return
 		oifname vmap @nat
 	}
+	chain policy_default {
+		numgen random mod 256 vmap @slots_default
+		numgen random mod 256 vmap @slots_default
+		counter accept
+	}
 	chain in_cable {
 		ct state new ct mark & 0x00003f00 == 0 ct mark set ct mark & 0xffffc0ff | 0x00000100
 		meta mark set meta mark & 0xffffc0ff | 0x00000100
 	}
 	chain up_cable {
-		counter ct mark set ct mark & 0xffffc0ff | 0x00000100 meta mark set meta mark & 0xffffc0ff | 0x00000100
+		counter ct mark set ct mark & 0xffffc0ff | 0x00000100 meta mark set meta mark & 0xffffc0ff | 0x00000100 accept
 	}
 	chain mark_cable {
 		meta mark set meta mark & 0xffffc0ff | 0x00000100
@@ -197,7 +200,7 @@ table inet harouter {
 		meta mark set meta mark & 0xffffc0ff | 0x00000200
 	}
 	chain up_dsl {
-		counter ct mark set ct mark & 0xffffc0ff | 0x00000200 meta mark set meta mark & 0xffffc0ff | 0x00000200
+		counter ct mark set ct mark & 0xffffc0ff | 0x00000200 meta mark set meta mark & 0xffffc0ff | 0x00000200 accept
 	}
 	chain mark_dsl {
 		meta mark set meta mark & 0xffffc0ff | 0x00000200

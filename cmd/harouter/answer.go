@@ -69,6 +69,16 @@ func (d *daemon) handle(ctx context.Context, req control.Request, reply func(any
 			verb = ha.VerbRest
 		}
 		return d.loop.Command(ctx, verb, ha.Args{})
+	case "uplink":
+		var args uplinkArgs
+		if err := decode(req.Args, &args); err != nil {
+			return err
+		}
+		verb, what, err := d.turn(args)
+		if err != nil {
+			return err
+		}
+		return d.loop.Command(ctx, verb, what)
 	case "forget":
 		return d.forget(ctx)
 	case "token":
@@ -131,7 +141,7 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 		}
 	}
 	flows, known := d.flows.get(ctx)
-	rates := d.links.Rates()
+	rates := d.load.Rates()
 	total := uint64(0)
 	for _, n := range flows {
 		total += uint64(n)
@@ -142,8 +152,8 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 			n := uint64(flows[balancer.Mark(u.ID, uint32(d.settings().file.Balance.MarkMask))])
 			u.Flows = &n
 		}
-		if r, ok := rates[u.Device]; ok {
-			rx, tx := uint64(r.Receive), uint64(r.Transmit)
+		if r, ok := rates[u.Name]; ok {
+			rx, tx := uint64(r.Down), uint64(r.Up)
 			u.RxBPS, u.TxBPS = &rx, &tx
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -11,6 +12,8 @@ import (
 	"harouter/balancer"
 	"harouter/balancer/dataplane"
 	"harouter/balancer/probe"
+	"harouter/balancer/traffic"
+	"harouter/conntracksync"
 	"harouter/conntracksync/kernel"
 	"harouter/ha"
 	"harouter/ha/events"
@@ -28,6 +31,7 @@ func (d *daemon) build() error {
 	var err error
 	s := d.settings()
 	d.guard = &watchdog{d: d}
+	d.places, d.newcomer = make(chan []balancer.Place, learnedQueue), make(chan struct{}, 1)
 	d.disk.dir, d.disk.post = d.c.stateDir, func(ev ha.Event) { d.loop.Post(ev) }
 	w := s.wire()
 	w.Receive, w.Log = d.received, d.log.part("vrrp")
@@ -81,6 +85,10 @@ func (d *daemon) build() error {
 		Report: func(r balancer.Round) { d.loop.Post(ha.Probed{Round: r}) },
 	})
 	d.links = links.New(links.Config{Devices: slices.Concat(s.devices(), s.macDevices()), Auto: s.auto(), Report: d.linksChanged, Log: d.log.part("links")})
+	d.load = traffic.New(traffic.Config{
+		Devices: s.uplinkDevices(), Quick: s.goesByLoad(), Log: d.log.part("traffic"),
+		Report: func(l map[string]balancer.Load) { d.loop.Post(ha.Loads{Uplinks: l}) },
+	})
 	d.flows = &flowCounter{count: func(ctx context.Context) (map[uint32]int, error) {
 		return kernel.CountByMark(ctx, uint32(d.settings().file.Balance.MarkMask))
 	}}
@@ -88,10 +96,15 @@ func (d *daemon) build() error {
 	if err != nil {
 		d.log.part("ha").Warn("whether this node was in maintenance", "error", err)
 	}
+	switches, err := d.switches()
+	if err != nil {
+		d.log.part("ha").Warn("which uplinks were disabled by hand", "error", err)
+	}
 	cfg, err := s.ha()
 	if err != nil {
 		return err
 	}
+	cfg.Switches = switches
 	cfg.Known, cfg.Maintenance, cfg.Refused = known, resting, readTrial(d.c.stateDir)
 	if cfg.Crashes, err = (starts{d.c.runDir}).began(); err != nil {
 		d.log.part("ha").Warn("how often this daemon crashed", "error", err)
@@ -102,7 +115,7 @@ func (d *daemon) build() error {
 		Flows:       d.replica,
 		Pulse:       d.pulse.Ask,
 		Forwarded:   dataplane.Forwarded,
-		DeleteFlows: d.deleteFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
+		DeleteFlows: d.deleteFlows, MoveFlows: moveFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
 		Record: d.record,
 	}, d.log.part("ha"))
 	return nil
@@ -121,6 +134,10 @@ func (d *daemon) gossiped(ev gossip.Event) {
 	case gossip.Member:
 		if ev.Up {
 			d.loop.Post(ha.PeerSeen{Node: ev.Node})
+			select {
+			case d.newcomer <- struct{}{}:
+			default:
+			}
 		} else {
 			d.loop.Post(ha.PeerLost{Node: ev.Node})
 		}
@@ -134,6 +151,10 @@ func (d *daemon) gossiped(ev gossip.Event) {
 	case gossip.Message:
 		if ev.Kind == events.Kind {
 			d.exchange.Received(ev.From, ev.Payload)
+			return
+		}
+		if ev.Kind == learnedKind {
+			learned{d}.received(ev.Payload)
 			return
 		}
 		msg, err := ha.DecodeMessage(ev.Payload)
@@ -184,6 +205,30 @@ func (d *daemon) probe(s ha.Source) {
 
 func (d *daemon) deleteFlows(ctx context.Context, id int, mask uint32) error {
 	return kernel.DeleteByMark(ctx, balancer.Mark(id, mask), mask)
+}
+
+// moveFlows deletes the flows that are strays. It does so with a port of its own,
+// so that the other nodes are told.
+func moveFlows(ctx context.Context, s balancer.Strays, mask uint32) error {
+	var all []conntracksync.Flow
+	err := kernel.Dump(ctx, kernel.Filter{}, func() { all = nil }, func(f *conntracksync.Flow) {
+		o := f.Original
+		if s.Has(balancer.Flow{
+			Source: o.Source, Destination: o.Destination, Protocol: uint8(o.Protocol),
+			SourcePort: o.SourcePort, DestinationPort: o.DestinationPort, ID: balancer.ID(f.Mark, mask),
+		}) {
+			all = append(all, *f)
+		}
+	})
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	i, err := kernel.NewInjector()
+	if err != nil {
+		return err
+	}
+	_, err = i.Delete(ctx, all)
+	return errors.Join(err, i.Close())
 }
 
 // mayRepair tells whether what another program took away may be put back now.

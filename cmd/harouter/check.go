@@ -42,6 +42,10 @@ func check(cmd *cobra.Command, c *common, name string) error {
 		return silent{2}
 	}
 	s := &settings{file: file, node: c.node}
+	if _, err := s.balancer(); err != nil {
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
+		return silent{2}
+	}
 	for _, n := range file.Nodes {
 		if n.Name == c.node {
 			for _, w := range s.missingDevices() {

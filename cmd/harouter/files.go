@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -55,7 +57,33 @@ func (d *daemon) text(a ha.ReadFile) ([]byte, error) {
 	case a.Text != nil:
 		return a.Text, nil
 	}
-	return os.ReadFile(d.c.config)
+	return readText(d.c.config)
+}
+
+// readText reads the file with the lists of networks that it names.
+func readText(path string) ([]byte, error) {
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	text, problems := config.Read(path)
+	if problems != nil {
+		return nil, problems
+	}
+	return text, nil
+}
+
+// written are the documents that make up a text: the file, and beside it the
+// lists that it names.
+func written(path string, text []byte) []document {
+	file, lists, err := config.Unpack(text)
+	if err != nil { // Parse refuses such a text
+		return []document{{path, text, 0o644}}
+	}
+	docs := []document{{path, file, 0o644}}
+	for _, name := range slices.Sorted(maps.Keys(lists)) {
+		docs = append(docs, document{filepath.Join(filepath.Dir(path), name), lists[name], 0o644})
+	}
+	return docs
 }
 
 // fit checks a file for this node, and that it may follow the one that runs.
@@ -95,17 +123,17 @@ func (d *daemon) room(a ha.ReadFile, text []byte) error {
 	if _, err := os.Stat(d.c.stateDir); err != nil {
 		return nil
 	}
-	paths := []string{acceptedFile(d.c.stateDir)}
+	docs := []document{{acceptedFile(d.c.stateDir), text, 0o644}}
 	if a.Add != nil || a.Remove != "" || a.Text != nil {
-		paths = append(paths, d.c.config)
+		docs = append(docs, written(d.c.config, text)...)
 	}
 	var set fileSet
 	defer set.discard()
-	for _, path := range paths {
-		if err := set.place(path, 0o644); err != nil {
+	for _, doc := range docs {
+		if err := set.place(doc.path, doc.mode); err != nil {
 			return fmt.Errorf("keep the file: %w", err)
 		}
-		if err := set.fill(path, text); err != nil {
+		if err := set.fill(doc.path, doc.data); err != nil {
 			return fmt.Errorf("keep the file: %w", err)
 		}
 	}
@@ -128,8 +156,8 @@ func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
 	if a.Trial {
 		docs = []document{{trialMark(d.c.stateDir), []byte(s.file.Hash + "\n"), 0o644}}
 	}
-	if disk, err := os.ReadFile(d.c.config); a.Replace != "" && (err != nil || join.Hash(disk) == a.Replace) && s.file.Hash != a.Replace {
-		docs = append(docs, document{d.c.config, a.Text, 0o644})
+	if disk, err := readText(d.c.config); a.Replace != "" && (err != nil || join.Hash(disk) == a.Replace) && s.file.Hash != a.Replace {
+		docs = append(docs, written(d.c.config, a.Text)...)
 	}
 	if err := place(docs...); err != nil {
 		if _, gone := os.Stat(d.c.stateDir); gone == nil {
@@ -175,6 +203,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
 	try("greetings", d.hello.Configure(d.helloConfig(s)))
 	d.links.Configure(slices.Concat(s.devices(), s.macDevices()), s.auto())
+	d.load.Configure(s.uplinkDevices(), s.goesByLoad())
 	try("state sync", d.sessions.Configure(d.sessionConfig(s)))
 	d.configureReplica(s)
 	if size, err := d.tableSize(s); err == nil { // else there is no table yet
@@ -205,16 +234,18 @@ const lookEvery = time.Second
 func (w fileWatch) Run(ctx context.Context) error {
 	t := time.NewTicker(lookEvery)
 	defer t.Stop()
-	var last os.FileInfo
+	var last []os.FileInfo
+	files := []string{w.d.c.config}
 	for {
-		info, err := os.Stat(w.d.c.config)
-		if err != nil {
-			info = nil
-		}
-		if last == nil || info == nil || info.ModTime() != last.ModTime() || info.Size() != last.Size() || !os.SameFile(info, last) {
+		infos := stat(files)
+		if !slices.EqualFunc(infos, last, same) {
 			w.d.lookAtFile()
+			if file, err := os.ReadFile(w.d.c.config); err == nil {
+				files = append(files[:1], config.Lists(w.d.c.config, file)...)
+				infos = stat(files)
+			}
 		}
-		last = info
+		last = infos
 		select {
 		case <-ctx.Done():
 			return nil
@@ -223,9 +254,25 @@ func (w fileWatch) Run(ctx context.Context) error {
 	}
 }
 
+// stat is what is known of some files, nil for one that cannot be looked at.
+func stat(files []string) []os.FileInfo {
+	out := make([]os.FileInfo, len(files))
+	for i, f := range files {
+		if info, err := os.Stat(f); err == nil {
+			out[i] = info
+		}
+	}
+	return out
+}
+
+// same tells that a file was not written since; one that is missing may have been.
+func same(a, b os.FileInfo) bool {
+	return a != nil && b != nil && a.ModTime() == b.ModTime() && a.Size() == b.Size() && os.SameFile(a, b)
+}
+
 // lookAtFile tells the machine what stands in the configuration file.
 func (d *daemon) lookAtFile() {
-	text, err := os.ReadFile(d.c.config)
+	text, err := readText(d.c.config)
 	seen := ha.FileSeen{}
 	switch {
 	case errors.Is(err, os.ErrNotExist):

@@ -86,8 +86,8 @@ func endTrial(c *common, running []byte) error {
 	if hash == "" || hash == join.Hash(running) {
 		return nil
 	}
-	if disk, err := os.ReadFile(c.config); err == nil && join.Hash(disk) == hash {
-		if err := place(document{c.config, running, 0o644}); err != nil {
+	if disk, err := readText(c.config); err == nil && join.Hash(disk) == hash {
+		if err := place(written(c.config, running)...); err != nil {
 			return err
 		}
 	}

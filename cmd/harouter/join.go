@@ -229,8 +229,15 @@ func (j *joiner) write(set *fileSet, b join.Bundle) error {
 	if err := set.fill(j.c.keyFile, b.Key); err != nil {
 		return err
 	}
-	if err := set.fill(j.c.config, b.File); err != nil {
-		return err
+	for i, d := range written(j.c.config, b.File) {
+		if i > 0 { // a list, for which there was no place before
+			if err := set.place(d.path, d.mode); err != nil {
+				return err
+			}
+		}
+		if err := set.fill(d.path, d.data); err != nil {
+			return err
+		}
 	}
 	for _, d := range accepted(j.c.stateDir, b.Generation, b.File) {
 		if err := set.fill(d.path, d.data); err != nil {

@@ -22,6 +22,7 @@ import (
 	"harouter/balancer"
 	"harouter/balancer/dataplane"
 	"harouter/balancer/probe"
+	"harouter/balancer/traffic"
 	"harouter/conntracksync/peer"
 	"harouter/conntracksync/replica"
 	"harouter/ha"
@@ -77,6 +78,7 @@ type daemon struct {
 	pulse    *pulse.Asker
 	prober   *probe.Prober
 	links    *links.Watcher
+	load     *traffic.Watcher
 	guard    *watchdog
 	control  *control.Server
 	flows    *flowCounter
@@ -86,6 +88,8 @@ type daemon struct {
 	key      config.Key
 	replica  *replica.Replica
 	sessions *peer.Sessions
+	places   chan []balancer.Place        // that other nodes have learned
+	newcomer chan struct{}                // a node has come: it knows nothing
 	capacity sync.Map                     // node: how many connections it can hold
 	planned  chan struct{}                // closed when the rules are in the kernel
 	own      atomic.Pointer[[]netip.Addr] // all addresses of the devices of the file
@@ -197,7 +201,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.pulse, d.prober, d.links, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, threads{d}} {
+	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.pulse, d.prober, d.links, d.load, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}, lifeSign{d.guard}} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)

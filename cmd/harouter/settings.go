@@ -49,7 +49,11 @@ func load(c *common) (*settings, error) {
 	if err := hasNode(file, c.config, c.node); err != nil {
 		return nil, wrongInput{err}
 	}
-	return &settings{file: file, node: c.node, text: text}, nil
+	s := &settings{file: file, node: c.node, text: text}
+	if _, err := s.balancer(); err != nil {
+		return nil, wrongInput{fmt.Errorf("%s: %w", c.config, err)}
+	}
+	return s, nil
 }
 
 // parse checks a text as the file of a node.
@@ -61,7 +65,11 @@ func parse(path string, text []byte, node string) (*settings, error) {
 	if err := hasNode(file, path, node); err != nil {
 		return nil, err
 	}
-	return &settings{file: file, node: node, text: text}, nil
+	s := &settings{file: file, node: node, text: text}
+	if _, err := s.balancer(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, nil
 }
 
 // hasNode tells whether the file has the node.
@@ -237,7 +245,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 	for _, u := range s.file.Uplinks {
 		b.Uplinks = append(b.Uplinks, balancer.Uplink{
 			Name: u.Name, ID: u.ID, Device: s.file.Device(s.node, u.Name), Gateway: u.Gateway.Address,
-			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier,
+			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier, Speed: balancer.Load{Down: float64(u.Down), Up: float64(u.Up)},
 			MACDevice: macDevice(u.VirtualMAC, u.Name, u.Virtual, false), MAC: virtualMAC(u.VRID, false).String(),
 		})
 	}
@@ -246,9 +254,28 @@ func (s *settings) balancer() (balancer.Config, error) {
 		if err != nil {
 			return b, err
 		}
-		b.Policies = append(b.Policies, balancer.Policy{Name: p.Name, Method: m, Uplinks: p.Uplinks, Weights: p.Weights})
+		policy := balancer.Policy{
+			Name: p.Name, Match: p.Match.Balancer(s.file.Lans), Router: p.Match.Router,
+			Method: m, Uplinks: p.Uplinks, Weights: p.Weights, Bypass: p.Bypass,
+			WhenNone: whenNone[p.WhenNone], Persistence: persistenceKeys[p.Persistence.By], Move: p.OnRecovery == config.RecoveryMove,
+			Overflow: balancer.OverflowLimits{Enter: float64(p.Overflow.Enter), Leave: float64(p.Overflow.Leave), Hold: p.Overflow.Hold},
+			Margin:   balancer.LatencyMargin(p.LatencyMargin),
+		}
+		policy.Hours, policy.NotHours = p.Match.Hours()
+		if p.Persistence.Learned {
+			policy.Learned = p.Persistence.Timeout
+		}
+		b.Policies = append(b.Policies, policy)
 	}
-	return b, nil
+	return b, b.Check()
+}
+
+var whenNone = map[config.WhenNone]balancer.WhenNone{
+	config.NoneNext: balancer.NoneNext, config.NoneDrop: balancer.NoneDrop, config.NoneAny: balancer.NoneAny,
+}
+
+var persistenceKeys = map[config.PersistenceKey]balancer.PersistenceKey{
+	config.BySourceDestination: balancer.BySourceDestination, config.BySource: balancer.BySource, config.ByDestination: balancer.ByDestination,
 }
 
 func (s *settings) ha() (ha.Config, error) {
@@ -397,6 +424,21 @@ func (s *settings) probes() []probe.Uplink {
 var probeMethods = map[config.ProbeMethod]probe.Method{
 	config.ProbeICMP: probe.ICMP, config.ProbeTCP: probe.TCP, config.ProbeDNS: probe.DNS,
 	config.ProbeHTTP: probe.HTTP, config.ProbeARP: probe.ARP,
+}
+
+// uplinkDevices are the devices whose counters tell the load of the uplinks.
+func (s *settings) uplinkDevices() map[string]string {
+	out := map[string]string{}
+	for _, u := range s.file.Uplinks {
+		out[u.Name] = s.file.Device(s.node, u.Name)
+	}
+	return out
+}
+
+// goesByLoad tells whether a policy's method asks for the load.
+func (s *settings) goesByLoad() bool {
+	b, err := s.balancer()
+	return err == nil && b.NeedsLoad()
 }
 
 // auto maps the uplinks that look for their gateway to their devices.

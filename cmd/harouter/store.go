@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+
+	"harouter/ha"
 )
 
 // What this node remembers over a restart, beside the accepted file
@@ -59,6 +61,33 @@ func (d *daemon) Rest(on bool) error {
 		return place(document{d.restFile(), []byte("harouter maintenance off ends this\n"), 0o644})
 	}
 	return ignoreMissing(os.Remove(d.restFile()))
+}
+
+// switchesFile tells what operators said of uplinks.
+func (d *daemon) switchesFile() string { return filepath.Join(d.c.stateDir, "uplinks.json") }
+
+func (d *daemon) switches() (map[string]ha.Switch, error) {
+	b, err := os.ReadFile(d.switchesFile())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var of map[string]ha.Switch
+	if err := json.Unmarshal(b, &of); err != nil {
+		return nil, fmt.Errorf("read %s: %w", d.switchesFile(), err)
+	}
+	return of, nil
+}
+
+// KeepSwitches keeps for the next start which uplinks are disabled by hand.
+func (d *daemon) KeepSwitches(of map[string]ha.Switch) error {
+	b, err := json.Marshal(of)
+	if err != nil {
+		return err
+	}
+	return place(document{d.switchesFile(), append(b, '\n'), 0o644})
 }
 
 func ignoreMissing(err error) error {

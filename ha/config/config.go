@@ -27,7 +27,7 @@ type Config struct {
 	Ports         Ports
 	Log           Log
 
-	Hash string // SHA-256 of the file's bytes, in hex
+	Hash string // SHA-256 of the file's bytes, with those of the lists that it names (see Pack), in hex
 }
 
 // Node is one router.

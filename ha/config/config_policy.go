@@ -3,6 +3,8 @@ package config
 import (
 	"net/netip"
 	"time"
+
+	"harouter/balancer"
 )
 
 // Policy says which traffic goes over which uplinks, and how.
@@ -36,18 +38,20 @@ const (
 	MethodFastestResponse Method = "fastest-response"
 )
 
-// Match is true when each key that is set has a term that is; none: everything.
+// Match is true for what has, for each key that is set, one of its values, or any
+// where all are behind a not, and none of those behind a not. Without a key it is
+// true for everything.
 type Match struct {
 	Lan              []Term[string]
 	Source           []Term[Network]
 	Destination      []Term[Network]
-	Protocol         []Term[string]
+	Protocol         []Term[uint8]
 	SourcePorts      []Term[PortRange]
 	DestinationPorts []Term[PortRange]
-	DSCP             []Term[string]
-	MAC              []Term[string]
-	Time             []Term[string]
-	Router           bool // the router's own traffic
+	DSCP             []Term[uint8]
+	MAC              []Term[MAC]
+	Time             []Term[balancer.Hours] // in the time zone of the node
+	Router           bool                   // the router's own traffic
 }
 
 // Term is a value, or with Not everything but it.
@@ -56,10 +60,14 @@ type Term[T any] struct {
 	Value T
 }
 
+// MAC is an Ethernet address.
+type MAC [6]byte
+
 // Network is a prefix, or the file beside the config that lists prefixes.
 type Network struct {
 	Prefix netip.Prefix
 	File   string
+	Listed []netip.Prefix // what stands in the file
 }
 
 // PortRange is from First to Last, both included.

@@ -58,11 +58,12 @@ func AddNode(text []byte, n NewNode) ([]byte, error) {
 		add.Devices = n.Devices
 	}
 	byHand := fmt.Errorf("%w; add this under nodes: %s: %s", errLayout, keyText(n.Name), entryText(add))
-	l, err := newLayout(text)
+	file, lists, _ := Unpack(text) // Parse did
+	l, err := newLayout(file)
 	if err != nil {
 		return fail(byHand)
 	}
-	out := l.apply(l.insert(add))
+	out := Pack(l.apply(l.insert(add)), lists)
 	want := *old
 	want.Nodes = append(slices.Clone(old.Nodes), add)
 	return verified(out, &want, fail, byHand)
@@ -89,12 +90,13 @@ func RemoveNode(text []byte, name string) ([]byte, error) {
 		return fail(errors.New("it is the only one; a file has at least one node"))
 	}
 	byHand := fmt.Errorf("%w; remove its entry under nodes", errLayout)
-	l, err := newLayout(text)
+	file, lists, _ := Unpack(text) // Parse did
+	l, err := newLayout(file)
 	if err != nil {
 		return fail(byHand)
 	}
 	byHand = fmt.Errorf("%w; remove its entry under nodes, in line %d", errLayout, l.nodes.entries[i].key.line)
-	out := l.apply(l.remove(i))
+	out := Pack(l.apply(l.remove(i)), lists)
 	want := *old
 	want.Nodes = slices.Delete(slices.Clone(old.Nodes), i, i+1)
 	return verified(out, &want, fail, byHand)

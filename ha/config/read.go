@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -19,8 +20,8 @@ func Load(path string) (*Config, Problems) {
 	return Parse(path, data)
 }
 
-// Read returns the bytes of a file, of one that is too long only so many that
-// Parse says so.
+// Read returns the text of a file with the lists that it names (see Pack), of one
+// that is too long only so many bytes that Parse says so.
 func Read(path string) ([]byte, Problems) {
 	data, err := readAll(path)
 	if err != nil {
@@ -29,7 +30,15 @@ func Read(path string) ([]byte, Problems) {
 		}
 		return nil, Problems{{File: path, Text: "read the configuration: " + err.Error()}}
 	}
-	return data, nil
+	if bytes.Contains(data, []byte(listMark)) { // on the disk it is none of ours
+		_, problems := newSource(path, data)
+		return nil, problems.sorted()
+	}
+	lists, problems := readLists(path, data)
+	if problems != nil {
+		return nil, problems
+	}
+	return Pack(data, lists), nil
 }
 
 func readAll(path string) ([]byte, error) {
@@ -41,10 +50,14 @@ func readAll(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxSize+1))
 }
 
-// Parse reads the bytes of a file; name is only for messages. With an error
-// among the problems there is no Config; warnings come with one.
+// Parse reads the text of a file with its lists; name is only for messages. With
+// an error among the problems there is no Config; warnings come with one.
 func Parse(name string, data []byte) (*Config, Problems) {
-	src, problems := newSource(name, data)
+	file, lists, err := Unpack(data)
+	if err != nil {
+		return nil, Problems{{File: name, Text: "read the configuration: " + err.Error()}}
+	}
+	src, problems := newSource(name, file)
 	if len(problems) > 0 {
 		return nil, problems.sorted()
 	}
@@ -52,9 +65,12 @@ func Parse(name string, data []byte) (*Config, Problems) {
 	if len(problems) > 0 {
 		return nil, problems.sorted()
 	}
-	d := &decoder{src: src}
+	d := &decoder{src: src, lists: lists}
 	c := d.file(root)
-	problems = d.problems.sorted()
+	problems = append(d.problems.sorted(), d.listed...)
+	if problems.Err() == nil && len(d.known) != len(lists) {
+		problems = append(problems, Problem{File: name, Text: "read the configuration: " + errPack.Error()})
+	}
 	if problems.Err() != nil {
 		return nil, problems
 	}
@@ -82,7 +98,7 @@ func (d *decoder) file(root *value) *Config {
 	c.Nodes = d.nodes(t)
 	c.Lans = d.lans(t, c.VRRP)
 	c.Uplinks = d.uplinks(t, c.VRRP)
-	c.Policies = d.policies(t, c.Uplinks)
+	c.Policies = d.policies(t, c.Uplinks, c.Lans)
 	d.balance(t.sub("balance"), &c.Balance)
 	d.firewall(t.sub("firewall"), &c.Firewall)
 	d.routes(t, &c.Routes)

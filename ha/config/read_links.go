@@ -183,8 +183,8 @@ func gateway(v *value) (Gateway, error) {
 
 func (d *decoder) speed(t *table, u *Uplink) {
 	defer t.close()
-	take(t, "down", &u.Down, bitRate).later()
-	take(t, "up", &u.Up, bitRate).later()
+	take(t, "down", &u.Down, bitRate)
+	take(t, "up", &u.Up, bitRate)
 }
 
 func (d *decoder) probe(t *table, p *Probe) {

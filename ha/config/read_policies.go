@@ -2,11 +2,11 @@ package config
 
 import "time"
 
-func (d *decoder) policies(t *table, uplinks []Uplink) []Policy {
+func (d *decoder) policies(t *table, uplinks []Uplink, lans []Lan) []Policy {
 	var all []Policy
 	first := map[string]*value{}
 	t.rows("policies", func(row *table, _ int) {
-		p, at := d.policy(row, uplinks)
+		p, at := d.policy(row, uplinks, lans)
 		if was := first[p.Name]; was != nil && p.Name != "" {
 			d.fail(at, "policies: the name %s stands twice (first in line %d); allowed: once", p.Name, was.line)
 		} else if first[DefaultPolicy] != nil {
@@ -14,6 +14,10 @@ func (d *decoder) policies(t *table, uplinks []Uplink) []Policy {
 		}
 		if first[p.Name] == nil {
 			first[p.Name] = at
+		}
+		written := row.field("match").v
+		if p.Name != "" && first[DefaultPolicy] == nil && p.all() && (written == nil || len(written.entries) == 0) {
+			d.warn(at, "%s takes everything, since it has no match: no policy behind it is used", row.path)
 		}
 		all = append(all, p)
 	})
@@ -24,34 +28,38 @@ func (d *decoder) policies(t *table, uplinks []Uplink) []Policy {
 	return all
 }
 
-func (d *decoder) policy(row *table, uplinks []Uplink) (p Policy, at *value) {
+func (d *decoder) policy(row *table, uplinks []Uplink, lans []Lan) (p Policy, at *value) {
 	p, at = defaultPolicy(""), row.at
 	if f := take(row, "name", &p.Name, name(maxName)).required("a name; default for the one that stands last"); f.ok {
 		row.path, at = "policies."+p.Name, f.v
-		if p.Name != DefaultPolicy {
-			d.fail(f.v, "%s: a policy besides default is not built yet in this version; remove it", row.path)
-		}
 	}
-	// One word for the whole of it is enough.
-	d.quiet = p.Name != DefaultPolicy
-	defer func() { d.quiet = false }()
-
-	d.match(row.sub("match"), &p.Match)
+	d.match(row.sub("match"), &p.Match, lans)
+	if f := row.field("match"); !p.all() && p.Name == DefaultPolicy {
+		d.fail(f.key, "%s: default takes what no other policy takes; allowed: a match in a policy with another name, before it", f.path())
+	}
 	method := take(row, "method", &p.Method, oneOf(MethodWeighted, MethodPriority, MethodOverflow, MethodPersistence,
 		MethodLeastUsed, MethodLowestLatency, MethodEnforced, MethodFastestResponse))
-	method.changed = method.changed && p.Method != MethodPriority
+	method.changed = method.changed && p.Method == MethodFastestResponse
 	method.later()
 	if p.Method == MethodEnforced {
 		p.WhenNone = NoneDrop
 	}
 	d.policyUplinks(row, &p, uplinks)
-	take(row, "bypass", &p.Bypass, boolean).later()
-	d.persistence(row.sub("persistence"), &p.Persistence)
+	if n := len(p.Uplinks); p.Method == MethodEnforced && n != 1 && (n > 1 || len(uplinks) != 1) {
+		d.fail(method.v, "%s: enforced has one uplink, up or down; allowed: one name in %s.uplinks", method.path(), row.path)
+	}
+	if f := take(row, "bypass", &p.Bypass, boolean); f.ok && p.Bypass && (method.v != nil || len(p.Uplinks) > 0 || len(p.Weights) > 0) {
+		d.fail(f.v, "%s: what the main table leads has no method, uplinks or weights; allowed: bypass alone, or these", f.path())
+	}
+	persistence := d.persistence(row.sub("persistence"), &p.Persistence)
+	if persistence != nil && p.Method != MethodPersistence {
+		d.fail(persistence, "%s.persistence: it belongs to the method persistence; allowed: method: persistence, or remove it", row.path)
+	}
 	d.overflow(row.sub("overflow"), &p.Overflow)
 	d.margin(row.sub("latency_margin"), &p.LatencyMargin)
 	take(row, "race", &p.Race, oneOf(RaceLearn, RaceHold)).later()
-	take(row, "when_none", &p.WhenNone, oneOf(NoneNext, NoneDrop, NoneAny)).later()
-	take(row, "on_recovery", &p.OnRecovery, oneOf(RecoveryKeep, RecoveryMove)).later()
+	take(row, "when_none", &p.WhenNone, oneOf(NoneNext, NoneDrop, NoneAny))
+	take(row, "on_recovery", &p.OnRecovery, oneOf(RecoveryKeep, RecoveryMove))
 	return p, at
 }
 
@@ -104,23 +112,42 @@ func (d *decoder) policyUplinks(row *table, p *Policy, uplinks []Uplink) {
 	}
 }
 
-func (d *decoder) persistence(t *table, p *Persistence) {
+// persistence tells where it stands, nil if it says no more than the default.
+func (d *decoder) persistence(t *table, p *Persistence) *value {
 	defer t.close()
-	take(t, "by", &p.By, oneOf(BySourceDestination, BySource, ByDestination)).later()
-	take(t, "learned", &p.Learned, boolean).later()
-	take(t, "timeout", &p.Timeout, duration(time.Second, 24*time.Hour, 1)).later()
+	was := *p
+	take(t, "by", &p.By, oneOf(BySourceDestination, BySource, ByDestination))
+	take(t, "learned", &p.Learned, boolean)
+	f := take(t, "timeout", &p.Timeout, duration(time.Second, 24*time.Hour, time.Second))
+	if f.changed && !p.Learned {
+		d.warn(f.v, "%s: without learned: true nothing is remembered, so nothing times out", f.path())
+	}
+	if *p == was {
+		return nil
+	}
+	return t.entries[0].key
 }
 
 func (d *decoder) overflow(t *table, o *Overflow) {
 	defer t.close()
-	take(t, "enter", &o.Enter, fraction).later()
-	take(t, "leave", &o.Leave, fraction).later()
-	take(t, "hold", &o.Hold, duration(0, time.Hour, 1)).later()
+	enter := take(t, "enter", &o.Enter, fraction)
+	leave := take(t, "leave", &o.Leave, fraction)
+	take(t, "hold", &o.Hold, duration(0, time.Hour, 1))
+	switch {
+	case enter.ok && o.Enter == 0:
+		d.fail(enter.v, "%s: a line would be full when nothing passes; allowed: more than that, such as 90%%", enter.path())
+	case (enter.v == nil || enter.ok) && (leave.v == nil || leave.ok) && o.Leave >= o.Enter:
+		f := leave
+		if leave.v == nil {
+			f = enter
+		}
+		d.fail(f.at(), "%s: leave (%s) is not below enter (%s); allowed: less than that, so that a line does not fill and empty by turns", t.path, show(o.Leave), show(o.Enter))
+	}
 }
 
 func (d *decoder) margin(t *table, m *LatencyMargin) {
 	defer t.close()
-	take(t, "percent", &m.Percent, number(0, 1000)).later()
-	take(t, "time", &m.Time, duration(0, time.Minute, 1)).later()
-	take(t, "rounds", &m.Rounds, number(1, 1000)).later()
+	take(t, "percent", &m.Percent, number(0, 1000))
+	take(t, "time", &m.Time, duration(0, time.Minute, 1))
+	take(t, "rounds", &m.Rounds, number(1, 1000))
 }

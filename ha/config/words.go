@@ -59,6 +59,10 @@ func didYouMean(got string, words []string) string {
 	return fmt.Sprintf(" (did you mean %s?)", best)
 }
 
+// DidYouMean proposes the nearest of the words, as " (did you mean cable?)", or
+// nothing.
+func DidYouMean(got string, words []string) string { return didYouMean(got, words) }
+
 // distance is the Levenshtein distance, or limit when that is reached anyway.
 func distance(a, b string, limit int) int {
 	if d := len(a) - len(b); d >= limit || -d >= limit {

@@ -15,7 +15,7 @@ import (
 // words tell everything; color only underlines. now is that of the reader.
 func Table(w io.Writer, s ha.Status, color bool, now time.Time) error {
 	v := view{s: s, color: color, now: now}
-	blocks := [][]string{v.alarms(), v.cluster(), v.nodes(), v.uplinks(), v.addresses()}
+	blocks := [][]string{v.alarms(), v.cluster(), v.nodes(), v.uplinks(), v.policies(), v.addresses()}
 	var out []string
 	for _, b := range blocks {
 		if len(b) > 0 {
@@ -222,6 +222,34 @@ func (v *view) uplinks() []string {
 			words = append(words, cut(clean(n.Name), maxFirst)+" "+u.Views[n.Name].String())
 		}
 		g.below[i] = wrap(words, "   ", width-2)
+	}
+	return g.lines(v.color)
+}
+
+// policies are shown where there are more than the one whose shares are those of
+// the uplinks.
+func (v *view) policies() []string {
+	if len(v.s.Policies) < 2 {
+		return nil
+	}
+	g := &grid{header: []string{"POLICY", "METHOD", "SHARES"}}
+	for _, p := range v.s.Policies {
+		var shares []string
+		for _, u := range v.s.Uplinks {
+			if share := p.Shares[u.Name]; share > 0 {
+				shares = append(shares, fmt.Sprintf("%s %.0f %%", clean(u.Name), share*100))
+			}
+		}
+		text := cell{text: strings.Join(shares, ", ")}
+		switch p.Does {
+		case "bypasses":
+			text = cell{"none: the main table leads", dim}
+		case "passes":
+			text = cell{"none: the next policy", yellow}
+		case "drops":
+			text = cell{"none: dropped", red}
+		}
+		g.add(cell{text: clean(p.Name)}, cell{text: clean(p.Method)}, text)
 	}
 	return g.lines(v.color)
 }

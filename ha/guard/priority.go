@@ -19,8 +19,9 @@ const rtPriority = 60
 // of it is best effort; what could not be had is returned in words.
 func harden() (lacking []string) {
 	// The loop, the remover and the sender shall never wait for each other's
-	// processor of the Go runtime, not on a machine with one core either.
-	runtime.GOMAXPROCS(4)
+	// processor of the Go runtime, nor for the watchman, not on a machine with one
+	// core either.
+	runtime.GOMAXPROCS(8)
 	// Garbage is collected by hand at a quiet moment (tidy); the limit is for
 	// the years of listening alone.
 	debug.SetGCPercent(-1)

@@ -15,7 +15,7 @@ import (
 // goroutine runs, or waits in a system call for less than 10 ms, it sleeps 20 µs
 // at a time: most of what an idle daemon would do. To be punctual is of use only
 // where more goroutines are at work, or stuck in system calls, than the runtime
-// has processors.
+// has processors: whoever relaxes it gives the runtime enough of those.
 const (
 	relaxedSlack = 2_000_000 // how late the kernel may wake it, nanoseconds
 	usualSlack   = 50_000

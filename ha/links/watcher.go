@@ -35,7 +35,6 @@ type Watcher struct {
 	report  func(ha.Links)
 	log     *slog.Logger
 	changed chan struct{} // settings has something new
-	rates   rates
 
 	mu       sync.Mutex
 	settings settings
@@ -58,7 +57,6 @@ func New(cfg Config) *Watcher {
 	return &Watcher{
 		report: cfg.Report, log: cfg.Log, changed: make(chan struct{}, 1),
 		settings: settings{seq: 1, devices: slices.Clone(cfg.Devices), auto: maps.Clone(cfg.Auto)},
-		rates:    rates{now: map[string]Rate{}, last: map[string]sample{}},
 	}
 }
 
@@ -80,7 +78,6 @@ func (w *Watcher) String() string { return "links" }
 const (
 	receiveBuffer = 1 << 20 // bytes; other programs' bursts must not push ours out
 	lookAnyway    = 10 * time.Second
-	sampleEvery   = 2 * time.Second
 )
 
 // Run watches until ctx ends. A subscription that breaks is made anew and all
@@ -157,8 +154,6 @@ func (w *Watcher) watch(ctx context.Context) error {
 	}
 	anyway := time.NewTicker(lookAnyway)
 	defer anyway.Stop()
-	sampling := time.NewTicker(sampleEvery)
-	defer sampling.Stop()
 	for {
 		var err error
 		select {
@@ -191,8 +186,6 @@ func (w *Watcher) watch(ctx context.Context) error {
 			}
 		case <-anyway.C:
 			err = w.look(false)
-		case <-sampling.C:
-			w.sample()
 		}
 		if err != nil {
 			return err

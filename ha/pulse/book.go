@@ -71,6 +71,9 @@ func (b *book) follow(o ha.Pulse) {
 		*b = book{node: o.Node}
 	}
 	b.ways, b.others = renew(b.ways, o.Ways), renew(b.others, o.Others)
+	if slices.ContainsFunc(b.ways, func(w *way) bool { return w.answered.IsZero() }) {
+		b.swept = time.Time{} // all are asked with the next question
+	}
 }
 
 func renew(old []*way, wanted []ha.Way) []*way {
@@ -96,10 +99,13 @@ func (b *book) heard(device string, from netip.Addr, mac net.HardwareAddr, now t
 		if b.asking && now.Sub(b.missed) >= pauseLeast {
 			out = append(out, ha.Recovered{Node: b.node, After: now.Sub(b.missed)})
 		}
-		if !b.missed.IsZero() {
+		switch soon := now.Add(beatEvery); {
+		case !b.missed.IsZero():
 			if b.due = b.beat.Add(beatEvery); b.due.Before(now) {
 				b.due = now.Add(roundEvery)
 			}
+		case w == b.ways[0] && b.due.After(soon): // it came, or came back
+			b.due = soon
 		}
 		b.calm()
 	}

@@ -191,7 +191,7 @@ func TestBook(t *testing.T) {
 // TestBookIsQuiet: what it costs while the node answers, and while it is off.
 func TestBookIsQuiet(t *testing.T) {
 	asked, told := play(newBook(), 10*time.Second, func(ha.Way, time.Duration) time.Duration { return soon }, nil)
-	if n := asked[cable]; n < 215 || n > 250 {
+	if n := asked[cable]; n < 240 || n > 250 {
 		t.Errorf("%d questions over the cable within 10 s, want 25 a second", n)
 	}
 	if n := asked[office]; n < 9 || n > 11 || asked[host] > 0 || asked[gateway] > 0 || len(told) > 0 {
@@ -206,6 +206,26 @@ func TestBookIsQuiet(t *testing.T) {
 	if n := asked[office]; n > 130 || asked[host] > 80 {
 		t.Errorf("asked %v while it is off", asked)
 	}
+}
+
+// TestBookIsReadySoon: a master that fails right after it took over is found too.
+func TestBookIsReadySoon(t *testing.T) {
+	const death = 150 * time.Millisecond
+	_, told := play(newBook(), time.Second, func(w ha.Way, at time.Duration) time.Duration {
+		if at >= death && w != host {
+			return 0
+		}
+		return soon
+	}, nil)
+	for _, ev := range told {
+		if e, ok := ev.ev.(ha.Unanswered); ok && e.For >= 40*time.Millisecond {
+			if e.Devices != 2 || e.Witnessed < 2 || ev.Duration > death+85*time.Millisecond {
+				t.Errorf("told %+v after %v", e, ev.Duration-death)
+			}
+			return
+		}
+	}
+	t.Errorf("nothing is told: %v", told)
 }
 
 // TestBookFollows: an order that names the same ways keeps what is known of them.

@@ -1,0 +1,149 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+
+	"harouter/balancer"
+)
+
+// Learned reads all that the kernel has learned under the plan that was applied
+// last.
+func (k *Kernel) Learned() ([]balancer.Place, error) {
+	k.applying.Lock()
+	defer k.applying.Unlock()
+	if k.plan == nil {
+		return nil, nil
+	}
+	var out []balancer.Place
+	for _, l := range k.plan.Learned {
+		elements, err := k.nft.GetSetElements(learnedElements(l))
+		if errors.Is(err, unix.ENOENT) { // somebody took it away; the next look puts it back
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the set %s: %w", l.Name, err)
+		}
+		for _, e := range elements {
+			p := balancer.Place{Policy: l.Policy, Uplink: l.Uplink, Left: e.Expires}
+			key := e.Key
+			if l.Of != balancer.ByDestination {
+				p.Source, key = takeAddr(key)
+			}
+			if l.Of != balancer.BySource {
+				p.Destination, _ = takeAddr(key)
+			}
+			if p.Source.IsValid() || p.Destination.IsValid() {
+				out = append(out, p)
+			}
+		}
+	}
+	return out, nil
+}
+
+// Learn adds what another node has learned, and takes it away where this one knew
+// it to belong on another uplink. Places of policies and uplinks that the plan
+// does not have, or that have other keys, are left out; so is what is known with
+// about the same time left.
+func (k *Kernel) Learn(places []balancer.Place) error {
+	k.applying.Lock()
+	defer k.applying.Unlock()
+	if k.plan == nil || len(k.plan.Learned) == 0 {
+		return nil
+	}
+	known := map[string]map[string]time.Duration{} // by set and key: time left
+	for _, l := range k.plan.Learned {
+		elements, err := k.nft.GetSetElements(learnedElements(l))
+		if errors.Is(err, unix.ENOENT) {
+			return nil // the next look puts it back
+		}
+		if err != nil {
+			return fmt.Errorf("read the set %s: %w", l.Name, err)
+		}
+		known[l.Name] = map[string]time.Duration{}
+		for _, e := range elements {
+			known[l.Name][string(e.Key)] = e.Expires
+		}
+	}
+	d := diff{conn: k.nft}
+	for _, l := range k.plan.Learned {
+		var add, del []nftables.SetElement
+		for _, p := range places {
+			key := placeKey(p, l.Of)
+			if p.Policy != l.Policy || key == nil || p.Left <= 0 {
+				continue
+			}
+			left, there := known[l.Name][string(key)]
+			here := p.Uplink == l.Uplink
+			if here && there && p.Left < left+l.Lasts/8 {
+				continue
+			}
+			delete(known[l.Name], string(key)) // once, also where it is told twice
+			if there {
+				del = append(del, nftables.SetElement{Key: key})
+			}
+			if here {
+				add = append(add, nftables.SetElement{Key: key, Timeout: max(min(p.Left, l.Lasts), time.Millisecond)})
+			}
+		}
+		set := learnedElements(l)
+		if err := errors.Join(d.elements(set, del, k.nft.SetDeleteElements), d.elements(set, add, k.nft.SetAddElements)); err != nil {
+			return errors.Join(err, reopen(&k.nft))
+		}
+	}
+	if d.steps == 0 {
+		return nil
+	}
+	if err := commit(&k.nft); err != nil { // one that was forgotten meanwhile, perhaps: it is told again
+		return fmt.Errorf("learn what another node has learned: %w", err)
+	}
+	return nil
+}
+
+// Active tells whether new flows may go to uplinks, as Activate said last.
+func (k *Kernel) Active() bool {
+	k.switching.Lock()
+	defer k.switching.Unlock()
+	return k.active != nil && *k.active
+}
+
+func learnedElements(l balancer.LearnedSet) *nftables.Set {
+	return &nftables.Set{Table: ourTable, Name: l.Name, KeyType: learnedType(l.Of), HasTimeout: true}
+}
+
+func learnedType(of balancer.PersistenceKey) nftables.SetDatatype {
+	k := balancer.KeyAddr4
+	if of == balancer.BySourceDestination {
+		k = balancer.KeyPair
+	}
+	typ, _ := keyType(k)
+	return typ
+}
+
+func takeAddr(b []byte) (netip.Addr, []byte) {
+	if len(b) < 4 {
+		return netip.Addr{}, nil
+	}
+	a, _ := netip.AddrFromSlice(b[:4])
+	return a, b[4:]
+}
+
+// placeKey is nil for a place that is none of the kind.
+func placeKey(p balancer.Place, of balancer.PersistenceKey) []byte {
+	var key []byte
+	for _, a := range []struct {
+		addr netip.Addr
+		use  bool
+	}{{p.Source, of != balancer.ByDestination}, {p.Destination, of != balancer.BySource}} {
+		if a.use != a.addr.IsValid() || a.use && !a.addr.Is4() {
+			return nil
+		}
+		key = append(key, a.addr.AsSlice()...)
+	}
+	return key
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"harouter/balancer"
+	"harouter/ha"
+)
+
+// learned replicates what the kernel of the master has learned of who belongs on
+// which uplink (policies with persistence.learned): a takeover then moves nobody.
+type learned struct{ d *daemon }
+
+func (l learned) String() string { return "learned places" }
+
+const (
+	learnedKind  = "learned"       // of the messages
+	learnedEvery = time.Second     // the table is read
+	learnedAnew  = 1 * time.Minute // and all is told, for who missed something
+)
+
+// learnedQueue is how many messages of other nodes may wait to be learned.
+const learnedQueue = 256
+
+func (l learned) Run(ctx context.Context) error {
+	t := time.NewTicker(learnedEvery)
+	defer t.Stop()
+	var told balancer.Told
+	anew := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case places := <-l.d.places:
+			if err := l.d.plane.Learn(places); err != nil {
+				l.d.log.part("dataplane").Warn("learned places", "error", err)
+			}
+		case <-l.d.newcomer:
+			told = balancer.Told{}
+		case now := <-t.C:
+			if now.Sub(anew) >= learnedAnew {
+				told, anew = balancer.Told{}, now
+			}
+			l.tell(ctx, &told, now)
+		}
+	}
+}
+
+// tell tells the other nodes what is new, if this one gives flows to uplinks.
+func (l learned) tell(ctx context.Context, told *balancer.Told, now time.Time) {
+	if !l.d.plane.Active() {
+		*told = balancer.Told{}
+		return
+	}
+	places, err := l.d.plane.Learned()
+	if err != nil {
+		l.d.log.part("dataplane").Warn("learned places", "error", err)
+		return
+	}
+	for part := range slices.Chunk(told.News(places, now), balancer.MaxPlaces) {
+		for node := range l.d.settings().peers() {
+			// A node that is not there is told all when it comes.
+			_ = l.d.gossip.Send(ctx, node, learnedKind, balancer.EncodePlaces(part))
+		}
+	}
+}
+
+// received takes what another node has learned. It must not wait.
+func (l learned) received(payload []byte) {
+	places, err := balancer.DecodePlaces(payload)
+	if err != nil {
+		l.d.loop.Post(ha.Dropped{Part: "gossip", Reason: "garbage"})
+		return
+	}
+	if l.d.plane.Active() { // this node's own flows are the newer word
+		return
+	}
+	select {
+	case l.d.places <- places:
+	default: // it is told again
+	}
+}
