@@ -87,6 +87,7 @@ type daemon struct {
 	join     *join.Server
 	key      config.Key
 	replica  *replica.Replica
+	follow   *followers
 	sessions *peer.Sessions
 	places   chan []balancer.Place        // that other nodes have learned
 	newcomer chan struct{}                // a node has come: it knows nothing
@@ -201,7 +202,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.pulse, d.prober, d.links, d.load, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}, lifeSign{d.guard}} {
+	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.pulse, d.prober, d.links, d.load, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}, d.follow.hooks, d.follow.services, d.follow.report, news{d}, lifeSign{d.guard}} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)
