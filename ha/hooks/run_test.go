@@ -198,7 +198,7 @@ func TestWhichRun(t *testing.T) {
 // end when it succeeds or is taken away.
 func TestFailures(t *testing.T) {
 	t.Parallel()
-	g := newRig(t, 200*time.Millisecond)
+	g := newRig(t, 3*time.Second)
 	g.script("fault.d/1-bad", "#!/bin/sh\necho first >&2; echo no such thing >&2; exit 3\n", 0o755)
 	g.script("fault.d/2-hangs", "#!/bin/sh\nsleep 600 & wait\n", 0o755)
 	g.script("fault.d/3-leaves", "#!/bin/sh\nsleep 3 &\n", 0o755) // its output stays open
@@ -215,7 +215,7 @@ func TestFailures(t *testing.T) {
 		t.Error(got[2])
 	}
 	if diff := cmp.Diff([]string{
-		"fault.d/1-bad true exit status 3: no such thing", "fault.d/2-hangs true killed after 200ms (hooks.timeout)",
+		"fault.d/1-bad true exit status 3: no such thing", "fault.d/2-hangs true killed after 3s (hooks.timeout)",
 	}, got[:2]); diff != "" {
 		t.Error(diff)
 	}
