@@ -141,7 +141,7 @@ var words = map[string]Words{
 	"balance.flap_hold":      {Values: "a time, or a map", Example: "{hold: 10s, max: 5m}", Usually: "10s doubling to 5m", Text: "How long an uplink that flaps must be fine before it is used again; 0 turns it off."},
 	"balance.flap_hold.hold": {Values: "0s to 1h", Example: "10s", Text: "After the first time; twice as long after each further one."},
 	"balance.flap_hold.max":  {Values: "10s to 24h", Example: "5m", Text: "The longest; at least hold."},
-	"balance.reset_clients":  {Values: yesOrNo, Example: "false", Text: "Whether clients whose uplink died get a TCP reset, rather than silence."},
+	"balance.reset_clients":  {Values: yesOrNo, Example: "false", Text: "Whether a host of a lan gets a TCP reset once its connection is gone, as when its uplink died; else what it sends meets silence."},
 
 	"firewall":                    {Values: aMap, Example: "{allow: [{from: wan, protocol: tcp, ports: 22}]}", Text: "What the router itself and the lans accept."},
 	"firewall.enabled":            {Values: yesOrNo, Example: "false", Text: "Whether there is a firewall of ours."},
