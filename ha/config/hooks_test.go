@@ -17,6 +17,7 @@ func TestWhoIsTold(t *testing.T) {
 		{"a service is no option", "services", "[--now]", []string{`services: "--now" cannot be the name of a service; allowed: 1 to 64 characters of A-Z a-z 0-9 _ . @ : -`}},
 		{"a service is no command", "services", "[\"a;b\"]", []string{`services: "a;b" cannot be the name of a service; allowed: 1 to 64 characters of A-Z a-z 0-9 _ . @ : -`}},
 		{"a service twice", "services", "[a, b, a]", []string{"services: a stands here twice; allowed: once"}},
+		{"harouter itself", "services", "[harouter.service]", []string{"services: every backup would stop harouter.service, and with it itself; remove it"}},
 		{"hooks", "hooks", "{directory: /srv/hooks, timeout: 1m}", nil},
 		{"mail to a user", "mail", "{to: root}", nil},
 		{"mail", "mail", "{to: [a@example.org, b@example.org], from: c@example.org, smtp: \"mx:587\", username: u, password_file: p}", nil},

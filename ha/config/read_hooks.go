@@ -32,6 +32,10 @@ func service(v *value) (string, error) {
 
 func (d *decoder) services(t *table, all *[]string) {
 	each(t, "services", service, func(v *value, name string) {
+		if strings.TrimSuffix(name, ".service") == "harouter" {
+			d.fail(v, "services: every backup would stop %s, and with it itself; remove it", name)
+			return
+		}
 		if slices.Contains(*all, name) {
 			d.fail(v, "services: %s stands here twice; allowed: once", name)
 			return
