@@ -181,21 +181,21 @@ var words = map[string]Words{
 	"conntrack_sync.protocols":        {Values: "a list of tcp, udp, icmp, sctp, gre", Example: "[tcp, udp]", Text: "Those that are."},
 	"conntrack_sync.table_size":       {Values: "1 to 16777215", Example: "262144", Usually: "the kernel's", Text: "net.netfilter.nf_conntrack_max, alike on all routers."},
 
-	"services": {Values: "a list of names", Example: "[isc-dhcp-server]", Usually: "none", Text: "Services of the machine that run on the master only."},
+	"services": {Values: "a list of names", Example: "[isc-dhcp-server]", Usually: "none", Text: "Services of the machine that run on the master only, started by systemctl or rc-service once the virtual addresses are there. Do not enable them at boot."},
 
-	"hooks":           {Values: aMap, Example: "{timeout: 10s}", Text: "Scripts that run at events."},
+	"hooks":           {Values: aMap, Example: "{timeout: 10s}", Text: "Scripts that run at events: what is executable in NAME.d, NAME being uplink-up, uplink-down, uplink-long-down, master, backup, fault or post-apply (or up, down, long_down of Net-ISP-Balance)."},
 	"hooks.directory": {Values: someText, Example: "/etc/harouter/hooks", Text: "Where they are: beside this file, unless absolute."},
 	"hooks.timeout":   {Values: "1ms to 1h", Example: "10s", Text: "One that takes longer is ended."},
 
-	"mail":               {Values: aMap, Example: "{to: admin@example.org, smtp: \"mx.example.org:25\"}", Usually: "none", Text: "Mail at events."},
-	"mail.to":            {Values: "one address or a list", Example: "[admin@example.org]", Usually: "none", Text: "Who gets it."},
-	"mail.from":          {Values: someText, Example: "router@example.org", Text: "Who sends it."},
-	"mail.smtp":          {Values: "host:port", Example: "\"mx.example.org:25\"", Text: "The mail server."},
-	"mail.username":      {Values: someText, Example: "router", Usually: "none", Text: "Its user."},
-	"mail.password_file": {Values: someText, Example: "/etc/harouter/mail.password", Usually: "none", Text: "The file with the password."},
+	"mail":               {Values: aMap, Example: "{to: admin@example.org, smtp: \"mx.example.org:25\"}", Usually: "none", Text: "Mail at events, sent by the master."},
+	"mail.to":            {Values: "an address or a local user, or a list", Example: "[admin@example.org]", Usually: "none", Text: "Who gets it."},
+	"mail.from":          {Values: "an address", Example: "router@example.org", Usually: "harouter@ and the host's name", Text: "Who sends it."},
+	"mail.smtp":          {Values: "host or host:port", Example: "\"mx.example.org:25\"", Usually: "none: the program sendmail of the machine", Text: "The mail server. Port 25 unless it says another one, with username 587; TLS where the server has it, from the start at port 465."},
+	"mail.username":      {Values: someText, Example: "router", Usually: "none", Text: "The user that logs in there, over TLS only."},
+	"mail.password_file": {Values: someText, Example: "/etc/harouter/mail.password", Usually: "none", Text: "The file with the password, one line, for root alone (mode 0600); beside this file unless absolute."},
 
-	"webhook":         {Values: aMap, Example: "{url: \"https://example.org/hook\"}", Usually: "none", Text: "Events as JSON by HTTP."},
-	"webhook.url":     {Values: "a URL", Example: "https://example.org/hook", Usually: "none", Text: "Where they go."},
+	"webhook":         {Values: aMap, Example: "{url: \"https://example.org/hook\"}", Usually: "none", Text: "Events as JSON by HTTP POST, sent by the master."},
+	"webhook.url":     {Values: "an http or https URL", Example: "https://example.org/hook", Usually: "none", Text: "Where they go."},
 	"webhook.headers": {Values: "a map of texts", Example: "{X-Token: abc}", Usually: "none", Text: "What stands in the request's header."},
 
 	"ports":        {Values: aMap, Example: "{gossip: 8946}", Text: "Ports between the routers, on each one's address."},

@@ -24,16 +24,6 @@ func TestNotBuilt(t *testing.T) {
 		{"firewall", "{antispoof: false}", "firewall.antispoof: false", " or set it to true"},
 		{"firewall", "{mss: off}", "firewall.mss: off", " or set it to clamp"},
 		{"routes", "[{to: 10.8.0.0/16, device: tun0, gateway: 10.9.0.1, source: 10.9.0.2, masquerade: true}]", "routes", ""},
-		{"services", "[dnsmasq]", "services", ""},
-		{"hooks", "{directory: scripts}", "hooks.directory: scripts", " or set it to hooks"},
-		{"hooks", "{timeout: 1m}", "hooks.timeout: 1m", " or set it to 30s"},
-		{"mail", "{to: [admin@example.org]}", "mail.to", ""},
-		{"mail", "{from: a@example.org}", "mail.from: a@example.org", ""},
-		{"mail", "{smtp: \"mx:25\"}", "mail.smtp: mx:25", ""},
-		{"mail", "{username: u}", "mail.username: u", ""},
-		{"mail", "{password_file: f}", "mail.password_file: f", ""},
-		{"webhook", "{url: \"https://x/\"}", "webhook.url: https://x/", ""},
-		{"webhook", "{headers: {X-Token: y}}", "webhook.headers", ""},
 	} {
 		_, ps := Parse("test.yaml", []byte(site(map[string]string{test.key: test.text})))
 		want := []string{test.what + " is not built yet in this version; remove it" + test.mend}
