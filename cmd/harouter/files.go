@@ -197,6 +197,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	w.Receive, w.Log = d.received, d.log.part("vrrp")
 	// A probe whose route goes with its address would leave by another uplink.
 	d.prober.Configure(s.probes())
+	d.racer.Configure(s.racers())
 	// The addresses before the adverts: adverts leave from a device's own.
 	try("virtual addresses", d.vip.Configure(ctx, d.vipConfig(s)))
 	try("vrrp", d.wire.Configure(w))
@@ -204,6 +205,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("greetings", d.hello.Configure(d.helloConfig(s)))
 	d.links.Configure(slices.Concat(s.devices(), s.macDevices()), s.auto())
 	d.load.Configure(s.uplinkDevices(), s.goesByLoad())
+	d.fitness.Configure(s.fit())
 	try("state sync", d.sessions.Configure(d.sessionConfig(s)))
 	d.configureReplica(s)
 	if size, err := d.tableSize(s); err == nil { // else there is no table yet

@@ -11,14 +11,8 @@ import (
 func TestNotBuilt(t *testing.T) {
 	policy := func(text string) string { return "[{name: default, " + text + "}]" }
 	for _, test := range []struct{ key, text, what, mend string }{
-		{"vrrp", "{check: {command: [/bin/true]}}", "vrrp.check.command", ""},
-		{"vrrp", "{check: {interval: 5s}}", "vrrp.check.interval: 5s", " or set it to 2s"},
-		{"vrrp", "{check: {timeout: 5s}}", "vrrp.check.timeout: 5s", " or set it to 1s"},
-		{"vrrp", "{check: {rise: 5}}", "vrrp.check.rise: 5", " or set it to 2"},
-		{"vrrp", "{check: {fall: 5}}", "vrrp.check.fall: 5", " or set it to 3"},
 		{"uplinks", up(", gateway: dhcp"), "uplinks.a.gateway: dhcp", " or set it to auto"},
 		{"uplinks", up(", gateway: ppp"), "uplinks.a.gateway: ppp", " or set it to auto"},
-		{"policies", policy("method: fastest-response"), "policies.default.method: fastest-response", " or set it to weighted"},
 		{"policies", policy("race: hold"), "policies.default.race: hold", " or set it to learn"},
 		{"firewall", "{enabled: false}", "firewall.enabled: false", " or set it to true"},
 		{"firewall", "{allow: [{from: wan, protocol: tcp, ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}]}", "firewall.allow", ""},
