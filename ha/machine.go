@@ -479,7 +479,7 @@ func (m *Machine) settleTimers(now time.Time) {
 			return false
 		}
 		if !m.pooled(s.id) {
-			m.do(DeleteFlows{Uplink: s.name, ID: s.id, Mask: s.mask})
+			m.deleteFlows(s.line)
 		}
 		return true
 	})
