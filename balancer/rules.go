@@ -17,6 +17,7 @@ const (
 // destination NAT at -100, source NAT at 100.
 const (
 	prioMark   = -150
+	prioDNAT   = -100
 	prioFilter = -10
 	prioSNAT   = 100
 )
@@ -130,7 +131,8 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		Rule{AddrIn{Dst: true, Set: "virtual"}, jump("to_virtual")},
 	)
 	search := c.classify(does, now)
-	sets = append(append(sets, search.sets...), c.brakeSets()...)
+	forward := c.forwarding(now)
+	sets = slices.Concat(sets, search.sets, c.brakeSets(), forward.sets)
 
 	chains := append([]Chain{
 		// Marks, before routing.
@@ -206,13 +208,12 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{Listener{}, ret},
 			{Counter{}, drop},
 		}},
-		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: []Rule{
-			{others, ret},
+		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: slices.Concat([]Rule{{others, ret}}, forward.post, []Rule{
 			{FibType{Source: true, Type: "local"}, ret},
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{VMap{By: ByOutput, Map: "nat"}},
-		}},
-	}, slices.Concat(search.chains, perUplink, unaccepted)...)
+		})},
+	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains)...)
 	for i := range sets {
 		sets[i].tidy()
 	}

@@ -60,6 +60,11 @@ func lookup(set string, not bool) expr.Any {
 // routeTypes are the kernel's RTN_* of the words that nft uses.
 var routeTypes = map[string]uint32{"local": unix.RTN_LOCAL, "broadcast": unix.RTN_BROADCAST, "multicast": unix.RTN_MULTICAST}
 
+// ipsDstNAT is the kernel's IPS_DST_NAT (nf_conntrack_common.h).
+const ipsDstNAT = 1 << 5
+
+var limitUnits = map[string]expr.LimitTime{"second": expr.LimitTimeSecond, "minute": expr.LimitTimeMinute, "hour": expr.LimitTimeHour}
+
 var verdicts = map[string]expr.VerdictKind{
 	"accept": expr.VerdictAccept, "drop": expr.VerdictDrop, "return": expr.VerdictReturn,
 	"jump": expr.VerdictJump, "goto": expr.VerdictGoto,
@@ -169,6 +174,28 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 			&expr.Immediate{Register: 1, Data: s.To.AsSlice()},
 			&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
 		}, nil
+	case balancer.DNAT:
+		to := &expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1}
+		out := []expr.Any{&expr.Immediate{Register: 1, Data: s.To.AsSlice()}}
+		if s.Port != 0 {
+			out = append(out, &expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(s.Port)})
+			to.RegProtoMin = 2
+		}
+		return append(out, to), nil
+	case balancer.DestinationPort:
+		out := append(l4proto(s.Protocol), selector(balancer.VMap{By: balancer.ByDport})...)
+		first, last := binaryutil.BigEndian.PutUint16(s.Ports.First), binaryutil.BigEndian.PutUint16(s.Ports.Last)
+		if s.Ports.First == s.Ports.Last {
+			return append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: first}), nil
+		}
+		return append(out, &expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: first, ToData: last}), nil
+	case balancer.Redirected:
+		return []expr.Any{
+			&expr.Ct{Key: expr.CtKeySTATUS, Register: 1}, masked(ipsDstNAT, 0),
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: u32(0)},
+		}, nil
+	case balancer.RateOver:
+		return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(s.Count), Over: true, Unit: limitUnits[s.Unit], Burst: s.Count}}, nil
 	case balancer.Masquerade:
 		return []expr.Any{&expr.Masq{}}, nil
 	case balancer.Reset:

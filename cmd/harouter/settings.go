@@ -267,6 +267,14 @@ func (s *settings) balancer() (balancer.Config, error) {
 		}
 		b.Policies = append(b.Policies, policy)
 	}
+	for _, f := range s.file.Firewall.Forward {
+		for _, name := range f.Protocol {
+			b.Forwards = append(b.Forwards, balancer.Forward{
+				Protocol: uint8(protocols[name]), Ports: balancer.Ports(f.Port), To: f.To, ToPort: f.ToPort, Uplinks: f.Uplinks,
+				Source: f.Source, Hairpin: f.Hairpin, Limit: balancer.Rate(f.Limit),
+			})
+		}
+	}
 	return b, b.Check()
 }
 

@@ -39,12 +39,19 @@ type Allow struct {
 // Forward leads a port of the uplinks to a host.
 type Forward struct {
 	Port     PortRange
-	To       string // host or host:port
-	Protocol string
-	Uplinks  []string
+	To       netip.Addr
+	ToPort   uint16   // 0: the same
+	Protocol []string // tcp, udp
+	Uplinks  []string // none: all
 	Source   []netip.Prefix
 	Hairpin  bool
-	Limit    string
+	Limit    Rate
+}
+
+// Rate is so many a unit: second, minute or hour. None: Count is 0.
+type Rate struct {
+	Count uint32
+	Unit  string
 }
 
 // Route is a network that is reached another way.

@@ -23,7 +23,6 @@ func TestNotBuilt(t *testing.T) {
 		{"balance", "{reset_clients: false}", "balance.reset_clients: false", " or set it to true"},
 		{"firewall", "{enabled: false}", "firewall.enabled: false", " or set it to true"},
 		{"firewall", "{allow: [{from: wan, protocol: tcp, ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}]}", "firewall.allow", ""},
-		{"firewall", "{forward: [{port: 443, to: \"192.168.77.20:8443\"}]}", "firewall.forward", ""},
 		{"firewall", "{groups: [[office, \":uplinks\"]]}", "firewall.groups", ""},
 		{"firewall", "{icmp_limit: 10/s}", "firewall.icmp_limit: 10/s", ""},
 		{"firewall", "{syn_limit: 10/s}", "firewall.syn_limit: 10/s", ""},

@@ -20,17 +20,7 @@ func (d *decoder) firewall(t *table, c *Firewall) {
 		take(row, "limit", &a.Limit, text(32))
 		c.Allow = append(c.Allow, a)
 	}).later()
-	t.rows("forward", func(row *table, _ int) {
-		var w Forward
-		take(row, "port", &w.Port, ports).required("a port such as 443")
-		take(row, "to", &w.To, text(64)).required("a host, or host:port")
-		take(row, "protocol", &w.Protocol, text(16))
-		take(row, "uplinks", &w.Uplinks, listOf(name(maxName)))
-		take(row, "source", &w.Source, oneOrMore(network))
-		take(row, "hairpin", &w.Hairpin, boolean)
-		take(row, "limit", &w.Limit, text(32))
-		c.Forward = append(c.Forward, w)
-	}).later()
+	t.rows("forward", func(row *table, _ int) { d.forward(row, c) })
 	take(t, "groups", &c.Groups, listOf(listOf(text(maxName+1)))).later()
 	take(t, "icmp_limit", &c.ICMPLimit, text(32)).later()
 	take(t, "syn_limit", &c.SYNLimit, text(32)).later()
