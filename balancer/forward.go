@@ -95,14 +95,7 @@ func (c *Config) forwarding(now Input) (out forwarding) {
 		}
 		match := Rule{AddrIn{Dst: true, Set: at}}
 		if len(f.Source) > 0 {
-			from := Set{Name: fmt.Sprintf("forward%d_from", i+1), Key: KeyAddr4, Interval: true}
-			var spans []Span
-			for _, p := range f.Source {
-				spans = append(spans, PrefixSpan(p))
-			}
-			for _, s := range Union(spans...) {
-				from.Elements = append(from.Elements, Element{Span: s})
-			}
+			from := sourceSet(fmt.Sprintf("forward%d_from", i+1), f.Source)
 			out.sets = append(out.sets, from)
 			match = append(match, AddrIn{Set: from.Name})
 		}

@@ -132,7 +132,8 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	)
 	search := c.classify(does, now)
 	forward := c.forwarding(now)
-	sets = slices.Concat(sets, search.sets, c.brakeSets(), forward.sets)
+	guardSets, guards := c.firewall()
+	sets = slices.Concat(sets, search.sets, c.brakeSets(), forward.sets, guardSets)
 
 	chains := append([]Chain{
 		// Marks, before routing.
@@ -213,7 +214,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{VMap{By: ByOutput, Map: "nat"}},
 		})},
-	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains)...)
+	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains, guards, c.clamp())...)
 	for i := range sets {
 		sets[i].tidy()
 	}

@@ -11,8 +11,8 @@ type Firewall struct {
 	Allow     []Allow
 	Forward   []Forward
 	Groups    [][]string // who may talk to whom; ":uplinks" are all uplinks
-	ICMPLimit string     // empty: our own
-	SYNLimit  string     // empty: our own
+	ICMPLimit Rate       // pings, of all together
+	SYNLimit  Rate       // new TCP connections of one source
 	Log       bool
 	Antispoof bool
 	MSS       MSS
@@ -29,11 +29,11 @@ const (
 
 // Allow opens ports of the router.
 type Allow struct {
-	From     string // lan, wan or the name of a lan or uplink
-	Protocol string
+	From     string  // lan, wan or the name of a lan or uplink
+	Protocol []uint8 // none: all
 	Ports    []PortRange
 	Source   []netip.Prefix
-	Limit    string
+	Limit    Rate
 }
 
 // Forward leads a port of the uplinks to a host.

@@ -42,6 +42,13 @@ func TestRules(t *testing.T) {
 		key, text string
 		want      []string
 	}{
+		// what the router accepts
+		{"firewall", "{allow: [{from: cabel, ports: [22]}]}", []string{`firewall.allow[1].from: there is no lan or uplink "cabel"; allowed: lan, wan, office, a, b`}},
+		{"firewall", "{allow: [{from: office, ports: 22}]}", []string{"warning: firewall.allow[1].from: what comes from a lan reaches the router anyway: the firewall is for uplinks"}},
+		{"firewall", "{allow: [{protocol: [tcp, gre], ports: 22}]}", []string{"firewall.allow[1].ports: only tcp and udp have ports here; allowed: no ports, or protocol: [tcp, udp]"}},
+		{"firewall", "{allow: [{ports: 0}, {limit: 0/s}, {source: \"2001:db8::/32\"}]}", []string{`firewall.allow[1].ports: "0" is no port; allowed: a port from 1 to 65535, or a range such as 1000-2000`,
+			`firewall.allow[2].limit: "0/s" is no rate; allowed: a number from 1 to 1000000 and its unit, such as 10/s, 30/m or 100/h`, "firewall.allow[3].source: IPv6 is not built yet in this version; allowed: an IPv4 network"}},
+		{"firewall", "{enabled: false, log: false, antispoof: false, mss: off, icmp_limit: 10/s, syn_limit: 100/m, allow: [{from: a, protocol: [tcp, udp], ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}, {protocol: gre}, {}]}", nil},
 		// forwards
 		{"firewall", "{forward: [{}]}", []string{"firewall.forward[1]: the key port is missing; allowed: a port such as 443", "firewall.forward[1]: the key to is missing; allowed: a host, or host:port"}},
 		{"firewall", "{forward: [{port: 443, to: \"192.168.77.20:0\"}]}", []string{`firewall.forward[1].to: "192.168.77.20:0": the port is none from 1 to 65535; allowed: a host such as 192.168.77.20, or with a port such as 192.168.77.20:8443`}},
@@ -287,7 +294,6 @@ func TestRules(t *testing.T) {
 		{"log", "{level: verbose}", []string{`log.level: "verbose" is not known here; allowed: debug, info, warn, error`}},
 		{"log", "{parts: {vrrpp: debug}}", []string{`log.parts: unknown key "vrrpp" (did you mean vrrp?); allowed: ` + strings.Join(LogParts, ", ")}},
 		{"lans", lan("[198.19.3.1/24]"), []string{"warning: 198.19.3.1 is a placeholder (a virtual address of lans.office); write the real address"}},
-		{"firewall", "{enabled: true}", []string{"warning: firewall.enabled: true is the default, but this version builds no firewall yet"}},
 	} {
 		text := site(map[string]string{test.key: test.text})
 		c, ps := Parse("test.yaml", []byte(text))

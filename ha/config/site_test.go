@@ -117,7 +117,6 @@ func TestReadmePolicies(t *testing.T) {
 func TestDesignSampleIsOnlyNotBuilt(t *testing.T) {
 	_, ps := Load("testdata/design.yaml")
 	want := []string{
-		"firewall.allow is not built yet in this version; remove it",
 		"services is not built yet in this version; remove it",
 	}
 	if diff := cmp.Diff(want, texts(ps.Errors())); diff != "" {
