@@ -20,5 +20,6 @@
 //	firewall.go what may begin at an uplink
 //	measure.go  the shares of the methods that measure: overflow.go, leastused.go, latency.go
 //	brake.go    what the kernel does about a full line by itself
+//	ended.go    how hosts learn that a connection of theirs is gone
 //	table.go    the nft table as data  rules.go  its rules   text.go  as a script
 package balancer

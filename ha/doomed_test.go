@@ -113,3 +113,31 @@ func TestSecondLineIsBackFirst(t *testing.T) {
 	s.run(2 * time.Second)
 	s.ended("r1", "cable")
 }
+
+// TestFlowsMoveBack: where a policy wants its flows back, the master ends those
+// that are elsewhere once the uplink has returned and new flows go there; where
+// none does, nobody looks.
+func TestFlowsMoveBack(t *testing.T) {
+	for recovery, want := range map[string]int{"keep": 0, "move": 1} {
+		t.Run(recovery, func(t *testing.T) {
+			s := newSim(t, "r1", "r2")
+			for _, n := range s.nodes {
+				n.disk += " back=" + recovery
+			}
+			s.boot("r1", "r2")
+			s.run(3 * time.Second)
+			s.master("r1")
+			s.nodes["r1"].moved, s.nodes["r2"].moved = 0, 0 // at the start all uplinks are new
+			s.kill("cable", true)
+			s.run(3 * time.Second)
+			if n := s.nodes["r1"].moved + s.nodes["r2"].moved; n != 0 {
+				t.Errorf("flows were moved %d times at a death", n)
+			}
+			s.kill("cable", false)
+			s.run(10 * time.Second)
+			if got := s.nodes["r1"].moved; got != want || s.nodes["r2"].moved != 0 {
+				t.Errorf("the master moved flows %d times, the backup %d; want %d and 0", got, s.nodes["r2"].moved, want)
+			}
+		})
+	}
+}

@@ -62,6 +62,7 @@ type simNode struct {
 	answers  map[uint64]string
 	deleted  []string
 	marks    []uint32 // of what was deleted
+	moved    int      // how often flows were to return
 	applied  int
 	guard    Guard
 	lost     map[string]bool // nodes whose gossip does not arrive here
@@ -176,6 +177,8 @@ func simFile(node, text string) (Config, error) {
 		switch key {
 		case "cable":
 			fmt.Sscan(value, &c.Balancer.Uplinks[0].Weight)
+		case "back": // all flows on the first uplink, and back to it
+			c.Balancer.Policies = []balancer.Policy{{Name: "default", Method: balancer.Priority, Move: value == "move"}}
 		case "preempt":
 			c.Preempt = value == "on"
 		case "advertise":
@@ -569,6 +572,7 @@ func (n *simNode) perform(a Action) {
 		n.deleted = append(n.deleted, a.Uplink)
 		n.marks = append(n.marks, balancer.Mark(a.ID, a.Mask))
 	case MoveFlows:
+		n.moved++
 	case Source:
 		n.sources[a.Uplink] = a
 	case Look:

@@ -67,7 +67,7 @@ ip addr add 192.168.77.2/24 dev lan0; ip addr add 203.0.113.2/25 dev wan1`)
 
 // state is all that a plan makes, as the tools show it.
 func state(t *testing.T) string {
-	return netlab.Sh(t, "ip rule; ip route show table all proto 200 | sort; nft list table inet harouter 2>/dev/null || true")
+	return netlab.Sh(t, "ip rule; ip -4 route show table all proto 200 | sort; nft list table inet harouter 2>/dev/null || true")
 }
 
 // quiet is state without what counts or carries our tags.
@@ -114,9 +114,9 @@ func TestApplyTwiceIsOnce(t *testing.T) {
 	k := open(t)
 	p := build(t, first(twoUplinks()), second(twoUplinks()))
 	must(t, k.Apply(t.Context(), p))
-	before := netlab.Sh(t, "nft -a list ruleset; ip rule; ip route show table all")
+	before := netlab.Sh(t, "nft -a list ruleset; ip rule; ip -4 route show table all")
 	must(t, k.Apply(t.Context(), p))
-	if d := cmp.Diff(before, netlab.Sh(t, "nft -a list ruleset; ip rule; ip route show table all")); d != "" {
+	if d := cmp.Diff(before, netlab.Sh(t, "nft -a list ruleset; ip rule; ip -4 route show table all")); d != "" {
 		t.Errorf("the second Apply changed something:\n%s", d)
 	}
 }

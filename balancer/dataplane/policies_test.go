@@ -62,9 +62,9 @@ func TestPoliciesInTheKernel(t *testing.T) {
 	c.Policies = manyPolicies()
 	plan := build(t, c, in)
 	must(t, k.Apply(t.Context(), plan))
-	before := netlab.Sh(t, "nft -a list ruleset; ip rule; ip route show table all")
+	before := netlab.Sh(t, "nft -a list ruleset; ip rule; ip -4 route show table all")
 	must(t, k.Apply(t.Context(), plan))
-	if d := cmp.Diff(before, netlab.Sh(t, "nft -a list ruleset; ip rule; ip route show table all")); d != "" {
+	if d := cmp.Diff(before, netlab.Sh(t, "nft -a list ruleset; ip rule; ip -4 route show table all")); d != "" {
 		t.Errorf("the second time it changed:\n%s", d)
 	}
 	ours, rules := quiet(netlab.Sh(t, "nft list table inet harouter")), netlab.Sh(t, "ip rule")

@@ -56,7 +56,7 @@ func TestManyLinks(t *testing.T) {
 	start := time.Now()
 	must(t, k.Apply(t.Context(), p))
 	t.Logf("first Apply: %v", time.Since(start))
-	dump := "nft -a list ruleset; ip rule; ip route show table all"
+	dump := "nft -a list ruleset; ip rule; ip -4 route show table all"
 	before := netlab.Sh(t, dump)
 	start = time.Now()
 	must(t, k.Apply(t.Context(), p))

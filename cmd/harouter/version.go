@@ -8,9 +8,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the Makefile; a plain go build falls back to what the
+// These are set by the Makefile; a plain go build falls back to what the
 // toolchain recorded.
-var version = ""
+var (
+	version = ""
+	commit  = "" // in full
+	date    = "" // of the commit, as 2026-11-21: the same sources give the same bytes
+)
 
 func versionString() string {
 	if version != "" {
@@ -32,8 +36,16 @@ func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "print the version", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "harouter %s (%s %s/%s)\n", versionString(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "harouter %s (%s %s/%s)\n%s", versionString(), runtime.Version(), runtime.GOOS, runtime.GOARCH, source())
 			return err
 		},
 	}
+}
+
+// source is the line that says what this was built from; none where it is not known.
+func source() string {
+	if commit == "" {
+		return ""
+	}
+	return fmt.Sprintf("commit %s of %s\n", commit, date)
 }

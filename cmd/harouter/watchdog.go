@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"harouter/ha"
@@ -25,6 +26,7 @@ type watchdog struct {
 	orders ha.Guard
 	told   bool
 	lives  [2]uint64 // the runs of this node and of the heir that the words are for
+	beats  atomic.Uint64
 }
 
 func (w *watchdog) String() string { return "guard" }
@@ -119,6 +121,7 @@ func (w *watchdog) set(g ha.Guard) {
 }
 
 func (w *watchdog) beat() {
+	w.beats.Add(1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.client.Beat()

@@ -15,6 +15,7 @@ type decoder struct {
 	lists    map[string][]byte         // files beside this one, that came with it
 	known    map[string][]netip.Prefix // of these, what was read
 	listed   Problems                  // and what is wrong with them
+	keys     *keys                     // nil unless somebody wants to know which there are
 }
 
 func (d *decoder) fail(v *value, format string, args ...any) { d.say(Error, v, format, args) }
@@ -155,6 +156,7 @@ type field struct {
 func (t *table) field(name string) field {
 	t.known = append(t.known, name)
 	f := field{t: t, name: name}
+	t.d.keys.asked(f)
 	for _, e := range t.entries {
 		if e.key.text == name {
 			f.key, f.v = e.key, e.value
@@ -180,6 +182,7 @@ func (f field) at() *value {
 func take[T any](t *table, name string, dst *T, parse func(*value) (T, error)) field {
 	f := t.field(name)
 	f.was = *dst
+	t.d.keys.hasDefault(f)
 	if f.v == nil {
 		return f
 	}
@@ -229,6 +232,7 @@ func (f field) empty() bool { return f.ok && !f.changed }
 
 // later refuses anything but the default: the key is known, not built.
 func (f field) later() field {
+	f.t.d.keys.isLater(f)
 	if !f.changed {
 		return f
 	}
@@ -245,6 +249,7 @@ func (f field) later() field {
 
 // required refuses that the key is missing; allowed says what to write.
 func (f field) required(allowed string) field {
+	f.t.d.keys.isRequired(f)
 	if f.v == nil && !f.t.broken {
 		f.t.d.fail(f.t.at, "%s: the key %s is missing; allowed: %s", f.t.path, f.name, allowed)
 	}

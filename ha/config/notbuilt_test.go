@@ -20,7 +20,6 @@ func TestNotBuilt(t *testing.T) {
 		{"uplinks", up(", gateway: ppp"), "uplinks.a.gateway: ppp", " or set it to auto"},
 		{"policies", policy("method: fastest-response"), "policies.default.method: fastest-response", " or set it to weighted"},
 		{"policies", policy("race: hold"), "policies.default.race: hold", " or set it to learn"},
-		{"balance", "{reset_clients: false}", "balance.reset_clients: false", " or set it to true"},
 		{"firewall", "{groups: [[office, \":uplinks\"]]}", "firewall.groups", ""},
 		{"routes", "[{to: 10.8.0.0/16, device: tun0, gateway: 10.9.0.1, source: 10.9.0.2, masquerade: true}]", "routes", ""},
 		{"services", "[dnsmasq]", "services", ""},

@@ -35,10 +35,10 @@ func (d *decoder) forward(row *table, c *Firewall) {
 	if host.ok && w.ToPort != 0 && w.Port.First != w.Port.Last {
 		d.fail(host.v, "%s: several ports lead to one; allowed: the host alone, which gets them as they are", host.path())
 	}
+	c.Forward = append(c.Forward, w)
 	if !port.ok || !host.ok {
 		return
 	}
-	c.Forward = append(c.Forward, w)
 	d.facts.forwards = append(d.facts.forwards, forwardFact{w, row.path, port.v, host.v, names.v})
 }
 

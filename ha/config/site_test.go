@@ -79,7 +79,7 @@ func read(t *testing.T, path string) []byte {
 
 func TestSamplesPass(t *testing.T) {
 	paths, err := filepath.Glob("../../deploy/samples/*.yaml")
-	if err != nil || len(paths) < 2 {
+	if err != nil || len(paths) < 6 {
 		t.Fatal(paths, err)
 	}
 	for _, path := range paths {
