@@ -42,7 +42,7 @@ func newRoot() *cobra.Command {
 	f.StringVar(&c.node, "node", "", "`NAME` of this node in the configuration (default the host name)")
 	f.StringVar(&c.runDir, "run-dir", "/run/harouter", "`DIR` of the control socket")
 	f.StringVar(&c.stateDir, "state-dir", "/var/lib/harouter", "`DIR` for what is remembered over restarts")
-	root.AddCommand(newRun(c), newInit(c), newImport(c), newToken(c), newJoin(c), newStatus(c), newEvents(c), newCheck(c), newFailover(c), newMaintenance(c), newUplink(c), newReload(c),
+	root.AddCommand(newRun(c), newInit(c), newImport(c), newToken(c), newJoin(c), newStatus(c), newEvents(c), newCheck(c), newPlan(c), newFailover(c), newMaintenance(c), newUplink(c), newReload(c),
 		newLeave(c), newStop(c), newVersion(), newDoctor(c), newGuard(), newChild(), newFence(c), newManual(), newTrial())
 	return root
 }

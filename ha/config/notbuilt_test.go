@@ -14,15 +14,7 @@ func TestNotBuilt(t *testing.T) {
 		{"uplinks", up(", gateway: dhcp"), "uplinks.a.gateway: dhcp", " or set it to auto"},
 		{"uplinks", up(", gateway: ppp"), "uplinks.a.gateway: ppp", " or set it to auto"},
 		{"policies", policy("race: hold"), "policies.default.race: hold", " or set it to learn"},
-		{"firewall", "{enabled: false}", "firewall.enabled: false", " or set it to true"},
-		{"firewall", "{allow: [{from: wan, protocol: tcp, ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}]}", "firewall.allow", ""},
-		{"firewall", "{forward: [{port: 443, to: \"192.168.77.20:8443\"}]}", "firewall.forward", ""},
 		{"firewall", "{groups: [[office, \":uplinks\"]]}", "firewall.groups", ""},
-		{"firewall", "{icmp_limit: 10/s}", "firewall.icmp_limit: 10/s", ""},
-		{"firewall", "{syn_limit: 10/s}", "firewall.syn_limit: 10/s", ""},
-		{"firewall", "{log: false}", "firewall.log: false", " or set it to true"},
-		{"firewall", "{antispoof: false}", "firewall.antispoof: false", " or set it to true"},
-		{"firewall", "{mss: off}", "firewall.mss: off", " or set it to clamp"},
 		{"routes", "[{to: 10.8.0.0/16, device: tun0, gateway: 10.9.0.1, source: 10.9.0.2, masquerade: true}]", "routes", ""},
 	} {
 		_, ps := Parse("test.yaml", []byte(site(map[string]string{test.key: test.text})))

@@ -8,35 +8,15 @@ import (
 
 func (d *decoder) firewall(t *table, c *Firewall) {
 	defer t.close()
-	if f := take(t, "enabled", &c.Enabled, boolean).later(); f.ok && c.Enabled {
-		d.warn(f.v, "%s: true is the default, but this version builds no firewall yet", f.path())
-	}
-	t.rows("allow", func(row *table, _ int) {
-		var a Allow
-		take(row, "from", &a.From, name(maxName))
-		take(row, "protocol", &a.Protocol, text(16))
-		take(row, "ports", &a.Ports, oneOrMore(ports))
-		take(row, "source", &a.Source, oneOrMore(network))
-		take(row, "limit", &a.Limit, text(32))
-		c.Allow = append(c.Allow, a)
-	}).later()
-	t.rows("forward", func(row *table, _ int) {
-		var w Forward
-		take(row, "port", &w.Port, ports).required("a port such as 443")
-		take(row, "to", &w.To, text(64)).required("a host, or host:port")
-		take(row, "protocol", &w.Protocol, text(16))
-		take(row, "uplinks", &w.Uplinks, listOf(name(maxName)))
-		take(row, "source", &w.Source, oneOrMore(network))
-		take(row, "hairpin", &w.Hairpin, boolean)
-		take(row, "limit", &w.Limit, text(32))
-		c.Forward = append(c.Forward, w)
-	}).later()
+	take(t, "enabled", &c.Enabled, boolean)
+	t.rows("allow", func(row *table, _ int) { d.allow(row, c) })
+	t.rows("forward", func(row *table, _ int) { d.forward(row, c) })
 	take(t, "groups", &c.Groups, listOf(listOf(text(maxName+1)))).later()
-	take(t, "icmp_limit", &c.ICMPLimit, text(32)).later()
-	take(t, "syn_limit", &c.SYNLimit, text(32)).later()
-	take(t, "log", &c.Log, boolean).later()
-	take(t, "antispoof", &c.Antispoof, boolean).later()
-	take(t, "mss", &c.MSS, oneOf(MSSClamp, MSSOff)).later()
+	take(t, "icmp_limit", &c.ICMPLimit, rate)
+	take(t, "syn_limit", &c.SYNLimit, rate)
+	take(t, "log", &c.Log, boolean)
+	take(t, "antispoof", &c.Antispoof, boolean)
+	take(t, "mss", &c.MSS, oneOf(MSSClamp, MSSOff))
 }
 
 func (d *decoder) routes(t *table, all *[]Route) {
