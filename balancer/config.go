@@ -123,6 +123,9 @@ type Config struct {
 	// NoAccept: what is sent to a virtual address itself is dropped, unless this
 	// node began it (Accept_Mode of RFC 9568 §6.1).
 	NoAccept bool
+	// NoReset: hosts of lans are not told that a TCP connection of theirs is gone;
+	// what comes of it is dropped.
+	NoReset bool
 }
 
 // Input is what is known now and not in the file.

@@ -3,6 +3,7 @@ package balancer
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -75,8 +76,8 @@ type Hop struct {
 // Well-known numbers.
 const (
 	mainTable  = 254
-	floor      = 4278198272 // metric of the unreachable default under each uplink's routes
-	behindMAC  = 1          // metric of a route for which there is a better one while this node is master
+	floor      = min(4278198272, math.MaxInt) // metric of the unreachable default under each uplink's routes
+	behindMAC  = 1                            // metric of a route for which there is a better one while this node is master
 	maxUplinks = 63
 )
 

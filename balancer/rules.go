@@ -56,6 +56,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		active.Elements = []Element{{}}
 	}
 	grace := Set{Name: SetGrace, Key: KeyProto, Timeout: true, Volatile: true}
+	ended := Set{Name: SetEnded, Key: KeyEnds, Timeout: true, Volatile: true}
 	wanIn := Set{Name: "wan_in", Key: KeyIfname, Verdicts: true}
 	wanOut := Set{Name: "wan_out", Key: KeyIfname, Verdicts: true}
 	restore := Set{Name: "restore", Key: KeyMark, Verdicts: true}
@@ -94,7 +95,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			Chain{Name: "nat_" + u.Name, Rules: []Rule{translate}},
 		)
 	}
-	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, wanIn, wanOut, restore, nat}
+	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, ended, wanIn, wanOut, restore, nat}
 	in := []Rule{{others, ret}}
 	var unaccepted []Chain
 	if c.NoAccept {
@@ -188,15 +189,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			// To an uplink's own network the main table leads, whatever was drawn.
 			{State{CtNew}, VMap{By: ByOutput, Map: "wan_out"}},
 		}},
-		// TCP whose entry is not here: after a takeover it may still come; later
-		// the host learns that its connection is gone, the uplink never sees it.
-		{Name: "midstream", Rules: []Rule{
-			{ProtoIn{Set: SetGrace}, Counter{}, drop},
-			{ProtoIn{Not: true, Set: SetActive}, Counter{}, drop},
-			{TCPFlags{Mask: flagRST, Value: flagRST}, drop},
-			{InSet{Set: "lan_if"}, Counter{}, Reset{}},
-			{drop},
-		}},
+		c.midstream(),
 		// From uplinks to virtual addresses: an answer "closed" would end a
 		// flow whose entry the other node has.
 		{Name: "in", Type: "filter", Hook: "input", Priority: prioFilter, Rules: in},
@@ -212,7 +205,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{VMap{By: ByOutput, Map: "nat"}},
 		}},
-	}, slices.Concat(search.chains, perUplink, unaccepted)...)
+	}, slices.Concat(search.chains, perUplink, unaccepted, c.notice())...)
 	for i := range sets {
 		sets[i].tidy()
 	}

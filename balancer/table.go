@@ -34,11 +34,13 @@ const (
 	KeyMAC                     // Ethernet address
 	KeyPair                    // IPv4 source and destination
 	KeyAddr6                   // IPv6 address
+	KeyEnds                    // IPv4 source and port, destination and port
 )
 
 var keyTypeNames = [...]string{
 	KeyIfname: "type ifname", KeyAddr4: "type ipv4_addr", KeyMark: "type mark", KeyProto: "type nf_proto",
 	KeyProtocol: "type inet_proto", KeyPort: "type inet_service", KeyMAC: "type ether_addr", KeyPair: "type ipv4_addr . ipv4_addr", KeyAddr6: "type ipv6_addr",
+	KeyEnds: "type ipv4_addr . inet_service . ipv4_addr . inet_service",
 	// These have no type name in nft's language.
 	KeySlot: fmt.Sprintf("typeof numgen random mod %d", SlotCount), KeyTOS: "typeof @nh,8,8",
 }
@@ -79,7 +81,7 @@ func (e Element) keyText(k KeyType) string {
 		return fmt.Sprint(e.Mark)
 	case KeyProto:
 		return "ipv4"
-	case KeyProtocol, KeyPort, KeyTOS, KeyMAC, KeyPair: // spans all
+	case KeyProtocol, KeyPort, KeyTOS, KeyMAC, KeyPair, KeyEnds: // spans all, or volatile
 	}
 	return "?"
 }
@@ -104,7 +106,7 @@ func (e Element) Bytes(k KeyType) (first, behind []byte) {
 		n = 2
 	case KeyMAC:
 		n = 6
-	case KeyAddr4, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6:
+	case KeyAddr4, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6, KeyEnds:
 	}
 	bytes := func(v uint64) []byte {
 		var b [8]byte
@@ -128,7 +130,7 @@ func (e Element) spanText(k KeyType) string {
 			var b [8]byte
 			binary.BigEndian.PutUint64(b[:], v)
 			return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[2], b[3], b[4], b[5], b[6], b[7])
-		case KeyProtocol, KeyPort, KeyTOS, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6:
+		case KeyProtocol, KeyPort, KeyTOS, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6, KeyEnds:
 		}
 		return fmt.Sprint(v)
 	}

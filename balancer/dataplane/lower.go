@@ -171,6 +171,17 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 		}, nil
 	case balancer.Masquerade:
 		return []expr.Any{&expr.Masq{}}, nil
+	case balancer.EndsIn:
+		ends := append(family(unix.NFPROTO_IPV4), l4proto(unix.IPPROTO_TCP)...)
+		return append(ends, network(12, 4, 1), transport(0, 2, unix.NFT_REG32_01), network(16, 4, unix.NFT_REG32_02), transport(2, 2, unix.NFT_REG32_03),
+			lookup(s.Set, false)), nil
+	case balancer.OfPriority:
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyPRIORITY, Register: 1},
+			&expr.Cmp{Op: op(s.Not), Register: 1, Data: u32(s.Value)},
+		}, nil
+	case balancer.NoTrack:
+		return []expr.Any{&expr.Notrack{}}, nil
 	case balancer.Reset:
 		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}, nil
 	case balancer.Jump:
@@ -229,6 +240,11 @@ func network(offset, length, register uint32) expr.Any {
 	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length}
 }
 
+// transport loads a part of the header behind it.
+func transport(offset, length, register uint32) expr.Any {
+	return &expr.Payload{DestRegister: register, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: length}
+}
+
 // ends loads the addresses that a policy keeps together.
 func ends(k balancer.PersistenceKey, first, second uint32) []expr.Any {
 	switch k {
@@ -284,6 +300,8 @@ func keyType(k balancer.KeyType) (nftables.SetDatatype, binaryutil.ByteOrder) {
 		return nftables.TypeEtherAddr, nil
 	case balancer.KeyPair:
 		return nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr), nil
+	case balancer.KeyEnds:
+		return nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService, nftables.TypeIPAddr, nftables.TypeInetService), nil
 	}
 	return nftables.TypeInvalid, nil
 }
@@ -298,7 +316,7 @@ func key(k balancer.KeyType, e balancer.Element) []byte {
 		return u32(e.Mark)
 	case balancer.KeyProto:
 		return []byte{unix.NFPROTO_IPV4}
-	case balancer.KeyProtocol, balancer.KeyTOS, balancer.KeyPort, balancer.KeyMAC, balancer.KeyPair: // spans all, or not ours to write
+	case balancer.KeyProtocol, balancer.KeyTOS, balancer.KeyPort, balancer.KeyMAC, balancer.KeyPair, balancer.KeyEnds: // spans all, or not ours to write
 	}
 	return nil
 }

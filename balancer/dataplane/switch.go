@@ -35,6 +35,7 @@ func (k *Kernel) Activate(ctx context.Context, active, grace bool) error {
 	k.graceUntil = time.Time{}
 	if grace {
 		k.graceUntil = time.Now().Add(graceTime)
+		k.flip.FlushSet(endedSet) // of what was ended before, another node may have had the word
 	}
 	if err := k.turn(active, false); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("turn the takeover switch: %w", err)

@@ -67,6 +67,10 @@ table inet harouter {
 		type nf_proto
 		flags timeout
 	}
+	set ended {
+		type ipv4_addr . inet_service . ipv4_addr . inet_service
+		flags timeout
+	}
 	map wan_in {
 		type ifname : verdict
 		elements = { "wan1" : goto in_cable, "wan2" : goto in_dsl }
@@ -142,9 +146,10 @@ table inet harouter {
 		ct state new oifname vmap @wan_out
 	}
 	chain midstream {
-		meta nfproto @grace counter drop
 		meta nfproto != @active counter drop
 		tcp flags & (rst) == rst drop
+		iifname @lan_if ip saddr . tcp sport . ip daddr . tcp dport @ended counter reject with tcp reset
+		meta nfproto @grace counter drop
 		iifname @lan_if counter reject with tcp reset
 		drop
 	}
@@ -216,6 +221,12 @@ table inet harouter {
 		ct state established,related return
 		fib saddr type local return
 		counter drop
+	}
+	chain notice {
+		type filter hook output priority -300; policy accept;
+		meta priority != 6861:7277 return
+		oifname @lan_if notrack return
+		drop
 	}
 }
 EOF

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -11,9 +10,9 @@ import (
 
 	"harouter/balancer"
 	"harouter/balancer/dataplane"
+	"harouter/balancer/notice"
 	"harouter/balancer/probe"
 	"harouter/balancer/traffic"
-	"harouter/conntracksync"
 	"harouter/conntracksync/kernel"
 	"harouter/ha"
 	"harouter/ha/child"
@@ -82,6 +81,7 @@ func (d *daemon) build() error {
 	}); err != nil {
 		return err
 	}
+	d.notice = notice.New(d.log.part("dataplane"))
 	d.prober = probe.New(probe.Config{
 		Uplinks: s.probes(), Log: d.log.part("probe"),
 		Report: func(r balancer.Round) { d.loop.Post(ha.Probed{Round: r}) },
@@ -120,7 +120,7 @@ func (d *daemon) build() error {
 		Flows:       d.replica,
 		Pulse:       d.pulse.Ask,
 		Forwarded:   dataplane.Forwarded,
-		DeleteFlows: d.deleteFlows, MoveFlows: moveFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
+		DeleteFlows: d.deleteFlows, MoveFlows: d.moveFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
 		Record: d.record,
 	}, d.log.part("ha"))
 	return nil
@@ -206,34 +206,6 @@ func (d *daemon) probe(s ha.Source) {
 	if s.Now {
 		d.prober.Kick(s.Uplink)
 	}
-}
-
-func (d *daemon) deleteFlows(ctx context.Context, id int, mask uint32) error {
-	return kernel.DeleteByMark(ctx, balancer.Mark(id, mask), mask)
-}
-
-// moveFlows deletes the flows that are strays. It does so with a port of its own,
-// so that the other nodes are told.
-func moveFlows(ctx context.Context, s balancer.Strays, mask uint32) error {
-	var all []conntracksync.Flow
-	err := kernel.Dump(ctx, kernel.Filter{}, func() { all = nil }, func(f *conntracksync.Flow) {
-		o := f.Original
-		if s.Has(balancer.Flow{
-			Source: o.Source, Destination: o.Destination, Protocol: uint8(o.Protocol),
-			SourcePort: o.SourcePort, DestinationPort: o.DestinationPort, ID: balancer.ID(f.Mark, mask),
-		}) {
-			all = append(all, *f)
-		}
-	})
-	if err != nil || len(all) == 0 {
-		return err
-	}
-	i, err := kernel.NewInjector()
-	if err != nil {
-		return err
-	}
-	_, err = i.Delete(ctx, all)
-	return errors.Join(err, i.Close())
 }
 
 // mayRepair tells whether what another program took away may be put back now.

@@ -35,9 +35,10 @@ func (s starts) began() (crashes int, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("note the start: %w", err)
 	}
-	lately := recent(string(b), now.Sec)
+	seconds := int64(now.Sec) // an int32 on processors of 32 bits
+	lately := recent(string(b), seconds)
 	text := ""
-	for _, at := range append(lately, now.Sec) {
+	for _, at := range append(lately, seconds) {
 		text += strconv.FormatInt(at, 10) + "\n"
 	}
 	if err := place(document{path, []byte(text), 0o644}); err != nil {

@@ -21,6 +21,7 @@ import (
 
 	"harouter/balancer"
 	"harouter/balancer/dataplane"
+	"harouter/balancer/notice"
 	"harouter/balancer/probe"
 	"harouter/balancer/traffic"
 	"harouter/conntracksync/peer"
@@ -78,6 +79,7 @@ type daemon struct {
 	hello    *hello.Greeter
 	pulse    *pulse.Asker
 	prober   *probe.Prober
+	notice   *notice.Teller
 	links    *links.Watcher
 	load     *traffic.Watcher
 	fitness  *fit.Runner
@@ -203,7 +205,7 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.pulse, d.prober, d.links, d.load, d.fitness, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}, lifeSign{d.guard}} {
+	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.pulse, d.prober, d.links, d.load, d.notice, d.fitness, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}, lifeSign{d.guard}} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)

@@ -232,7 +232,7 @@ func addresses(ps []netip.Prefix) []netip.Addr {
 func (s *settings) balancer() (balancer.Config, error) {
 	b := balancer.Config{
 		MarkMask: uint32(s.file.Balance.MarkMask), TableBase: s.file.Balance.TableBase, RulePriority: s.file.Balance.RulePriority,
-		NoAccept: !s.file.VRRP.Accept,
+		NoAccept: !s.file.VRRP.Accept, NoReset: !s.file.Balance.ResetClients,
 	}
 	for _, n := range s.file.Nodes {
 		b.Nodes = append(b.Nodes, n.Addresses...)

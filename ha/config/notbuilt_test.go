@@ -15,7 +15,6 @@ func TestNotBuilt(t *testing.T) {
 		{"uplinks", up(", gateway: ppp"), "uplinks.a.gateway: ppp", " or set it to auto"},
 		{"policies", policy("method: fastest-response"), "policies.default.method: fastest-response", " or set it to weighted"},
 		{"policies", policy("race: hold"), "policies.default.race: hold", " or set it to learn"},
-		{"balance", "{reset_clients: false}", "balance.reset_clients: false", " or set it to true"},
 		{"firewall", "{enabled: false}", "firewall.enabled: false", " or set it to true"},
 		{"firewall", "{allow: [{from: wan, protocol: tcp, ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}]}", "firewall.allow", ""},
 		{"firewall", "{forward: [{port: 443, to: \"192.168.77.20:8443\"}]}", "firewall.forward", ""},

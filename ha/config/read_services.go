@@ -113,7 +113,7 @@ func (d *decoder) balance(t *table, c *Balance) {
 	// Behind local (0), before main (32766), with all of our thousand.
 	take(t, "rule_priority", &c.RulePriority, number(1, 31766))
 	d.flapHold(t, &c.FlapHold)
-	take(t, "reset_clients", &c.ResetClients, boolean).later()
+	take(t, "reset_clients", &c.ResetClients, boolean)
 	d.facts.mask = maskField.v
 }
 

@@ -121,6 +121,22 @@ func refusal(path, v string) string {
 	switch {
 	case strings.HasSuffix(path, ".clear"):
 		put(tree, strings.TrimSuffix(path, "clear")+"degraded", map[bool]string{true: "100%", false: "1m"}[strings.Contains(path, ".loss.")])
+	case strings.HasPrefix(path, "policies[].") && path != "policies[].name":
+		row := map[string]any{"name": "some"} // with what the key or the method needs
+		tree["policies"] = []any{row, map[string]any{"name": "default"}}
+		uplink["speed"], other["speed"] = "{down: 100mbit, up: 20mbit}", "{down: 100mbit, up: 20mbit}"
+		if v == "enforced" {
+			row["uplinks"] = "[cable]"
+		}
+		if strings.HasPrefix(path, "policies[].persistence") {
+			row["method"] = "persistence"
+		}
+		if strings.HasSuffix(path, "persistence.timeout") {
+			row["persistence"] = map[string]any{"learned": "true"}
+		}
+		if strings.HasPrefix(path, "policies[].overflow") {
+			row["method"] = "overflow"
+		}
 	case path == "vrrp.authentication":
 		put(tree, "vrrp.version", "2")
 	case path == "nodes.NAME.addresses":
@@ -136,7 +152,7 @@ func refusal(path, v string) string {
 	put(tree, path, v)
 	_, problems := Parse("x", []byte(flow(tree)))
 	for _, p := range problems.Errors() {
-		if !strings.Contains(p.Text, "not built yet") {
+		if !strings.Contains(p.Text, "not built yet") && !strings.Contains(p.Text, "there is no file") {
 			return p.Text
 		}
 	}

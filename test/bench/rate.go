@@ -27,30 +27,14 @@ func rate(l *lab) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, ours.Close()) }()
-	bare, err := newSite(netlab.PairOptions{WANOwn: true})
+	bare, err := bareRouter()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, bare.Close()) }()
-	r := bare.Router("r1")
-	if err := errors.Join(
-		ours.Up("r1"),
-		r.Sysctl("net.ipv4.ip_forward", "1"),
-		r.IP("addr add 192.168.77.1/24 dev lan0", "route add default via 203.0.113.1 dev wan1"),
-		r.NFT(`table ip nat { chain post { type nat hook postrouting priority srcnat; oifname "wan1" masquerade; }; }`),
-	); err != nil {
-		return err
-	}
 	sites := [2]*netlab.Site{Ours: ours.Site, Theirs: bare}
-	for _, s := range sites {
-		if _, err := s.Node("net").StartRole("sink", "sink", site.Server.String(), site.Server2.String()); err != nil {
-			return err
-		}
-		for _, h := range []string{"h1", "net"} {
-			if err := s.Node(h).Sysctl("net.ipv4.ip_local_port_range", "1024 65535"); err != nil {
-				return err
-			}
-		}
+	if err := errors.Join(ours.Up("r1"), sinks(ours.Site), sinks(bare)); err != nil {
+		return err
 	}
 	for i := range l.runs {
 		for side, s := range sites {
@@ -64,6 +48,19 @@ func rate(l *lab) (err error) {
 			if err := s.Router("r1").FlushConnections(); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// sinks starts what takes connections, and gives the client all ports.
+func sinks(s *netlab.Site) error {
+	if _, err := s.Node("net").StartRole("sink", "sink", site.Server.String(), site.Server2.String()); err != nil {
+		return err
+	}
+	for _, h := range []string{"h1", "net"} {
+		if err := s.Node(h).Sysctl("net.ipv4.ip_local_port_range", "1024 65535"); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"syscall"
@@ -25,6 +26,16 @@ func guardOf(t *testing.T, c *site.Cluster, router string) int {
 	return 0
 }
 
+// someGuardOf is one that is there: a signal to process 0 is one to this test.
+func someGuardOf(t *testing.T, c *site.Cluster, router string) int {
+	t.Helper()
+	pid := guardOf(t, c, router)
+	if pid == 0 {
+		t.Fatalf("%s has no guard", router)
+	}
+	return pid
+}
+
 // TestGuardAndDaemon: what happens when the guard dies or hangs, when both
 // processes die together, and when that happens again and again.
 func TestGuardAndDaemon(t *testing.T) {
@@ -34,7 +45,8 @@ func TestGuardAndDaemon(t *testing.T) {
 		t.Helper()
 		if err := netlab.WaitFor("another guard", 10*time.Second, func() bool {
 			pid := guardOf(t, c, "r1")
-			return pid != 0 && pid != old
+			// One that is stopped before it is ready is another matter.
+			return pid != 0 && pid != old && strings.Contains(c.Log("r1"), fmt.Sprintf("guard started\" part=guard pid=%d", pid))
 		}); err != nil {
 			t.Error(err)
 		}
@@ -43,12 +55,12 @@ func TestGuardAndDaemon(t *testing.T) {
 		}
 	}
 	t.Run("the guard is killed", func(t *testing.T) {
-		old := guardOf(t, c, "r1")
+		old := someGuardOf(t, c, "r1")
 		must(t, syscall.Kill(old, syscall.SIGKILL))
 		another(t, old)
 	})
 	t.Run("the guard hangs", func(t *testing.T) {
-		old := guardOf(t, c, "r1")
+		old := someGuardOf(t, c, "r1")
 		must(t, syscall.Kill(old, syscall.SIGSTOP))
 		another(t, old)
 	})
@@ -64,7 +76,7 @@ func TestGuardAndDaemon(t *testing.T) {
 	// both kills daemon and guard together, and then what systemd would do.
 	both := func(t *testing.T) {
 		t.Helper()
-		guard := guardOf(t, c, "r1")
+		guard := someGuardOf(t, c, "r1")
 		must(t, syscall.Kill(guard, syscall.SIGSTOP)) // it does nothing between the two signals
 		must(t, c.Daemons["r1"].Kill())
 		must(t, syscall.Kill(guard, syscall.SIGKILL))

@@ -28,8 +28,8 @@ func put(nl *netlink.Handle, link netlink.Link, p netip.Prefix, scope netlink.Sc
 	return nil
 }
 
-// forever is the lifetime that does not end.
-const forever = math.MaxUint32
+// forever is the lifetime that does not end; where an int has 32 bits it is 68 years.
+const forever = min(math.MaxUint32, math.MaxInt)
 
 // put6 adds an IPv6 address that is good at once: there is no detection of
 // duplicates, which takes a second and would find the node that has it now. It

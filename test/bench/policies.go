@@ -1,0 +1,174 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"harouter/test/netlab"
+	"harouter/test/site"
+)
+
+// policyCounts are how many policies stand before the one that takes all.
+var policyCounts = []int{1, 8, 64}
+
+const streamTime = 3 * time.Second
+
+var policiesBench = bench{
+	name: "policies", title: "one router with 1, 8 and 64 policies: forwarding of what is established, and new connections", peer: "see below",
+	notes: []string{
+		"forwarding, peer: the bare kernel, one default route and one rule that masquerades. UDP packets of 64 bytes by iperf3, as fast as it can.",
+		"new connections, peer: rules of iptables as Net-ISP-Balance writes them, one rule that marks for each policy, and a draw of 2:1 at the end.",
+		"Policies are of a TCP port each, which no connection here has: all are asked in vain. Client, router and server share the processors: the ratio counts.",
+	},
+	run: policies,
+}
+
+func policies(l *lab) error {
+	bare, err := bareRouter()
+	if err != nil {
+		return err
+	}
+	defer bare.Close()
+	for _, n := range policyCounts {
+		if err := policiesOf(l, bare, n); err != nil {
+			return fmt.Errorf("%d policies: %w", n, err)
+		}
+	}
+	return nil
+}
+
+func policiesOf(l *lab, bare *netlab.Site, n int) (err error) {
+	ours, err := cluster(netlab.PairOptions{WANOwn: true}, "cluster: home\n", "cluster: home\n"+ourPolicies(n))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ours.Close()) }()
+	theirs, err := newSite(netlab.PairOptions{WANOwn: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, theirs.Close()) }()
+	if err := errors.Join(ours.Up("r1"), iptables(theirs.Router("r1"), n), sinks(ours.Site), sinks(theirs)); err != nil {
+		return err
+	}
+	what := fmt.Sprintf("%d policies: ", n)
+	for i := range l.runs {
+		for side, s := range [2]*netlab.Site{Ours: ours.Site, Theirs: bare} {
+			rate, err := streamed(s)
+			if err != nil {
+				return err
+			}
+			l.row(what+"forwarding", "packets/s").Add(Side(side), rate, noise{})
+		}
+		for side, s := range [2]*netlab.Site{Ours: ours.Site, Theirs: theirs} {
+			rate, failed, err := hammered(s)
+			if err == nil && failed > 1 {
+				err = fmt.Errorf("%.1f %% of the connections failed", failed)
+			}
+			if err != nil {
+				return err
+			}
+			l.row(what+"new connections", "per s").Add(Side(side), rate, noise{})
+			if err := s.Router("r1").FlushConnections(); err != nil {
+				return err
+			}
+		}
+		l.tell("%d policies, run %d of %d", n, i+1, l.runs)
+	}
+	return nil
+}
+
+// ourPolicies is the part of the file.
+func ourPolicies(n int) string {
+	var b strings.Builder
+	b.WriteString("policies:\n")
+	for i := range n {
+		fmt.Fprintf(&b, "  - {name: p%d, match: {protocol: tcp, destination_ports: %d}, uplinks: [%s]}\n", i, policyPort+i, [2]string{"cable", "dsl"}[i%2])
+	}
+	return b.String()
+}
+
+const policyPort = 20000 // of the first; no other part of the bench has it
+
+// bareRouter forwards by one route and one rule.
+func bareRouter() (*netlab.Site, error) {
+	s, err := newSite(netlab.PairOptions{WANOwn: true})
+	if err != nil {
+		return nil, err
+	}
+	r := s.Router("r1")
+	if err := errors.Join(
+		r.Sysctl("net.ipv4.ip_forward", "1"),
+		r.IP("addr add 192.168.77.1/24 dev lan0", "route add default via 203.0.113.1 dev wan1"),
+		r.NFT(`table ip nat { chain post { type nat hook postrouting priority srcnat; oifname "wan1" masquerade; }; }`),
+	); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// iptables makes a router of marks: a flow that has one keeps it; each policy is
+// a rule; what is left is drawn.
+func iptables(r *netlab.Node, n int) error {
+	lines := []string{
+		"*mangle",
+		":MARK1 - [0:0]", ":MARK2 - [0:0]",
+		"-A MARK1 -j MARK --set-mark 0x100", "-A MARK1 -j CONNMARK --save-mark",
+		"-A MARK2 -j MARK --set-mark 0x200", "-A MARK2 -j CONNMARK --save-mark",
+		"-A PREROUTING -i lan0 -m conntrack --ctstate ESTABLISHED,RELATED -j CONNMARK --restore-mark",
+	}
+	for i := range n {
+		lines = append(lines, fmt.Sprintf("-A PREROUTING -i lan0 -p tcp --dport %d -m conntrack --ctstate NEW -j MARK%d", policyPort+i, 1+i%2))
+	}
+	lines = append(lines,
+		"-A PREROUTING -i lan0 -m conntrack --ctstate NEW -m mark --mark 0 -m statistic --mode random --probability 0.6667 -j MARK1",
+		"-A PREROUTING -i lan0 -m conntrack --ctstate NEW -m mark --mark 0 -j MARK2",
+		"COMMIT", "*nat",
+		"-A POSTROUTING -o wan1 -j MASQUERADE", "-A POSTROUTING -o wan2 -j MASQUERADE",
+		"COMMIT", "")
+	_, err := r.ExecInput(strings.Join(lines, "\n"), tool("iptables-restore"))
+	return errors.Join(err,
+		r.Sysctl("net.ipv4.ip_forward", "1"),
+		r.IP("addr add 192.168.77.1/24 dev lan0",
+			"route add default via 203.0.113.1 dev wan1 table 101", "rule add fwmark 0x100 lookup 101 priority 101",
+			"route add default via 203.0.113.129 dev wan2 table 102", "rule add fwmark 0x200 lookup 102 priority 102",
+			"route add default via 203.0.113.1 dev wan1"))
+}
+
+// streamed is how many packets a second of one UDP flow come through.
+func streamed(s *netlab.Site) (float64, error) {
+	server, err := s.Node("net").Start("iperf3", tool("iperf3"), "-s", "-1", "-B", site.Server.String())
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _, _ = server.Stop(time.Second) }()
+	var out string
+	err = netlab.WaitFor("iperf3", 10*time.Second, func() bool {
+		if out, err = s.Host("h1").Exec(tool("iperf3"), "-c", site.Server.String(), "-u", "-l", "64", "-b", "0", "-J", "-t", fmt.Sprint(streamTime.Seconds())); err != nil {
+			time.Sleep(100 * time.Millisecond) // the server does not listen yet
+		}
+		return err == nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	var all struct {
+		End struct {
+			Sum struct {
+				Seconds float64 `json:"seconds"`
+				Packets float64 `json:"packets"`
+				Lost    float64 `json:"lost_packets"`
+			} `json:"sum"`
+		} `json:"end"`
+	}
+	if err := json.Unmarshal([]byte(out), &all); err != nil {
+		return 0, err
+	}
+	if sum := all.End.Sum; sum.Seconds > 0 {
+		return (sum.Packets - sum.Lost) / sum.Seconds, nil
+	}
+	return 0, fmt.Errorf("iperf3 says nothing: %.200s", out)
+}
