@@ -17,6 +17,7 @@
 //	tree.go     how a packet finds its policy    policies.go  what that does with it
 //	own.go      the node's own traffic           strays.go    flows that should move back
 //	measure.go  the shares of the methods that measure: overflow.go, leastused.go, latency.go
+//	race.go     who answers a destination first
 //	brake.go    what the kernel does about a full line by itself
 //	ended.go    how hosts learn that a connection of theirs is gone
 //	table.go    the nft table as data  rules.go  its rules   text.go  as a script

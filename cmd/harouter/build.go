@@ -12,6 +12,7 @@ import (
 	"harouter/balancer/dataplane"
 	"harouter/balancer/notice"
 	"harouter/balancer/probe"
+	"harouter/balancer/race"
 	"harouter/balancer/traffic"
 	"harouter/conntracksync/kernel"
 	"harouter/ha"
@@ -86,6 +87,7 @@ func (d *daemon) build() error {
 		Uplinks: s.probes(), Log: d.log.part("probe"),
 		Report: func(r balancer.Round) { d.loop.Post(ha.Probed{Round: r}) },
 	})
+	d.racer = race.New(race.Config{Marks: s.racers(), Wanted: d.plane.Wanted, Won: d.plane.Won, Log: d.log.part("race")})
 	d.links = links.New(links.Config{Devices: slices.Concat(s.devices(), s.macDevices()), Auto: s.auto(), Report: d.linksChanged, Log: d.log.part("links")})
 	d.load = traffic.New(traffic.Config{
 		Devices: s.uplinkDevices(), Quick: s.goesByLoad(), Log: d.log.part("traffic"),
@@ -202,6 +204,7 @@ func withoutMACs(l ha.Links, s *settings) ha.Links {
 
 func (d *daemon) probe(s ha.Source) {
 	d.prober.Source(s.Uplink, s.Address)
+	d.racer.Source(s.Uplink, s.Address)
 	d.prober.Gateway(s.Uplink, s.Gateway)
 	if s.Now {
 		d.prober.Kick(s.Uplink)

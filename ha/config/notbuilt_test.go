@@ -13,7 +13,6 @@ func TestNotBuilt(t *testing.T) {
 	for _, test := range []struct{ key, text, what, mend string }{
 		{"uplinks", up(", gateway: dhcp"), "uplinks.a.gateway: dhcp", " or set it to auto"},
 		{"uplinks", up(", gateway: ppp"), "uplinks.a.gateway: ppp", " or set it to auto"},
-		{"policies", policy("method: fastest-response"), "policies.default.method: fastest-response", " or set it to weighted"},
 		{"policies", policy("race: hold"), "policies.default.race: hold", " or set it to learn"},
 		{"firewall", "{enabled: false}", "firewall.enabled: false", " or set it to true"},
 		{"firewall", "{allow: [{from: wan, protocol: tcp, ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}]}", "firewall.allow", ""},
