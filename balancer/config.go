@@ -117,6 +117,9 @@ type Config struct {
 	Uplinks      []Uplink
 	Lans         []Lan
 	Policies     []Policy
+	Forwards     []Forward
+	Firewall     Firewall
+	ClampMSS     bool   // the segment size of TCP is fitted to the way over an uplink
 	MarkMask     uint32 // bits of the packet mark that are ours, one run
 	TableBase    int    // table of the node's own traffic; TableBase+id of each uplink
 	RulePriority int    // rules from here to +999

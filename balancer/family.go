@@ -51,3 +51,22 @@ func (u Uplink) NAT() netip.Addr {
 	}
 	return netip.Addr{}
 }
+
+// IsVirtual tells whether a is one of the cluster's addresses.
+func (c *Config) IsVirtual(a netip.Addr) bool {
+	is := func(p netip.Prefix) bool { return p.Addr() == a }
+	return slices.ContainsFunc(c.Lans, func(l Lan) bool { return slices.ContainsFunc(l.Virtual, is) }) ||
+		slices.ContainsFunc(c.Uplinks, func(u Uplink) bool { return slices.ContainsFunc(u.Virtual, is) })
+}
+
+// OwnOn are, of the addresses of a device, the node's permanent ones: neither
+// virtual nor of the 169.254 kind, which lead nowhere.
+func (c *Config) OwnOn(device []netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range device {
+		if a := p.Addr(); a.Is4() && !a.IsLinkLocalUnicast() && !a.IsLoopback() && !c.IsVirtual(a) {
+			out = append(out, p)
+		}
+	}
+	return out
+}

@@ -140,6 +140,9 @@ func (c *Config) Check() error {
 			return fmt.Errorf("policies.%s: %w", p.Name, err)
 		}
 	}
+	if err := c.checkForwards(); err != nil {
+		return err
+	}
 	return c.checkOwn()
 }
 

@@ -17,6 +17,7 @@ const (
 // destination NAT at -100, source NAT at 100.
 const (
 	prioMark   = -150
+	prioDNAT   = -100
 	prioFilter = -10
 	prioSNAT   = 100
 )
@@ -131,7 +132,9 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		Rule{AddrIn{Dst: true, Set: "virtual"}, jump("to_virtual")},
 	)
 	search := c.classify(does, now)
-	sets = append(append(sets, search.sets...), c.brakeSets()...)
+	forward := c.forwarding(now)
+	guardSets, guards := c.firewall()
+	sets = slices.Concat(sets, search.sets, c.brakeSets(), forward.sets, guardSets)
 
 	chains := append([]Chain{
 		// Marks, before routing.
@@ -199,13 +202,12 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{Listener{}, ret},
 			{Counter{}, drop},
 		}},
-		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: []Rule{
-			{others, ret},
+		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: slices.Concat([]Rule{{others, ret}}, forward.post, []Rule{
 			{FibType{Source: true, Type: "local"}, ret},
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{VMap{By: ByOutput, Map: "nat"}},
-		}},
-	}, slices.Concat(search.chains, perUplink, unaccepted, c.notice())...)
+		})},
+	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains, guards, c.clamp(), c.notice())...)
 	for i := range sets {
 		sets[i].tidy()
 	}

@@ -479,7 +479,7 @@ func (m *Machine) settleTimers(now time.Time) {
 			return false
 		}
 		if !m.pooled(s.id) {
-			m.do(DeleteFlows{Uplink: s.name, ID: s.id, Mask: s.mask})
+			m.deleteFlows(s.line)
 		}
 		return true
 	})
@@ -555,23 +555,7 @@ func (m *Machine) deadLans() int {
 }
 
 // virtual tells whether a is one of the cluster's addresses.
-func (m *Machine) virtual(a netip.Addr) bool {
-	for _, l := range m.cfg.Balancer.Lans {
-		for _, p := range l.Virtual {
-			if p.Addr() == a {
-				return true
-			}
-		}
-	}
-	for _, u := range m.cfg.Balancer.Uplinks {
-		for _, p := range u.Virtual {
-			if p.Addr() == a {
-				return true
-			}
-		}
-	}
-	return false
-}
+func (m *Machine) virtual(a netip.Addr) bool { return m.cfg.Balancer.IsVirtual(a) }
 
 // permanent are the addresses of a link that are not the cluster's.
 func (m *Machine) permanent(l Link) []netip.Prefix {
@@ -581,11 +565,5 @@ func (m *Machine) permanent(l Link) []netip.Prefix {
 // own returns the node's permanent addresses on a device: neither virtual nor
 // of the 169.254 kind, which lead nowhere.
 func (m *Machine) own(device string) []netip.Prefix {
-	var out []netip.Prefix
-	for _, p := range m.links[device].Addresses {
-		if a := p.Addr(); a.Is4() && !a.IsLinkLocalUnicast() && !a.IsLoopback() && !m.virtual(a) {
-			out = append(out, p)
-		}
-	}
-	return out
+	return m.cfg.Balancer.OwnOn(m.links[device].Addresses)
 }

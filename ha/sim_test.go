@@ -61,6 +61,7 @@ type simNode struct {
 	exit     *Exit
 	answers  map[uint64]string
 	deleted  []string
+	toldOf   []string // uplinks of whose dead flows it told the hosts
 	marks    []uint32 // of what was deleted
 	moved    int      // how often flows were to return
 	applied  int
@@ -583,6 +584,9 @@ func (n *simNode) perform(a Action) {
 	case DeleteFlows:
 		n.deleted = append(n.deleted, a.Uplink)
 		n.marks = append(n.marks, balancer.Mark(a.ID, a.Mask))
+		if a.Tell {
+			n.toldOf = append(n.toldOf, a.Uplink)
+		}
 	case MoveFlows:
 		n.moved++
 	case Source:

@@ -132,12 +132,14 @@ type (
 		Sysctl  uint64 `json:"sysctl"`
 	}
 
-	// Drops counts what sockets refused, by reason. The reasons that
+	// Drops counts what sockets and the firewall refused, by reason. The reasons that
 	// DESIGN.md names are printed even where nothing was dropped.
 	Drops struct {
 		VRRP   map[string]uint64 `json:"vrrp"`
 		Gossip map[string]uint64 `json:"gossip"`
 		Sync   map[string]uint64 `json:"sync"`
+		// Firewall counts packets that the kernel dropped, since its rules were written.
+		Firewall map[string]uint64 `json:"firewall"`
 	}
 
 	// Alarm is something a person should look at.
@@ -183,6 +185,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	p.Drops.VRRP = counters(p.Drops.VRRP, "ttl", "checksum", "sender", "version", "length", "forged")
 	p.Drops.Gossip = counters(p.Drops.Gossip, "key", "garbage")
 	p.Drops.Sync = counters(p.Drops.Sync)
+	p.Drops.Firewall = counters(p.Drops.Firewall)
 	return json.Marshal(p)
 }
 

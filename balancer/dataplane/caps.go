@@ -30,6 +30,8 @@ var needs = []struct {
 		&expr.Immediate{Register: 1, Data: []byte{192, 0, 2, 1}},
 		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
 	}},
+	{"NFT_LIMIT", nil, "", []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: 1, Unit: expr.LimitTimeSecond, Burst: 5}}},
+	{"NFT_LOG", nil, "", []expr.Any{&expr.Log{Key: 1 << unix.NFTA_LOG_PREFIX, Data: []byte("harouter")}}},
 	{"NFT_MASQ", nftables.ChainHookPostrouting, nftables.ChainTypeNAT, []expr.Any{&expr.Masq{}}},
 	{optionSocket, nftables.ChainHookInput, nftables.ChainTypeFilter, []expr.Any{&expr.Socket{Key: expr.SocketKeyMark, Register: 1}}},
 }

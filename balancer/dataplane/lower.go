@@ -60,6 +60,11 @@ func lookup(set string, not bool) expr.Any {
 // routeTypes are the kernel's RTN_* of the words that nft uses.
 var routeTypes = map[string]uint32{"local": unix.RTN_LOCAL, "broadcast": unix.RTN_BROADCAST, "multicast": unix.RTN_MULTICAST}
 
+// ipsDstNAT is the kernel's IPS_DST_NAT (nf_conntrack_common.h).
+const ipsDstNAT = 1 << 5
+
+var limitUnits = map[string]expr.LimitTime{"second": expr.LimitTimeSecond, "minute": expr.LimitTimeMinute, "hour": expr.LimitTimeHour}
+
 var verdicts = map[string]expr.VerdictKind{
 	"accept": expr.VerdictAccept, "drop": expr.VerdictDrop, "return": expr.VerdictReturn,
 	"jump": expr.VerdictJump, "goto": expr.VerdictGoto,
@@ -172,6 +177,61 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 		return []expr.Any{
 			&expr.Immediate{Register: 1, Data: s.To.AsSlice()},
 			&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
+		}, nil
+	case balancer.DNAT:
+		to := &expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1}
+		out := []expr.Any{&expr.Immediate{Register: 1, Data: s.To.AsSlice()}}
+		if s.Port != 0 {
+			out = append(out, &expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(s.Port)})
+			to.RegProtoMin = 2
+		}
+		return append(out, to), nil
+	case balancer.DestinationPort:
+		out := append(l4proto(s.Protocol), selector(balancer.VMap{By: balancer.ByDport})...)
+		first, last := binaryutil.BigEndian.PutUint16(s.Ports.First), binaryutil.BigEndian.PutUint16(s.Ports.Last)
+		if s.Ports.First == s.Ports.Last {
+			return append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: first}), nil
+		}
+		return append(out, &expr.Range{Op: expr.CmpOpEq, Register: 1, FromData: first, ToData: last}), nil
+	case balancer.Redirected:
+		return []expr.Any{
+			&expr.Ct{Key: expr.CtKeySTATUS, Register: 1}, masked(ipsDstNAT, 0),
+			&expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: u32(0)},
+		}, nil
+	case balancer.RateOver:
+		return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(s.Count), Over: true, Unit: limitUnits[s.Unit], Burst: s.Count}}, nil
+	case balancer.Layer4:
+		return l4proto(s.Protocol), nil
+	case balancer.ICMP6:
+		out := append(family(unix.NFPROTO_IPV6), l4proto(unix.IPPROTO_ICMPV6)...)
+		out = append(out, &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1})
+		if s.First == s.Last {
+			return append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{s.First}}), nil
+		}
+		return append(out, &expr.Cmp{Op: expr.CmpOpGte, Register: 1, Data: []byte{s.First}},
+			&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{s.Last}}), nil
+	case balancer.SourceBehind:
+		return []expr.Any{
+			&expr.Fib{Register: 1, ResultOIFNAME: true, FlagSADDR: true},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(s.Device)},
+		}, nil
+	case balancer.SourceOver:
+		limit, err := lower(balancer.RateOver{Rate: s.Rate})
+		if err != nil {
+			return nil, err
+		}
+		return append(ends(balancer.BySource, 1, pairRegister),
+			&expr.Dynset{SrcRegKey: 1, SetName: s.Set, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: s.Lasts, Exprs: limit}), nil
+	case balancer.FitMSS: // option 2, whose size stands in two bytes behind kind and length
+		return []expr.Any{
+			&expr.Rt{Register: 1, Key: expr.RtTCPMSS},
+			&expr.Byteorder{SourceRegister: 1, DestRegister: 1, Op: expr.ByteorderHton, Len: 2, Size: 2},
+			&expr.Exthdr{SourceRegister: 1, Type: 2, Offset: 2, Len: 2, Op: expr.ExthdrOpTcpopt},
+		}, nil
+	case balancer.Log:
+		return []expr.Any{
+			&expr.Limit{Type: expr.LimitTypePkts, Rate: 1, Unit: expr.LimitTimeSecond, Burst: 5},
+			&expr.Log{Key: 1 << unix.NFTA_LOG_PREFIX, Data: []byte(s.Prefix)},
 		}, nil
 	case balancer.Masquerade:
 		return []expr.Any{&expr.Masq{}}, nil

@@ -306,7 +306,11 @@ func (d *diff) spans(s balancer.Set, set *nftables.Set, existing map[string]stri
 	}
 	for _, e := range s.Elements {
 		first, behind := e.Bytes(s.Key)
-		put(nftables.SetElement{Key: first, VerdictData: verdict(e.Verdict)}, e.Verdict.String())
+		begin := nftables.SetElement{Key: first}
+		if s.Verdicts {
+			begin.VerdictData = verdict(e.Verdict)
+		}
+		put(begin, e.Verdict.String())
 		if behind != nil {
 			put(nftables.SetElement{Key: behind, IntervalEnd: true}, "")
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"harouter/balancer"
+	"harouter/balancer/dataplane"
 	"harouter/ha"
 	"harouter/ha/control"
 )
@@ -126,6 +127,11 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 	// The edges count all, the machine only what reached it in a flood.
 	maps.Copy(s.Drops.VRRP, d.wire.Counters())
 	maps.Copy(s.Drops.Gossip, d.gossip.Counters())
+	if d.settings().file.Firewall.Enabled {
+		if refused, err := dataplane.Refused(); err == nil {
+			s.Drops.Firewall = refused
+		}
+	}
 	d.syncStatus(ctx, &s)
 	s.Repairs.Address = d.vip.Repairs()
 	r := d.plane.Repairs()

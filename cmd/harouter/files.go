@@ -184,6 +184,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	log := d.log.part("ha")
 	d.current.Store(s)
 	d.log.set(s.file.Log)
+	d.follow.configure(d, s)
 	try := func(part string, err error) {
 		if err != nil {
 			log.Error("the new configuration, in part", "part", part, "error", err)

@@ -42,12 +42,24 @@ func newRoot() *cobra.Command {
 	f.StringVar(&c.node, "node", "", "`NAME` of this node in the configuration (default the host name)")
 	f.StringVar(&c.runDir, "run-dir", "/run/harouter", "`DIR` of the control socket")
 	f.StringVar(&c.stateDir, "state-dir", "/var/lib/harouter", "`DIR` for what is remembered over restarts")
-	root.AddCommand(newRun(c), newInit(c), newImport(c), newToken(c), newJoin(c), newStatus(c), newEvents(c), newCheck(c), newFailover(c), newMaintenance(c), newUplink(c), newReload(c),
+	root.AddCommand(newRun(c), newInit(c), newImport(c), newToken(c), newJoin(c), newStatus(c), newEvents(c), newCheck(c), newPlan(c), newFailover(c), newMaintenance(c), newUplink(c), newReload(c),
 		newLeave(c), newStop(c), newVersion(), newDoctor(c), newGuard(), newChild(), newFence(c), newManual(), newTrial())
 	return root
 }
 
+// complete fills in what follows from other flags. Paths become absolute: the
+// guard, and who is told of a path, may be elsewhere.
 func (c *common) complete() error {
+	for _, p := range []*string{&c.config, &c.keyFile, &c.runDir, &c.stateDir} {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", *p, err)
+		}
+		*p = abs
+	}
 	if c.keyFile == "" {
 		c.keyFile = filepath.Join(filepath.Dir(c.config), "cluster.key")
 	}

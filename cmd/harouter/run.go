@@ -93,6 +93,7 @@ type daemon struct {
 	join     *join.Server
 	key      config.Key
 	replica  *replica.Replica
+	follow   *followers
 	sessions *peer.Sessions
 	places   chan []balancer.Place        // that other nodes have learned
 	newcomer chan struct{}                // a node has come: it knows nothing
@@ -211,6 +212,7 @@ func (d *daemon) run(parent context.Context) error {
 		d.wire, d.vip, d.gossip, d.hello, d.pulse, d.links, d.guard,
 		d.prober, d.racer, d.load, d.fitness, d.notice, d.plane,
 		d.join, d.sessions, d.replica, d.control, d.events, d.exchange,
+		d.follow.hooks, d.follow.services, d.follow.report, news{d},
 		fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}, lifeSign{d.guard},
 	} {
 		group.Go(func() error {

@@ -268,7 +268,46 @@ func (s *settings) balancer() (balancer.Config, error) {
 		}
 		b.Policies = append(b.Policies, policy)
 	}
+	for _, f := range s.file.Firewall.Forward {
+		for _, name := range f.Protocol {
+			b.Forwards = append(b.Forwards, balancer.Forward{
+				Protocol: uint8(protocols[name]), Ports: balancer.Ports(f.Port), To: f.To, ToPort: f.ToPort, Uplinks: f.Uplinks,
+				Source: f.Source, Hairpin: f.Hairpin, Limit: balancer.Rate(f.Limit),
+			})
+		}
+	}
+	b.Firewall, b.ClampMSS = s.firewall(), s.file.Firewall.MSS == config.MSSClamp
 	return b, b.Check()
+}
+
+// firewall is what may come in by the uplinks.
+func (s *settings) firewall() balancer.Firewall {
+	f := s.file.Firewall
+	out := balancer.Firewall{
+		Enabled: f.Enabled, Log: f.Log, Antispoof: f.Antispoof, ICMP: balancer.Rate(f.ICMPLimit), SYN: balancer.Rate(f.SYNLimit),
+		Gossip: s.file.Ports.Gossip, Sync: s.file.Ports.Sync,
+	}
+	for _, a := range f.Allow {
+		rule := balancer.Allow{Source: a.Source, Limit: balancer.Rate(a.Limit)}
+		switch {
+		case a.From == "wan":
+		case slices.ContainsFunc(s.file.Uplinks, func(u config.Uplink) bool { return u.Name == a.From }):
+			rule.Uplinks = []string{a.From}
+		default: // a lan, which is not kept out
+			continue
+		}
+		for _, p := range a.Ports {
+			rule.Ports = append(rule.Ports, balancer.Ports(p))
+		}
+		if len(a.Protocol) == 0 {
+			out.Allow = append(out.Allow, rule)
+		}
+		for _, p := range a.Protocol {
+			rule.Protocol = p
+			out.Allow = append(out.Allow, rule)
+		}
+	}
+	return out
 }
 
 var whenNone = map[config.WhenNone]balancer.WhenNone{

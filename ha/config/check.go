@@ -23,6 +23,8 @@ type facts struct {
 	ids      []idFact
 	macs     []macFact
 	policies map[string]*value
+	forwards []forwardFact
+	allows   []allowFact
 	weight   *value // of the last uplink
 	mask     *value // balance.mark_mask
 }
@@ -98,6 +100,8 @@ func (d *decoder) check(c *Config) {
 	d.checkWeights(c)
 	d.checkMACs()
 	d.checkMeasured(c)
+	d.checkForwards(c)
+	d.checkAllows(c)
 	d.checkPlaceholders(c)
 	if len(c.Nodes) > 0 && len(d.facts.links) == 0 {
 		d.warn(&value{line: 1, col: 1}, "there are neither lans nor uplinks: the nodes only watch each other")

@@ -11,8 +11,8 @@ type Firewall struct {
 	Allow     []Allow
 	Forward   []Forward
 	Groups    [][]string // who may talk to whom; ":uplinks" are all uplinks
-	ICMPLimit string     // empty: our own
-	SYNLimit  string     // empty: our own
+	ICMPLimit Rate       // pings, of all together
+	SYNLimit  Rate       // new TCP connections of one source
 	Log       bool
 	Antispoof bool
 	MSS       MSS
@@ -29,22 +29,29 @@ const (
 
 // Allow opens ports of the router.
 type Allow struct {
-	From     string // lan, wan or the name of a lan or uplink
-	Protocol string
+	From     string  // lan, wan or the name of a lan or uplink
+	Protocol []uint8 // none: all
 	Ports    []PortRange
 	Source   []netip.Prefix
-	Limit    string
+	Limit    Rate
 }
 
 // Forward leads a port of the uplinks to a host.
 type Forward struct {
 	Port     PortRange
-	To       string // host or host:port
-	Protocol string
-	Uplinks  []string
+	To       netip.Addr
+	ToPort   uint16   // 0: the same
+	Protocol []string // tcp, udp
+	Uplinks  []string // none: all
 	Source   []netip.Prefix
 	Hairpin  bool
-	Limit    string
+	Limit    Rate
+}
+
+// Rate is so many a unit: second, minute or hour. None: Count is 0.
+type Rate struct {
+	Count uint32
+	Unit  string
 }
 
 // Route is a network that is reached another way.
@@ -109,5 +116,5 @@ const (
 
 // LogParts are the parts of the program whose level can be set apart.
 var LogParts = []string{
-	"balancer", "config", "conntracksync", "control", "dataplane", "events", "gossip", "guard", "ha", "hello", "links", "probe", "pulse", "traffic", "vip", "vrrp", "wire",
+	"balancer", "config", "conntracksync", "control", "dataplane", "events", "gossip", "guard", "ha", "hello", "hooks", "links", "probe", "pulse", "report", "services", "traffic", "vip", "vrrp", "wire",
 }

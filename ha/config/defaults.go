@@ -27,6 +27,8 @@ func defaults() *Config {
 			Enabled:   true,
 			Log:       true,
 			Antispoof: true,
+			ICMPLimit: Rate{500, "second"},
+			SYNLimit:  Rate{200, "second"},
 			MSS:       MSSClamp,
 		},
 		ConntrackSync: ConntrackSync{

@@ -43,7 +43,7 @@ func TestDefaults(t *testing.T) {
 			Race:          "learn", WhenNone: "next", OnRecovery: "keep",
 		}},
 		Balance:  Balance{MarkMask: 0x3f00, TableBase: 7000, RulePriority: 7000, FlapHold: FlapHold{Hold: 10 * time.Second, Max: 5 * time.Minute}, ResetClients: true},
-		Firewall: Firewall{Enabled: true, Log: true, Antispoof: true, MSS: "clamp"},
+		Firewall: Firewall{Enabled: true, Log: true, Antispoof: true, ICMPLimit: Rate{500, "second"}, SYNLimit: Rate{200, "second"}, MSS: "clamp"},
 		ConntrackSync: ConntrackSync{Enabled: true, Timeout: time.Minute,
 			Protocols: []string{"tcp", "udp", "icmp", "sctp", "gre"}},
 		Hooks: Hooks{Directory: "hooks", Timeout: 30 * time.Second},

@@ -8,35 +8,15 @@ import (
 
 func (d *decoder) firewall(t *table, c *Firewall) {
 	defer t.close()
-	if f := take(t, "enabled", &c.Enabled, boolean).later(); f.ok && c.Enabled {
-		d.warn(f.v, "%s: true is the default, but this version builds no firewall yet", f.path())
-	}
-	t.rows("allow", func(row *table, _ int) {
-		var a Allow
-		take(row, "from", &a.From, name(maxName))
-		take(row, "protocol", &a.Protocol, text(16))
-		take(row, "ports", &a.Ports, oneOrMore(ports))
-		take(row, "source", &a.Source, oneOrMore(network))
-		take(row, "limit", &a.Limit, text(32))
-		c.Allow = append(c.Allow, a)
-	}).later()
-	t.rows("forward", func(row *table, _ int) {
-		var w Forward
-		take(row, "port", &w.Port, ports).required("a port such as 443")
-		take(row, "to", &w.To, text(64)).required("a host, or host:port")
-		take(row, "protocol", &w.Protocol, text(16))
-		take(row, "uplinks", &w.Uplinks, listOf(name(maxName)))
-		take(row, "source", &w.Source, oneOrMore(network))
-		take(row, "hairpin", &w.Hairpin, boolean)
-		take(row, "limit", &w.Limit, text(32))
-		c.Forward = append(c.Forward, w)
-	}).later()
+	take(t, "enabled", &c.Enabled, boolean)
+	t.rows("allow", func(row *table, _ int) { d.allow(row, c) })
+	t.rows("forward", func(row *table, _ int) { d.forward(row, c) })
 	take(t, "groups", &c.Groups, listOf(listOf(text(maxName+1)))).later()
-	take(t, "icmp_limit", &c.ICMPLimit, text(32)).later()
-	take(t, "syn_limit", &c.SYNLimit, text(32)).later()
-	take(t, "log", &c.Log, boolean).later()
-	take(t, "antispoof", &c.Antispoof, boolean).later()
-	take(t, "mss", &c.MSS, oneOf(MSSClamp, MSSOff)).later()
+	take(t, "icmp_limit", &c.ICMPLimit, rate)
+	take(t, "syn_limit", &c.SYNLimit, rate)
+	take(t, "log", &c.Log, boolean)
+	take(t, "antispoof", &c.Antispoof, boolean)
+	take(t, "mss", &c.MSS, oneOf(MSSClamp, MSSOff))
 }
 
 func (d *decoder) routes(t *table, all *[]Route) {
@@ -65,41 +45,6 @@ func (d *decoder) conntrackSync(t *table, c *ConntrackSync) {
 	take(t, "ignore", &c.Ignore, listOf(network))
 	take(t, "protocols", &c.Protocols, listOf(oneOf("tcp", "udp", "icmp", "sctp", "gre")))
 	take(t, "table_size", &c.TableSize, number(1, 1<<24-1)) // the replication numbers them with 24 bits
-}
-
-func (d *decoder) hooks(t *table, c *Hooks) {
-	defer t.close()
-	take(t, "directory", &c.Directory, text(1024)).later()
-	take(t, "timeout", &c.Timeout, duration(time.Millisecond, time.Hour, 1)).later()
-}
-
-func (d *decoder) mail(t *table, c *Mail) {
-	defer t.close()
-	take(t, "to", &c.To, oneOrMore(text(254))).later()
-	take(t, "from", &c.From, text(254)).later()
-	take(t, "smtp", &c.SMTP, text(254)).later()
-	take(t, "username", &c.Username, text(254)).later()
-	take(t, "password_file", &c.PasswordFile, text(1024)).later()
-}
-
-func (d *decoder) webhook(t *table, c *Webhook) {
-	defer t.close()
-	take(t, "url", &c.URL, text(2048)).later()
-	f := t.field("headers")
-	headers := d.table(f.v, t.at, f.path())
-	for _, e := range headers.all() {
-		v, err := text(2048)(e.value)
-		if err != nil {
-			d.refuse(e.value, join2(headers.path, e.key.text), err)
-			continue
-		}
-		if c.Headers == nil {
-			c.Headers = map[string]string{}
-		}
-		c.Headers[e.key.text] = v
-	}
-	f.changed = len(headers.entries) > 0
-	f.later()
 }
 
 func (d *decoder) balance(t *table, c *Balance) {

@@ -42,6 +42,24 @@ func TestRules(t *testing.T) {
 		key, text string
 		want      []string
 	}{
+		// what the router accepts
+		{"firewall", "{allow: [{from: cabel, ports: [22]}]}", []string{`firewall.allow[1].from: there is no lan or uplink "cabel"; allowed: lan, wan, office, a, b`}},
+		{"firewall", "{allow: [{from: office, ports: 22}]}", []string{"warning: firewall.allow[1].from: what comes from a lan reaches the router anyway: the firewall is for uplinks"}},
+		{"firewall", "{allow: [{protocol: [tcp, gre], ports: 22}]}", []string{"firewall.allow[1].ports: only tcp and udp have ports here; allowed: no ports, or protocol: [tcp, udp]"}},
+		{"firewall", "{allow: [{ports: 0}, {limit: 0/s}, {source: \"2001:db8::/32\"}]}", []string{`firewall.allow[1].ports: "0" is no port; allowed: a port from 1 to 65535, or a range such as 1000-2000`,
+			`firewall.allow[2].limit: "0/s" is no rate; allowed: a number from 1 to 1000000 and its unit, such as 10/s, 30/m or 100/h`, "firewall.allow[3].source: IPv6 is not built yet in this version; allowed: an IPv4 network"}},
+		{"firewall", "{enabled: false, log: false, antispoof: false, mss: off, icmp_limit: 10/s, syn_limit: 100/m, allow: [{from: a, protocol: [tcp, udp], ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}, {protocol: gre}, {}]}", nil},
+		// forwards
+		{"firewall", "{forward: [{}]}", []string{"firewall.forward[1]: the key port is missing; allowed: a port such as 443", "firewall.forward[1]: the key to is missing; allowed: a host, or host:port"}},
+		{"firewall", "{forward: [{port: 443, to: \"192.168.77.20:0\"}]}", []string{`firewall.forward[1].to: "192.168.77.20:0": the port is none from 1 to 65535; allowed: a host such as 192.168.77.20, or with a port such as 192.168.77.20:8443`}},
+		{"firewall", "{forward: [{port: 443, to: 192.168.77.1}]}", []string{"firewall.forward[1].to: 192.168.77.1 is an address of the routers; allowed: a host behind them"}},
+		{"firewall", "{forward: [{port: 443, to: 10.0.0.7}]}", []string{"warning: firewall.forward[1].to: 10.0.0.7 is in no lan: a route must lead there, and the answers back through this router"}},
+		{"firewall", "{forward: [{port: 443, to: \"fd00::1\"}]}", []string{"firewall.forward[1].to: IPv6 is not built yet in this version; allowed: an IPv4 address"}},
+		{"firewall", "{forward: [{port: 443-444, to: \"192.168.77.20:443\"}]}", []string{"firewall.forward[1].to: several ports lead to one; allowed: the host alone, which gets them as they are"}},
+		{"firewall", "{forward: [{port: 443, to: 192.168.77.20, uplinks: [nowhere], limit: 10}]}", []string{"firewall.forward[1].uplinks: there is no uplink \"nowhere\"; allowed: a, b", `firewall.forward[1].limit: "10" is no rate; allowed: a number from 1 to 1000000 and its unit, such as 10/s, 30/m or 100/h`}},
+		{"firewall", "{forward: [{port: 440-450, to: 192.168.77.20, protocol: [tcp, udp]}, {port: 443, to: 192.168.77.21, source: 198.51.100.0/24}]}",
+			[]string{"firewall.forward[2]: port 443 of tcp is forwarded in line 6 already; allowed: each port of an uplink once, unless the first is for other sources"}},
+		{"firewall", "{forward: [{port: 443, to: 192.168.77.20, source: 198.51.100.0/24, limit: 10/s, hairpin: true}, {port: 443, to: \"192.168.77.21:8443\", limit: 5/m}, {port: 443, to: 192.168.77.21, protocol: udp}]}", nil},
 		// names, required keys, shapes
 		{"cluster", "-", []string{"the file: the key cluster is missing; allowed: the name of the cluster, such as home"}},
 		{"cluster", "", []string{"cluster: has no value; write one, or remove the key"}},
@@ -276,7 +294,6 @@ func TestRules(t *testing.T) {
 		{"log", "{level: verbose}", []string{`log.level: "verbose" is not known here; allowed: debug, info, warn, error`}},
 		{"log", "{parts: {vrrpp: debug}}", []string{`log.parts: unknown key "vrrpp" (did you mean vrrp?); allowed: ` + strings.Join(LogParts, ", ")}},
 		{"lans", lan("[198.19.3.1/24]"), []string{"warning: 198.19.3.1 is a placeholder (a virtual address of lans.office); write the real address"}},
-		{"firewall", "{enabled: true}", []string{"warning: firewall.enabled: true is the default, but this version builds no firewall yet"}},
 	} {
 		text := site(map[string]string{test.key: test.text})
 		c, ps := Parse("test.yaml", []byte(text))

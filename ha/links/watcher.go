@@ -60,6 +60,20 @@ func New(cfg Config) *Watcher {
 	}
 }
 
+// Read tells the state as it is now, once. It needs no rights.
+func Read(devices []string, auto map[string]string) (ha.Links, error) {
+	var found ha.Links
+	w := New(Config{Report: func(l ha.Links) { found = l }})
+	w.watched = settings{devices: devices, auto: auto}
+	var err error
+	if w.kernel, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return found, fmt.Errorf("open netlink: %w", err)
+	}
+	defer w.kernel.Close()
+	err = w.look(true)
+	return found, err
+}
+
 // Configure replaces the devices to watch and the uplinks that look for their
 // gateway. It never blocks; Report follows at once, even if nothing differs.
 // What is known of devices that stay is kept.

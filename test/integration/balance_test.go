@@ -53,7 +53,7 @@ func weighted(policies string, weights [3]int) string {
 	for i, line := range []string{cableLine, dslLine, spareLine} {
 		uplinks = append(uplinks, fmt.Sprintf("%s, weight: %d, %s", line, weights[i], quick))
 	}
-	return balanced(policies, uplinks...)
+	return balanced(policies, uplinks...) + openEcho
 }
 
 // threeISPs is a site with three ISPs and two lans.

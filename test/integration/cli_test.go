@@ -40,6 +40,8 @@ func TestWords(t *testing.T) {
 		{"status --help", 0, "--watch"},
 		{"check " + file, 0, "fine"},
 		{"check --node r7 " + file, 0, "fine"},
+		{"plan --node r1 --config " + file, 0, "nft -f -"},
+		{"plan --node r1 --role boss --config " + file, 2, "allowed: master or backup"},
 		{"check " + dir + "/none.yaml", 2, "none.yaml"},
 		{"check " + file + " " + file, 2, "one file"},
 		{"stauts", 2, `"stauts"`},

@@ -152,6 +152,7 @@ func TestRepair(t *testing.T) {
 			return slices.Equal(last, before[r]) && !lingers
 		}))
 	}
+	t.Run("the plan is this", func(t *testing.T) { planProved(t, c) })
 	client := load(t, c)
 	began := time.Now() // of two that start at once each may be master for a moment
 	c.Mark("vandals")

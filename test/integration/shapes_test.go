@@ -99,7 +99,7 @@ func TestClusterOfOne(t *testing.T) {
 
 // TestNoLAN: two nodes with uplinks only.
 func TestNoLAN(t *testing.T) {
-	config := site.Replace(site.Config, "lans:\n  - {name: office, device: lan0, virtual_addresses: [192.168.77.1/24]}\n", "")
+	config := site.Replace(site.Config, "lans:\n  - {name: office, device: lan0, virtual_addresses: [192.168.77.1/24]}\n", "") + openEcho
 	spec := netlab.Pair(netlab.PairOptions{WANOwn: true})
 	spec.LANs = nil
 	c := build(t, spec, config)
@@ -273,3 +273,6 @@ func TestOtherDevices(t *testing.T) {
 		}
 	}
 }
+
+// openEcho lets the internet reach the echo server on a router.
+const openEcho = "firewall: {allow: [{protocol: [tcp, udp], ports: 7007}]}\n"

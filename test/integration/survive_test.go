@@ -113,8 +113,9 @@ func throughMoves() netlab.Load {
 // restart as in an upgrade, and by the return of the better node, and nobody
 // notices: no packet of UDP, no byte of TCP, no new connection is lost.
 func TestFlowsSurviveMoves(t *testing.T) {
-	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
-	inbound := forwardIn(t, c, "h1")
+	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config+fmt.Sprintf(
+		"firewall: {forward: [{port: %d, protocol: [tcp, udp], to: \"%s:%d\"}]}\n", inboundPort, host, netlab.EchoPort))
+	inbound := inboundLoad(t, c, "h1")
 	out, err := c.Load("h1", throughMoves())
 	must(t, err)
 	in, err := c.Load("net", inbound)
@@ -207,11 +208,17 @@ const inboundPort = 8443
 // the internet to it, over both uplinks.
 func forwardIn(t *testing.T, c *site.Cluster, hostName string) netlab.Load {
 	t.Helper()
-	_, err := c.Serve(hostName)
-	must(t, err)
 	for _, r := range []string{"r1", "r2"} {
 		must(t, forwardOn(c, r))
 	}
+	return inboundLoad(t, c, hostName)
+}
+
+// inboundLoad are those connections.
+func inboundLoad(t *testing.T, c *site.Cluster, hostName string) netlab.Load {
+	t.Helper()
+	_, err := c.Serve(hostName)
+	must(t, err)
 	var l netlab.Load
 	for _, a := range []netip.Addr{site.WAN1, site.WAN2} {
 		to := netip.AddrPortFrom(a, inboundPort)

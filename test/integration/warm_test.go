@@ -246,7 +246,8 @@ func unchanged(t *testing.T, c *site.Cluster, pool bool) {
 // TestWarmBackup: DESIGN.md §6 on a pair whose nodes have own addresses
 // everywhere.
 func TestWarmBackup(t *testing.T) {
-	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	// Without the firewall, which would hide what the routers themselves answer.
+	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config+"firewall: {enabled: false}\n")
 	own := map[string][]netip.Addr{
 		"r1": {netip.MustParseAddr("203.0.113.2"), netip.MustParseAddr("203.0.113.130")},
 		"r2": {netip.MustParseAddr("203.0.113.3"), netip.MustParseAddr("203.0.113.131")},
