@@ -27,6 +27,9 @@
 // A machine that answers ARP on no path, while others there do, is dead: its
 // successor does not wait for the timers (pulse.go, ha/pulse).
 //
+// A node whose check fails is less fit than any whose check passes (fit.go; ha/fit
+// runs it), before lans and uplinks (fitness.go).
+//
 // It imports the pure packages vrrp, balancer and conntracksync, no edge;
 // cmd/harouter wires the edges into Ports.
 package ha

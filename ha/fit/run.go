@@ -11,12 +11,11 @@ import (
 
 // run is one run of a command.
 type run struct {
-	began  time.Time
-	kill   context.CancelFunc // ends all that the command has started
-	done   chan string        // why it was bad, "" it was good; once
-	judged bool               // it had its time, or
-	// replaced: nobody asks any more.
-	replaced bool
+	began    time.Time
+	kill     context.CancelFunc // ends all that the command has started
+	done     chan string        // why it was bad, "" it was good; once
+	judged   bool               // what it says later does not count
+	replaced bool               // by another command
 }
 
 func (r *Runner) begin(command []string) *run {
