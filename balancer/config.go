@@ -18,6 +18,7 @@ type Uplink struct {
 	MAC       string // of MACDevice
 	Weight    int    // 0…255
 	Tier      int    // 1…16, the lowest that is usable counts
+	Metered   bool   // its traffic costs: no race runs over it
 	// Speed is what the line can carry, 0 where that is not known.
 	Speed Load
 }
@@ -55,7 +56,7 @@ type Policy struct {
 	Bypass          bool           // not balanced and not translated: the main table leads
 	WhenNone        WhenNone
 	Persistence     PersistenceKey
-	Learned         time.Duration // how long a place that Persistence found is kept; 0: by hash alone
+	Learned         time.Duration // how long a place that Persistence found is kept, 0: by hash alone; or a winner of FastestResponse
 	// Move: flows on an uplink that has no share any more are ended once a better
 	// one is back.
 	Move bool

@@ -22,6 +22,7 @@ type Plan struct {
 	TableBase, RulePriority int // the ranges that are ours
 
 	Learned []LearnedSet // what rules learn, see LearnedSet
+	Races   []RaceSet    // what rules want to know
 
 	Slots  map[string][SlotCount]int     // by policy: the uplink's id, 0 if there is none
 	Shares map[string]map[string]float64 // by policy, by uplink: 0…1 of the slots
@@ -110,7 +111,7 @@ func Build(c Config, in Input) (Plan, error) {
 			p.Does[d.Name] = d.outcome.String()
 		}
 	}
-	p.Learned = c.learned(does, in)
+	p.Learned, p.Races = c.learned(does, in), c.races(does, in)
 	p.MACs = c.macs()
 	p.Table = c.nft(in, does, six)
 	p.Sysctls = c.sysctls()

@@ -158,6 +158,11 @@ type LearnedSet struct {
 func (c *Config) learned(does []doing, in Input) []LearnedSet {
 	var out []LearnedSet
 	for _, d := range does {
+		if d.races() {
+			for _, u := range c.racers(d, in) {
+				out = append(out, LearnedSet{learnedSet(d.Name, u.Name), d.Name, u.Name, ByDestination, d.Learned})
+			}
+		}
 		if d.learns() {
 			for _, u := range c.learners(d, in) {
 				out = append(out, LearnedSet{learnedSet(d.Name, u.Name), d.Name, u.Name, d.Persistence, d.Learned})
@@ -195,6 +200,9 @@ func (c *Config) policySets(d doing, in Input) []Set {
 		}
 	}
 	out := []Set{slots}
+	if d.races() {
+		return append(out, c.raceSets(d, in)...)
+	}
 	if !d.learns() {
 		return out
 	}
@@ -244,6 +252,9 @@ func (c *Config) policyChains(d doing, in Input) []Chain {
 					{Learn{d.Persistence, set, d.Learned}}, {Jump{Kind: "goto", Chain: "up_" + u.Name}},
 				}})
 			}
+		}
+		if d.races() {
+			rules = c.raceRules(d, in)
 		}
 		if d.spills() {
 			more = c.spillChains(d, in)

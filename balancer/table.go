@@ -34,13 +34,15 @@ const (
 	KeyMAC                     // Ethernet address
 	KeyPair                    // IPv4 source and destination
 	KeyAddr6                   // IPv6 address
+	KeyService                 // IPv4 destination and its port
 	KeyEnds                    // IPv4 source and port, destination and port
 )
 
 var keyTypeNames = [...]string{
 	KeyIfname: "type ifname", KeyAddr4: "type ipv4_addr", KeyMark: "type mark", KeyProto: "type nf_proto",
 	KeyProtocol: "type inet_proto", KeyPort: "type inet_service", KeyMAC: "type ether_addr", KeyPair: "type ipv4_addr . ipv4_addr", KeyAddr6: "type ipv6_addr",
-	KeyEnds: "type ipv4_addr . inet_service . ipv4_addr . inet_service",
+	KeyService: "type ipv4_addr . inet_service",
+	KeyEnds:    "type ipv4_addr . inet_service . ipv4_addr . inet_service",
 	// These have no type name in nft's language.
 	KeySlot: fmt.Sprintf("typeof numgen random mod %d", SlotCount), KeyTOS: "typeof @nh,8,8",
 }
@@ -55,6 +57,7 @@ type Set struct {
 	Interval bool          // elements are spans
 	Timeout  bool          // elements may carry a time-out
 	Lasts    time.Duration // time-out of those that carry none; rules add elements to such a set
+	Room     int           // of sets with Lasts: elements at most; 0: LearnedSize
 	Volatile bool          // elements come and go by themselves: not compared
 	Elements []Element
 }
@@ -81,7 +84,7 @@ func (e Element) keyText(k KeyType) string {
 		return fmt.Sprint(e.Mark)
 	case KeyProto:
 		return "ipv4"
-	case KeyProtocol, KeyPort, KeyTOS, KeyMAC, KeyPair, KeyEnds: // spans all, or volatile
+	case KeyProtocol, KeyPort, KeyTOS, KeyMAC, KeyPair, KeyEnds, KeyService: // spans all, or volatile
 	}
 	return "?"
 }
@@ -106,7 +109,7 @@ func (e Element) Bytes(k KeyType) (first, behind []byte) {
 		n = 2
 	case KeyMAC:
 		n = 6
-	case KeyAddr4, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6, KeyEnds:
+	case KeyAddr4, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6, KeyEnds, KeyService:
 	}
 	bytes := func(v uint64) []byte {
 		var b [8]byte
@@ -130,7 +133,7 @@ func (e Element) spanText(k KeyType) string {
 			var b [8]byte
 			binary.BigEndian.PutUint64(b[:], v)
 			return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[2], b[3], b[4], b[5], b[6], b[7])
-		case KeyProtocol, KeyPort, KeyTOS, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6, KeyEnds:
+		case KeyProtocol, KeyPort, KeyTOS, KeyIfname, KeyMark, KeyProto, KeySlot, KeyPair, KeyAddr6, KeyEnds, KeyService:
 		}
 		return fmt.Sprint(v)
 	}
@@ -139,6 +142,14 @@ func (e Element) spanText(k KeyType) string {
 		return text(first)
 	}
 	return text(first) + "-" + text(last)
+}
+
+// Size is how many elements a set that rules add to may have.
+func (s Set) Size() int {
+	if s.Room > 0 {
+		return s.Room
+	}
+	return LearnedSize
 }
 
 // Chain is a base chain if Hook is set, else one that others jump to.

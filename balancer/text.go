@@ -180,7 +180,7 @@ func (t Table) String() string {
 		fmt.Fprintf(&b, "\t%s %s {\n\t\t%s\n", kind, s.Name, typ)
 		switch {
 		case s.Lasts > 0:
-			fmt.Fprintf(&b, "\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %ds\n", LearnedSize, int(s.Lasts.Seconds()))
+			fmt.Fprintf(&b, "\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %ds\n", s.Size(), int(s.Lasts.Seconds()))
 		case s.Timeout:
 			b.WriteString("\t\tflags timeout\n")
 		case s.Interval:

@@ -45,6 +45,10 @@ put 0644 "$here/../README.md" "$doc/README.md"
 for sample in "$here"/samples/*.yaml; do
 	put 0644 "$sample" "$doc/examples/${sample##*/}"
 done
+for file in README.md dnsmasq.conf; do
+	put 0644 "$here/samples/dnsmasq/$file" "$doc/examples/dnsmasq/$file"
+done
+put 0755 "$here/samples/dnsmasq/copy-leases" "$doc/examples/dnsmasq/copy-leases"
 put 0644 "$here/modules-load.conf" "$LIBDIR/modules-load.d/harouter.conf"
 put 0644 "$here/sysctl.conf" "$LIBDIR/sysctl.d/50-harouter.conf"
 

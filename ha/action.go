@@ -46,6 +46,7 @@ type (
 		Uplink string
 		ID     int
 		Mask   uint32 // balance.mark_mask when they were made
+		Tell   bool   // the hosts of TCP flows, since their packets come to this node
 	}
 	// MoveFlows ends the flows that are not where their policy sends them now, so
 	// that they begin anew there.

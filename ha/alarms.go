@@ -28,6 +28,7 @@ const (
 	AlarmOneWitness      = "one_witness"
 	AlarmUnsynced        = "unsynced"
 	AlarmServiceFailed   = "service_failed"
+	AlarmHookFailed      = "hook_failed"
 )
 
 type alarmKey struct{ code, subject string }

@@ -39,6 +39,13 @@ func (st *story) happen(line string) error {
 			clear(n.strain.deaf)
 		}
 		return nil
+	case "master": // master r1: nothing happens, but it has to be
+		for _, n := range st.s.all() {
+			if want := n.name == arg(0); n.running && (n.m.Role() == RoleMaster) != want {
+				st.c.fail("%s is %v, %s should be master", n.name, n.m.Role(), arg(0))
+			}
+		}
+		return nil
 	case "isp": // isp cable off
 		st.s.kill(arg(0), arg(1) == "off")
 		return nil
@@ -108,6 +115,8 @@ func (st *story) happen(line string) error {
 		if _, ok := n.links[arg(1)]; ok && n.running {
 			n.carrier(arg(1), arg(2) == "on")
 		}
+	case "check": // check r1 fails, or passes
+		n.ails = map[bool]string{true: "exit code 1"}[arg(1) == "fails"]
 	case "line": // line r1 cable off: only there
 		n.blind[arg(1)] = arg(2) == "off"
 	case "failover": // failover r1, or failover r1 r2

@@ -288,6 +288,7 @@ func (st *story) heal() {
 	clear(s.dead)
 	for _, n := range s.all() {
 		clear(n.blind)
+		n.ails = ""
 		for device := range n.links {
 			if n.running {
 				n.carrier(device, true)

@@ -10,14 +10,14 @@ import (
 
 // menu are the kinds of trouble that a seed may bring.
 type menu struct {
-	power, freeze, partition, lossy, slow, failing, files, nodes, ports, uplinks, moves, forged bool
+	power, freeze, partition, lossy, slow, failing, files, nodes, ports, uplinks, moves, forged, checks bool
 	sync                                                                                        bool // flows are replicated
 }
 
 func (m *menu) words() map[string]*bool {
 	return map[string]*bool{
 		"power": &m.power, "freeze": &m.freeze, "partition": &m.partition, "lossy": &m.lossy, "slow": &m.slow, "failing": &m.failing,
-		"files": &m.files, "nodes": &m.nodes, "ports": &m.ports, "uplinks": &m.uplinks, "moves": &m.moves, "forged": &m.forged,
+		"files": &m.files, "nodes": &m.nodes, "ports": &m.ports, "uplinks": &m.uplinks, "moves": &m.moves, "forged": &m.forged, "checks": &m.checks,
 	}
 }
 
@@ -63,12 +63,19 @@ func invent(t testing.TB, seed uint64, sync string) *story {
 			first += " " + w.word
 		}
 	}
+	// Dice of its own, so that a seed from before there were checks tells what it did.
+	if seed%2 > 0 && flip(rand.New(rand.NewPCG(seed, 12)), 2) {
+		first += " checks"
+	}
 	second := "cluster " + strings.Join(allNodes[:[]int{2, 2, 2, 2, 2, 3, 3, 3, 4, 5}[r.IntN(10)]], ",")
 	if greets {
 		second += " hello"
 	}
 	if sync != "" {
 		second += " " + sync
+	}
+	if strings.Contains(first, "checks") {
+		second += " check=fit"
 	}
 	if flip(r, 8) {
 		second += " preempt=off"
@@ -131,6 +138,7 @@ func (te *teller) tell() {
 	add(m.uplinks, te.uplink)
 	add(m.moves, te.failover, te.stop, te.rest, boot)
 	add(m.forged, te.forged)
+	add(m.checks, te.check, te.check)
 	add(len(kinds) == 0, te.failover)
 	te.pass(time.Duration(te.r.IntN(3000)) * time.Millisecond)
 	for range 14 {
@@ -232,6 +240,10 @@ func (te *teller) stop() { te.say("stop %s", te.some(te.members()).name) }
 
 func (te *teller) rest() {
 	te.say("%s %s", []string{"rest", "serve"}[te.r.IntN(2)], te.some(te.members()).name)
+}
+
+func (te *teller) check() {
+	te.say("check %s %s", te.some(te.members()).name, []string{"passes", "fails"}[te.r.IntN(2)])
 }
 
 func (te *teller) forged() {

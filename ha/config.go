@@ -46,6 +46,7 @@ type Config struct {
 	PreemptDelay time.Duration
 	Foreign      []netip.Addr // routers that take part and are not harouter
 	Hello        bool         // the nodes greet each other on each lan
+	Check        CheckConfig
 
 	Sync            bool          // flows are replicated
 	SyncTimeout     time.Duration // how long a better node waits for its flow table before the alarm unsynced

@@ -28,17 +28,24 @@ func (m *Machine) settleDoomed(now time.Time) {
 	m.doomed = slices.DeleteFunc(m.doomed, func(l line) bool {
 		switch {
 		case l.moved:
-			m.do(DeleteFlows{Uplink: l.name, ID: l.id, Mask: l.mask})
+			m.deleteFlows(l)
 			return true
 		case m.pool[l.name] && m.uplink(l.name).ID == l.id: // it is back
 			return true
 		case m.uplink(l.name).ID == l.id && !m.decides(l, now):
 			return false
 		}
-		m.do(DeleteFlows{Uplink: l.name, ID: l.id, Mask: l.mask})
+		m.deleteFlows(l)
 		m.sweeps = append(m.sweeps, sweep{at: now.Add(sweepAfter), line: l})
 		return true
 	})
+}
+
+// deleteFlows has the hosts told of it by the master alone. What they answer goes to
+// it, and one that still has the flow would take the answer, of which they give
+// but two a second.
+func (m *Machine) deleteFlows(l line) {
+	m.do(DeleteFlows{Uplink: l.name, ID: l.id, Mask: l.mask, Tell: m.vrrp.State() == vrrp.Master})
 }
 
 // decides tells whether the flows of a dead uplink end here. A master's verdict

@@ -91,6 +91,11 @@ type (
 	}
 	// Probed is one round of probes on one uplink.
 	Probed struct{ Round balancer.Round }
+	// CheckRan is one run of the command of Config.Check.
+	CheckRan struct {
+		Command []string
+		Failed  string // why it was bad, "" it was good
+	}
 	// Loads tells what passed over the uplinks since the event before, by name.
 	Loads struct{ Uplinks map[string]balancer.Load }
 	// SwitchesKept: the KeepSwitches with this ID is done, or Err.
@@ -213,6 +218,7 @@ func (Reached) haEvent()      {}
 func (Unanswered) haEvent()   {}
 func (Recovered) haEvent()    {}
 func (Probed) haEvent()       {}
+func (CheckRan) haEvent()     {}
 func (Loads) haEvent()        {}
 func (SwitchesKept) haEvent() {}
 func (Switched) haEvent()     {}

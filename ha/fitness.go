@@ -11,10 +11,13 @@ import (
 )
 
 // fitness compares a live peer with this node, as DESIGN.md §6 orders it: the
-// lans that carry, then the weight of the uplinks that work. An uplink counts
+// checks, the lans that carry, then the weight of the uplinks that work. An uplink counts
 // only where both can tell, and one that is only held down for having flapped
 // counts as one that works. Above 0: the peer is fitter.
 func (m *Machine) fitness(p *peer, now time.Time) int {
+	if d := m.passesMore(p); d != 0 {
+		return d
+	}
 	if d := m.moreLans(p, now); d != 0 {
 		return d
 	}
@@ -110,13 +113,16 @@ func (m *Machine) effective(now time.Time) uint8 {
 }
 
 // successor is the live peer that is best suited to be master: not in
-// maintenance, the most lans, the flows in sync, the fittest, then the highest
+// maintenance, its check passes, the most lans, the flows in sync, the fittest, then the highest
 // configured priority, then the greater address.
 func (m *Machine) successor(now time.Time) *peer {
 	var best *peer
 	better := func(p, q *peer) bool {
 		if p.state.Resting != q.state.Resting {
 			return q.state.Resting
+		}
+		if d := m.passesMore(p) - m.passesMore(q); d != 0 {
+			return d > 0
 		}
 		if d := m.moreLans(p, now) - m.moreLans(q, now); d != 0 {
 			return d > 0
@@ -144,7 +150,8 @@ func (m *Machine) successor(now time.Time) *peer {
 // move is a hand-over that this master would begin by itself.
 type move struct {
 	to      string
-	uplinks []string // because these work there and not here; none: maintenance
+	uplinks []string // because these work there and not here
+	unfit   bool     // because the check passes there and not here; neither: maintenance
 	due     time.Time
 	// rounds are those after which an uplink would be back here as well, if it
 	// came back for all: the nodes do not probe at the same instants.
@@ -153,7 +160,8 @@ type move struct {
 
 // settleMove hands the role over where another node serves better: one whose
 // uplink works while this one's is dead (DESIGN.md §5 row 6), or any node that
-// works while this one is in maintenance.
+// works while this one is in maintenance, or one whose check passes while this
+// one's does not.
 func (m *Machine) settleMove(now time.Time) {
 	if m.vrrp.State() != vrrp.Master || m.handoff != nil || m.adding != 0 || m.stopping != 0 || m.vrrp.Suspect() || m.offering() {
 		if m.handoff == nil {
@@ -166,7 +174,7 @@ func (m *Machine) settleMove(now time.Time) {
 		m.move = nil
 		return
 	}
-	if m.move != nil && m.move.to == next.to && slices.Equal(m.move.uplinks, next.uplinks) {
+	if m.move != nil && m.move.to == next.to && m.move.unfit == next.unfit && slices.Equal(m.move.uplinks, next.uplinks) {
 		next = m.move
 	}
 	m.move = next
@@ -175,7 +183,10 @@ func (m *Machine) settleMove(now time.Time) {
 	}
 	m.move = nil
 	reason := m.cfg.Node + " is in maintenance"
-	if len(next.uplinks) > 0 {
+	switch {
+	case next.unfit:
+		reason = "the check of " + m.cfg.Node + " fails: " + m.check.unfit
+	case len(next.uplinks) > 0:
 		reason = strings.Join(next.uplinks, ", ") + " is dead on " + m.cfg.Node + " only"
 	}
 	m.beginHandoff(m.peers[next.to], hand{reason: reason, uplinks: next.uplinks}, now)
@@ -206,6 +217,9 @@ func (m *Machine) wanted(now time.Time) *move {
 			return &move{to: best.Name, due: now.Add(sureAfter)}
 		}
 	}
+	if mv, found := m.wantedByCheck(now); found {
+		return mv
+	}
 	var best *move
 	var target *peer
 	for _, n := range m.cfg.Nodes {
@@ -225,6 +239,26 @@ func (m *Machine) wanted(now time.Time) *move {
 	return best
 }
 
+// wantedByCheck is the move to a node whose check passes while this one's does
+// not, nil while that node is in doubt or lacks the flows; not found: there is no
+// such node.
+func (m *Machine) wantedByCheck(now time.Time) (mv *move, found bool) {
+	best := m.successor(now)
+	if best == nil || m.passesMore(best) <= 0 || !m.counts(best, now) || m.despiteCheck && m.held {
+		return nil, false
+	}
+	if best.state.Unsure || m.recovers() || !best.worded.After(m.since) || !m.synced(best) && !m.overdue(best, now) {
+		return nil, true
+	}
+	mv = &move{to: best.Name, unfit: true, due: now.Add(sureAfter)}
+	if m.cfg.Check.Fall >= 3 && now.Sub(m.check.since) < carrierWait {
+		// What fails for all has failed once on each node by the time that one has
+		// counted three.
+		mv.due = now
+	}
+	return mv, true
+}
+
 // uplinkWorks tells whether any uplink works here.
 func (m *Machine) uplinkWorks() bool {
 	for _, h := range m.health {
@@ -236,9 +270,10 @@ func (m *Machine) uplinkWorks() bool {
 }
 
 // hold keeps the role here because an operator wants it, in spite of the
-// uplinks that are dead already. One that dies later still moves it.
+// uplinks that are dead already, or of a check that fails already. What happens
+// later still moves it.
 func (m *Machine) hold() {
-	m.held, m.despite = true, map[string]bool{}
+	m.held, m.despite, m.despiteCheck = true, map[string]bool{}, m.check.unfit != ""
 	for name, h := range m.health {
 		m.despite[name] = h.Verdict() == balancer.Down
 	}

@@ -255,6 +255,8 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(m.cfg.Node + " is " + m.role.String() + " and cannot hand over now")
 		case m.held:
 			refuse("an operator put the mastership here; harouter failover --auto ends that")
+		case m.recovers() && m.passesMore(from) > 0:
+			refuse("the check of " + m.cfg.Node + " passes again, one more time and it is fit")
 		case !msg.Unsynced && !m.synced(from):
 			refuse(from.Name + " is not in sync as " + m.cfg.Node + " sees it")
 		case !msg.Unsynced && !from.unconfirmed.IsZero() && now.Sub(from.unconfirmed) < flushAgain:
@@ -292,6 +294,9 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 func (m *Machine) claim(master string, now time.Time) {
 	if p := m.peers[master]; p == nil || now.Sub(p.worded) > aliveFor {
 		return // it cannot be asked: a broken cable is no reason to take the role by force
+	}
+	if m.unsure() {
+		return
 	}
 	if m.waitsForFlows(m.peers[master], now) {
 		m.claims = 0
@@ -403,6 +408,10 @@ func (m *Machine) failover(auto bool, to string, answer func(string), now time.T
 		}
 		if target == nil {
 			answer("no other node is alive that could take over; nothing changed")
+			return
+		}
+		if m.passesMore(target) < 0 { // its check would take it back at once
+			answer(fmt.Sprintf("the check of %s fails (%s): mend that first; nothing changed", target.Name, target.state.Unfit))
 			return
 		}
 		if there, here := target.state.Lans, m.lans(); there < here { // row 5 would take it back at once

@@ -15,19 +15,22 @@ type Machine struct {
 	cfg  Config
 	vrrp *vrrp.Machine
 
-	started     time.Time
-	woke        time.Time     // it stood still before,
-	slept       time.Duration // for so long
-	role        Role
-	since       time.Time
-	transitions int
-	held        bool            // an operator put the role here: lesser masters too are not preempted
-	despite     map[string]bool // held: uplinks that were dead here already
-	stopping    Verb            // VerbStop or VerbClean once asked, else 0
-	leaveBy     time.Time       // stopping: lingering ends
-	maintenance bool            // an operator keeps this node out: master only if alone
-	resting     *resting        // and whether that is so is being written down
-	exited      bool
+	started      time.Time
+	woke         time.Time     // it stood still before,
+	slept        time.Duration // for so long
+	role         Role
+	since        time.Time
+	transitions  int
+	held         bool            // an operator put the role here: lesser masters too are not preempted
+	despite      map[string]bool // held: uplinks that were dead here already
+	despiteCheck bool            // held: the check failed here already
+	checkedEarly CheckRan        // of a file that is not in use yet
+	check        checkup
+	stopping     Verb      // VerbStop or VerbClean once asked, else 0
+	leaveBy      time.Time // stopping: lingering ends
+	maintenance  bool      // an operator keeps this node out: master only if alone
+	resting      *resting  // and whether that is so is being written down
+	exited       bool
 
 	links    map[string]Link
 	gateways map[string]netip.Addr
@@ -241,6 +244,8 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		m.onRecovered(ev, now)
 	case Probed:
 		m.onRound(ev.Round)
+	case CheckRan:
+		m.onCheckRan(ev, now)
 	case Loads:
 		m.onLoads(ev)
 	case SwitchesKept:
@@ -474,7 +479,7 @@ func (m *Machine) settleTimers(now time.Time) {
 			return false
 		}
 		if !m.pooled(s.id) {
-			m.do(DeleteFlows{Uplink: s.name, ID: s.id, Mask: s.mask})
+			m.deleteFlows(s.line)
 		}
 		return true
 	})

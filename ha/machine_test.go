@@ -268,6 +268,9 @@ func TestUplinkDiesForAll(t *testing.T) {
 		if !slices.Contains(n.deleted, "dsl") || slices.Contains(n.deleted, "cable") {
 			t.Errorf("%s ended the flows of %v", name, n.deleted)
 		}
+		if told := slices.Contains(n.toldOf, "dsl"); told != (name == "r1") { // the master
+			t.Errorf("%s told hosts of %v", name, n.toldOf)
+		}
 	}
 	if a, b := s.nodes["r1"].m.planHash, s.nodes["r2"].m.planHash; a != b {
 		t.Errorf("plan hashes differ: %s %s", a, b)

@@ -81,6 +81,8 @@ type PeerState struct {
 	Sync      bool                        `json:"sync,omitempty"`      // it replicates flows
 	Term      uint64                      `json:"term,omitempty"`      // in which it was master last
 	Lans      int                         `json:"lans"`                // lans whose link carries
+	Unfit     string                      `json:"unfit,omitempty"`     // why its check fails
+	Unsure    bool                        `json:"unsure,omitempty"`    // its check may fail any moment
 	DeadLans  int                         `json:"dead_lans,omitempty"` // lans whose link does not
 	Life      uint64                      `json:"life,omitempty"`      // of this process
 	Number    uint64                      `json:"number,omitempty"`    // of this state in it: a later one is newer

@@ -88,8 +88,9 @@ type Ports struct {
 	Files     Files
 	Flows     Flows // nil: flows are never replicated, whatever Config.Sync says
 	// DeleteFlows ends all flows that carry the mark of the uplink with this id
-	// under a mask of balance.mark_mask.
-	DeleteFlows func(ctx context.Context, id int, mask uint32) error
+	// under a mask of balance.mark_mask; tell: hosts learn at once that their TCP
+	// connections are among them.
+	DeleteFlows func(ctx context.Context, id int, mask uint32, tell bool) error
 	// MoveFlows ends those flows that are strays; their ids are in mask.
 	MoveFlows func(ctx context.Context, s balancer.Strays, mask uint32) error
 	// Forwarded counts the packets that this node forwarded; nil: it cannot be told.

@@ -95,6 +95,7 @@ func (m *Machine) reconfigure(old Config, now time.Time) {
 			m.health[u.Name].Link(l.Carrier, now)
 		}
 	}
+	m.recheck(old.Check, now)
 	m.meter.Reconfigure(m.cfg.Balancer)
 	m.reapply, m.replanned, m.guardTold = true, true, false
 }

@@ -322,7 +322,7 @@ func (m *Machine) settleElection(now time.Time) {
 	m.elect(vrrp.Hold{On: master != nil && master.state.Held}, now)
 	if m.vrrp.State() == vrrp.Master && m.handoff == nil && m.adding == 0 {
 		// One that was not heard since this node took over may be the one that died.
-		if best := m.successor(now); best != nil && m.moreLans(best, now) > 0 && m.counts(best, now) && best.worded.After(m.since) {
+		if best := m.successor(now); best != nil && m.passesMore(best) >= 0 && m.moreLans(best, now) > 0 && m.counts(best, now) && best.worded.After(m.since) {
 			m.stepBack(fmt.Sprintf("%s reaches %d lans, this node %d", best.Name, best.state.Lans, m.lans()), now)
 			m.elect(vrrp.Start{}, now)
 		}

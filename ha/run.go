@@ -73,7 +73,7 @@ func (l *Loop) Awake() bool {
 func (l *Loop) Post(ev Event) {
 	queue := l.normal
 	switch ev.(type) {
-	case Links, Found, Switched, SwitchesKept, Applied, Synced, Flushed, Forwarded, Fenced, Checked, Rested, FileSeen, Reconfigured, Repaired, Condition:
+	case Links, Found, Switched, SwitchesKept, Applied, Synced, Flushed, Forwarded, Fenced, Checked, Rested, FileSeen, Reconfigured, Repaired, Condition, CheckRan:
 		select {
 		case l.own <- ev:
 		case <-l.ended:

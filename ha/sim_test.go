@@ -61,6 +61,7 @@ type simNode struct {
 	exit     *Exit
 	answers  map[uint64]string
 	deleted  []string
+	toldOf   []string // uplinks of whose dead flows it told the hosts
 	marks    []uint32 // of what was deleted
 	moved    int      // how often flows were to return
 	applied  int
@@ -81,6 +82,7 @@ type simNode struct {
 	switches map[string]Switch // remembered
 	refused  string            // hash of a file on trial
 	blind    map[string]bool   // uplinks whose probes are not answered here
+	ails     string            // why its check fails
 	strain   strain            // what chaos does to this node
 	drift    int               // of its clock, in millionths
 	looks    time.Duration     // after a change of the file, until it sees lan2; 0: never
@@ -226,6 +228,14 @@ func simFile(node, text string) (Config, error) {
 			c.OneHolder = true
 		case "unsynced": // a better node does not wait for ever
 			c.PreemptUnsynced = true
+		case "delay": // before a better node claims the role
+			d, err := time.ParseDuration(value)
+			if err != nil {
+				return c, err
+			}
+			c.PreemptDelay = d
+		case "check": // runs as often as probes
+			c.Check = CheckConfig{Command: []string{value}, Rise: 2, Fall: 3}
 		case "single": // one lan
 			c.Balancer.Lans = c.Balancer.Lans[:1]
 		case "method": // of the default policy; lines of 10 Mbit/s
@@ -370,6 +380,9 @@ func (n *simNode) probe() {
 		if n.life == life && n.running {
 			for _, u := range []string{"cable", "dsl"} {
 				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.clock(), Good: !n.s.dead[u] && !n.blind[u], RTT: time.Millisecond}})
+			}
+			if c := n.m.cfg.Check.Command; c != nil {
+				n.handle(CheckRan{Command: c, Failed: n.ails})
 			}
 			n.probe()
 		}
@@ -571,6 +584,9 @@ func (n *simNode) perform(a Action) {
 	case DeleteFlows:
 		n.deleted = append(n.deleted, a.Uplink)
 		n.marks = append(n.marks, balancer.Mark(a.ID, a.Mask))
+		if a.Tell {
+			n.toldOf = append(n.toldOf, a.Uplink)
+		}
 	case MoveFlows:
 		n.moved++
 	case Source:

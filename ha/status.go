@@ -71,9 +71,10 @@ type (
 		ConfigHash        string     `json:"config_hash"` // "" not told
 		Version           string     `json:"version"`     // "" not told
 		Maintenance       bool       `json:"maintenance"`
-		Since             *time.Time `json:"since"`    // of Role
-		HeardMS           *int64     `json:"heard_ms"` // milliseconds since the last word; 0 for the answering node
-		Flows             *uint64    `json:"flows"`    // entries of its flow table
+		Unfit             string     `json:"unfit,omitempty"` // why its check fails, "" it passes or there is none
+		Since             *time.Time `json:"since"`           // of Role
+		HeardMS           *int64     `json:"heard_ms"`        // milliseconds since the last word; 0 for the answering node
+		Flows             *uint64    `json:"flows"`           // entries of its flow table
 	}
 
 	// UplinkStatus is one ISP line. State is the master's verdict, the node's

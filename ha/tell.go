@@ -89,7 +89,7 @@ func (m *Machine) state(now time.Time) PeerState {
 	s := PeerState{
 		Node: m.cfg.Node, Version: m.cfg.Version, Role: m.role, Since: m.since,
 		Priority: own.Priority, Effective: m.vrrp.Priority(), Hash: m.cfg.Hash, PlanHash: m.planHash,
-		Master: m.vrrp.Master(), Held: m.held, Leaving: m.stopping != 0, Lans: m.lans(), DeadLans: m.deadLans(),
+		Master: m.vrrp.Master(), Held: m.held, Leaving: m.stopping != 0, Lans: m.lans(), DeadLans: m.deadLans(), Unfit: m.check.unfit, Unsure: m.unsure(),
 		Verdicts: maps.Clone(m.verdicts), Resting: m.rests(now), Starting: m.starting(now),
 		Gen: m.cfg.Generation, Trial: m.trial != nil, Will: proof(m.will()), Members: m.members,
 	}

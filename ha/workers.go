@@ -197,7 +197,7 @@ func (w *workers) runDeletions() {
 	for {
 		select {
 		case a := <-w.deletions:
-			if err := w.loop.ports.DeleteFlows(w.ctx, a.ID, a.Mask); err != nil && w.ctx.Err() == nil {
+			if err := w.loop.ports.DeleteFlows(w.ctx, a.ID, a.Mask, a.Tell); err != nil && w.ctx.Err() == nil {
 				w.loop.log.Error("end the flows of an uplink", "uplink", a.Uplink, "error", err)
 			}
 		case a := <-w.moves:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/google/nftables"
@@ -22,12 +23,9 @@ func (k *Kernel) Learned() ([]balancer.Place, error) {
 	}
 	var out []balancer.Place
 	for _, l := range k.plan.Learned {
-		elements, err := k.nft.GetSetElements(learnedElements(l))
-		if errors.Is(err, unix.ENOENT) { // somebody took it away; the next look puts it back
-			continue
-		}
+		elements, _, err := k.elementsOf(learnedElements(l))
 		if err != nil {
-			return nil, fmt.Errorf("read the set %s: %w", l.Name, err)
+			return nil, err
 		}
 		for _, e := range elements {
 			p := balancer.Place{Policy: l.Policy, Uplink: l.Uplink, Left: e.Expires}
@@ -58,12 +56,9 @@ func (k *Kernel) Learn(places []balancer.Place) error {
 	}
 	known := map[string]map[string]time.Duration{} // by set and key: time left
 	for _, l := range k.plan.Learned {
-		elements, err := k.nft.GetSetElements(learnedElements(l))
-		if errors.Is(err, unix.ENOENT) {
-			return nil // the next look puts it back
-		}
-		if err != nil {
-			return fmt.Errorf("read the set %s: %w", l.Name, err)
+		elements, there, err := k.elementsOf(learnedElements(l))
+		if err != nil || !there {
+			return err
 		}
 		known[l.Name] = map[string]time.Duration{}
 		for _, e := range elements {
@@ -103,6 +98,19 @@ func (k *Kernel) Learn(places []balancer.Place) error {
 		return fmt.Errorf("learn what another node has learned: %w", err)
 	}
 	return nil
+}
+
+// elementsOf reads a set. One that is not there was taken away by somebody: the
+// next look puts it back. (The library keeps the kernel's word only as text.)
+func (k *Kernel) elementsOf(s *nftables.Set) (elements []nftables.SetElement, there bool, err error) {
+	elements, err = k.nft.GetSetElements(s)
+	switch {
+	case err == nil:
+		return elements, true, nil
+	case strings.HasSuffix(err.Error(), unix.ENOENT.Error()):
+		return nil, false, nil
+	}
+	return nil, false, fmt.Errorf("read the set %s: %w", s.Name, err)
 }
 
 // Active tells whether new flows may go to uplinks, as Activate said last.

@@ -148,6 +148,10 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 	case balancer.Learn:
 		return append(ends(s.Of, 1, pairRegister),
 			&expr.Dynset{SrcRegKey: 1, SetName: s.Set, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: s.Lasts}), nil
+	case balancer.Want:
+		return append(ends(balancer.ByDestination, 1, 0),
+			&expr.Payload{DestRegister: pairRegister, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+			&expr.Dynset{SrcRegKey: 1, SetName: s.Set, Operation: unix.NFT_DYNSET_OP_ADD, Timeout: s.Lasts}), nil
 	case balancer.LimitOver:
 		return []expr.Any{&expr.Limit{Type: expr.LimitTypePktBytes, Rate: s.Bytes, Over: true, Unit: expr.LimitTimeSecond, Burst: uint32(min(s.Burst, 1<<32-1))}}, nil
 	case balancer.Fill:
@@ -358,6 +362,8 @@ func keyType(k balancer.KeyType) (nftables.SetDatatype, binaryutil.ByteOrder) {
 		return nftables.TypeInetService, nil
 	case balancer.KeyMAC:
 		return nftables.TypeEtherAddr, nil
+	case balancer.KeyService:
+		return nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeInetService), nil
 	case balancer.KeyPair:
 		return nftables.MustConcatSetType(nftables.TypeIPAddr, nftables.TypeIPAddr), nil
 	case balancer.KeyEnds:
@@ -376,7 +382,7 @@ func key(k balancer.KeyType, e balancer.Element) []byte {
 		return u32(e.Mark)
 	case balancer.KeyProto:
 		return []byte{unix.NFPROTO_IPV4}
-	case balancer.KeyProtocol, balancer.KeyTOS, balancer.KeyPort, balancer.KeyMAC, balancer.KeyPair, balancer.KeyEnds: // spans all, or not ours to write
+	case balancer.KeyProtocol, balancer.KeyTOS, balancer.KeyPort, balancer.KeyMAC, balancer.KeyPair, balancer.KeyEnds, balancer.KeyService: // spans all, or not ours to write
 	}
 	return nil
 }

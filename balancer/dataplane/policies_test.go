@@ -41,6 +41,7 @@ func manyPolicies() []balancer.Policy {
 		{Name: "bank", Method: balancer.Persistence, Match: balancer.Match{balancer.MatchDestination: networks("192.0.2.128/25"), balancer.MatchSource: networks("192.168.77.128/25")}},
 		{Name: "sticky", Method: balancer.Persistence, Learned: 10 * time.Minute, Match: balancer.Match{balancer.MatchProtocol: spans(17, 17)}},
 		{Name: "sticky1", Method: balancer.Persistence, Persistence: balancer.BySource, Learned: time.Minute, Match: balancer.Match{balancer.MatchProtocol: spans(132, 132)}},
+		{Name: "quick", Method: balancer.FastestResponse, Learned: 10 * time.Minute, Match: balancer.Match{balancer.MatchProtocol: tcp, balancer.MatchDestinationPort: spans(443, 443)}},
 		{Name: "ours", Router: true, Uplinks: []string{"dsl"}, Match: balancer.Match{
 			balancer.MatchSource: networks("203.0.113.0/24"), balancer.MatchDestination: networks("198.51.100.7/32", "198.51.101.0/24"), balancer.MatchProtocol: tcp,
 			balancer.MatchDestinationPort: spans(25, 25, 1000, 2000), balancer.MatchSourcePort: spans(1024, 65535),

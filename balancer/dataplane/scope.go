@@ -17,15 +17,21 @@ type scope struct {
 	tables, priorities [2]int                // from, to
 	main               map[netip.Prefix]bool // destinations of ours in the main table
 	devices            map[string]bool
-	indexes            map[int]bool // of the devices that were there
-	anyDevice          bool         // a way is looked up by address
+	indexes            map[int]bool    // of the devices that were there
+	anyDevice          bool            // a way is looked up by address
+	theirs             map[string]bool // sets whose elements are what rules and nodes learn
 }
 
 func newScope(p balancer.Plan, index map[string]int) *scope {
 	s := &scope{
 		tables:     [2]int{p.TableBase, p.TableBase + balancer.Tables - 1},
 		priorities: [2]int{p.RulePriority, p.RulePriority + 999},
-		main:       map[netip.Prefix]bool{}, devices: map[string]bool{}, indexes: map[int]bool{},
+		main:       map[netip.Prefix]bool{}, devices: map[string]bool{}, indexes: map[int]bool{}, theirs: map[string]bool{},
+	}
+	for _, set := range p.Table.Sets {
+		if set.Lasts > 0 {
+			s.theirs[set.Name] = true
+		}
 	}
 	for _, d := range planDevices(p) {
 		s.devices[d] = true
@@ -176,6 +182,11 @@ func readNft(b []byte, s *scope) sighting {
 			continue
 		}
 		name := strings.TrimRight(string(attribute(m.Data[4:], unix.NFTA_TABLE_NAME)), "\x00")
+		if typ := m.Header.Type & 0xff; typ == unix.NFT_MSG_NEWSETELEM || typ == unix.NFT_MSG_DELSETELEM {
+			if s.theirs[strings.TrimRight(string(attribute(m.Data[4:], unix.NFTA_SET_ELEM_LIST_SET)), "\x00")] {
+				continue
+			}
+		}
 		if m.Data[0] == unix.NFPROTO_INET && name == balancer.TableName {
 			return sighting{kinds: setOf(kindTable)}
 		}

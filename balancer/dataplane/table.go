@@ -240,7 +240,7 @@ func (d *diff) set(s balancer.Set, have *present) error {
 	typ, order := keyType(s.Key)
 	set := &nftables.Set{Table: ourTable, Name: s.Name, KeyType: typ, KeyByteOrder: order, HasTimeout: s.Timeout, IsMap: s.Verdicts, Interval: s.Interval}
 	if s.Lasts > 0 {
-		set.Dynamic, set.Timeout, set.Size = true, s.Lasts, balancer.LearnedSize
+		set.Dynamic, set.Timeout, set.Size = true, s.Lasts, uint32(s.Size())
 	}
 	if s.Verdicts {
 		set.DataType = nftables.TypeVerdict

@@ -12,10 +12,13 @@ import (
 	"harouter/balancer/dataplane"
 	"harouter/balancer/notice"
 	"harouter/balancer/probe"
+	"harouter/balancer/race"
 	"harouter/balancer/traffic"
 	"harouter/conntracksync/kernel"
 	"harouter/ha"
+	"harouter/ha/child"
 	"harouter/ha/events"
+	"harouter/ha/fit"
 	"harouter/ha/gossip"
 	"harouter/ha/hello"
 	"harouter/ha/join"
@@ -29,6 +32,7 @@ import (
 func (d *daemon) build() error {
 	var err error
 	s := d.settings()
+	d.buildFollowers(s)
 	d.guard = &watchdog{d: d}
 	d.places, d.newcomer = make(chan []balancer.Place, learnedQueue), make(chan struct{}, 1)
 	d.disk.dir, d.disk.post = d.c.stateDir, func(ev ha.Event) { d.loop.Post(ev) }
@@ -82,12 +86,19 @@ func (d *daemon) build() error {
 	d.notice = notice.New(d.log.part("dataplane"))
 	d.prober = probe.New(probe.Config{
 		Uplinks: s.probes(), Log: d.log.part("probe"),
-		Report: func(r balancer.Round) { d.loop.Post(ha.Probed{Round: r}) },
+		Report: func(r balancer.Round) {
+			d.follow.hooks.Round(r)
+			d.loop.Post(ha.Probed{Round: r})
+		},
 	})
+	d.racer = race.New(race.Config{Marks: s.racers(), Wanted: d.plane.Wanted, Won: d.plane.Won, Log: d.log.part("race")})
 	d.links = links.New(links.Config{Devices: slices.Concat(s.devices(), s.macDevices()), Auto: s.auto(), Report: d.linksChanged, Log: d.log.part("links")})
 	d.load = traffic.New(traffic.Config{
 		Devices: s.uplinkDevices(), Quick: s.goesByLoad(), Log: d.log.part("traffic"),
 		Report: func(l map[string]balancer.Load) { d.loop.Post(ha.Loads{Uplinks: l}) },
+	})
+	d.fitness = fit.New(s.fit(), child.Command, func(command []string, failed string) {
+		d.loop.Post(ha.CheckRan{Command: command, Failed: failed})
 	})
 	d.flows = &flowCounter{count: func(ctx context.Context) (map[uint32]int, error) {
 		return kernel.CountByMark(ctx, uint32(d.settings().file.Balance.MarkMask))
@@ -111,7 +122,7 @@ func (d *daemon) build() error {
 	}
 	rand.Read(cfg.Will[:]) // never fails (crypto/rand)
 	d.loop = ha.NewLoop(cfg, ha.Ports{
-		Adverts: d.wire, Addresses: d.vip, Plane: &firstPlan{Kernel: d.plane, done: d.planned}, Gossip: d.gossip, Lans: d.hello, Files: d,
+		Adverts: d.wire, Addresses: followed{d.vip, d.follow}, Plane: &followedPlane{Plane: &firstPlan{Kernel: d.plane, done: d.planned}, followers: d.follow}, Gossip: d.gossip, Lans: d.hello, Files: d,
 		Flows:       d.replica,
 		Pulse:       d.pulse.Ask,
 		Forwarded:   dataplane.Forwarded,
@@ -197,7 +208,9 @@ func withoutMACs(l ha.Links, s *settings) ha.Links {
 
 func (d *daemon) probe(s ha.Source) {
 	d.prober.Source(s.Uplink, s.Address)
+	d.racer.Source(s.Uplink, s.Address)
 	d.prober.Gateway(s.Uplink, s.Gateway)
+	d.follow.hooks.Source(s.Uplink, s.Address, s.Gateway)
 	if s.Now {
 		d.prober.Kick(s.Uplink)
 	}

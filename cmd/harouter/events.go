@@ -131,6 +131,7 @@ func (d *daemon) buildEvents() {
 
 // record takes what the machine decided into the event log.
 func (d *daemon) record(r ha.Record) {
+	d.follow.note(r, d.settings().node)
 	d.events.Append(events.Event{Kind: r.Kind, Subject: r.Subject, From: r.From, To: r.To, Reason: r.Reason})
 }
 

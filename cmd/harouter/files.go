@@ -184,6 +184,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	log := d.log.part("ha")
 	d.current.Store(s)
 	d.log.set(s.file.Log)
+	d.follow.configure(d, s)
 	try := func(part string, err error) {
 		if err != nil {
 			log.Error("the new configuration, in part", "part", part, "error", err)
@@ -197,6 +198,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	w.Receive, w.Log = d.received, d.log.part("vrrp")
 	// A probe whose route goes with its address would leave by another uplink.
 	d.prober.Configure(s.probes())
+	d.racer.Configure(s.racers())
 	// The addresses before the adverts: adverts leave from a device's own.
 	try("virtual addresses", d.vip.Configure(ctx, d.vipConfig(s)))
 	try("vrrp", d.wire.Configure(w))
@@ -204,6 +206,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("greetings", d.hello.Configure(d.helloConfig(s)))
 	d.links.Configure(slices.Concat(s.devices(), s.macDevices()), s.auto())
 	d.load.Configure(s.uplinkDevices(), s.goesByLoad())
+	d.fitness.Configure(s.fit())
 	try("state sync", d.sessions.Configure(d.sessionConfig(s)))
 	d.configureReplica(s)
 	if size, err := d.tableSize(s); err == nil { // else there is no table yet

@@ -10,16 +10,16 @@ import (
 	"harouter/conntracksync/kernel"
 )
 
-// ended collects the TCP connections that are about to be deleted. Only a master
-// has hosts to tell of them, and only if balance.reset_clients is set.
+// ended collects the TCP connections that are about to be deleted, to tell their
+// hosts if balance.reset_clients is set.
 type ended struct {
 	d    *daemon
 	tell bool
 	ends []balancer.Ends
 }
 
-func (d *daemon) ended() ended {
-	return ended{d: d, tell: d.settings().file.Balance.ResetClients && d.plane.Active()}
+func (d *daemon) ended(tell bool) ended {
+	return ended{d: d, tell: tell && d.settings().file.Balance.ResetClients}
 }
 
 func (e *ended) add(f *conntracksync.Flow) {
@@ -39,9 +39,9 @@ func (e *ended) done() error {
 	return err
 }
 
-func (d *daemon) deleteFlows(ctx context.Context, id int, mask uint32) error {
+func (d *daemon) deleteFlows(ctx context.Context, id int, mask uint32, tell bool) error {
 	mark := balancer.Mark(id, mask)
-	e := d.ended()
+	e := d.ended(tell)
 	if e.tell {
 		if err := kernel.Dump(ctx, kernel.Filter{Mark: mark, MarkMask: mask}, func() { e.ends = nil }, e.add); err != nil {
 			d.log.part("ha").Warn("hosts are not told that connections of theirs end", "error", err)
@@ -54,7 +54,7 @@ func (d *daemon) deleteFlows(ctx context.Context, id int, mask uint32) error {
 }
 
 // moveFlows deletes the flows that are strays. It does so with a port of its own,
-// so that the other nodes are told.
+// so that the other nodes are told. Only a master does it.
 func (d *daemon) moveFlows(ctx context.Context, s balancer.Strays, mask uint32) error {
 	var all []conntracksync.Flow
 	err := kernel.Dump(ctx, kernel.Filter{}, func() { all = nil }, func(f *conntracksync.Flow) {
@@ -74,7 +74,7 @@ func (d *daemon) moveFlows(ctx context.Context, s balancer.Strays, mask uint32) 
 		return err
 	}
 	_, err = i.Delete(ctx, all)
-	e := d.ended()
+	e := d.ended(true)
 	for f := range all {
 		e.add(&all[f])
 	}

@@ -47,7 +47,19 @@ func newRoot() *cobra.Command {
 	return root
 }
 
+// complete fills in what follows from other flags. Paths become absolute: the
+// guard, and who is told of a path, may be elsewhere.
 func (c *common) complete() error {
+	for _, p := range []*string{&c.config, &c.keyFile, &c.runDir, &c.stateDir} {
+		if *p == "" {
+			continue
+		}
+		abs, err := filepath.Abs(*p)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", *p, err)
+		}
+		*p = abs
+	}
 	if c.keyFile == "" {
 		c.keyFile = filepath.Join(filepath.Dir(c.config), "cluster.key")
 	}

@@ -23,6 +23,7 @@ import (
 	"harouter/balancer/dataplane"
 	"harouter/balancer/notice"
 	"harouter/balancer/probe"
+	"harouter/balancer/race"
 	"harouter/balancer/traffic"
 	"harouter/conntracksync/peer"
 	"harouter/conntracksync/replica"
@@ -30,6 +31,7 @@ import (
 	"harouter/ha/config"
 	"harouter/ha/control"
 	"harouter/ha/events"
+	"harouter/ha/fit"
 	"harouter/ha/gossip"
 	"harouter/ha/hello"
 	"harouter/ha/join"
@@ -78,9 +80,11 @@ type daemon struct {
 	hello    *hello.Greeter
 	pulse    *pulse.Asker
 	prober   *probe.Prober
+	racer    *race.Racer
 	notice   *notice.Teller
 	links    *links.Watcher
 	load     *traffic.Watcher
+	fitness  *fit.Runner
 	guard    *watchdog
 	control  *control.Server
 	flows    *flowCounter
@@ -89,6 +93,7 @@ type daemon struct {
 	join     *join.Server
 	key      config.Key
 	replica  *replica.Replica
+	follow   *followers
 	sessions *peer.Sessions
 	places   chan []balancer.Place        // that other nodes have learned
 	newcomer chan struct{}                // a node has come: it knows nothing
@@ -203,7 +208,13 @@ func (d *daemon) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
-	for _, t := range []task{d.wire, d.vip, d.gossip, d.hello, d.pulse, d.prober, d.links, d.load, d.notice, d.control, d.guard, d.events, d.exchange, d.join, d.sessions, d.replica, d.plane, fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}, lifeSign{d.guard}} {
+	for _, t := range []task{
+		d.wire, d.vip, d.gossip, d.hello, d.pulse, d.links, d.guard,
+		d.prober, d.racer, d.load, d.fitness, d.notice, d.plane,
+		d.join, d.sessions, d.replica, d.control, d.events, d.exchange,
+		d.follow.hooks, d.follow.services, d.follow.report, news{d},
+		fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}, lifeSign{d.guard},
+	} {
 		group.Go(func() error {
 			if err := t.Run(ctx); err != nil {
 				return fmt.Errorf("%v: %w", t, err)

@@ -17,6 +17,7 @@ import (
 	"harouter/balancer/probe"
 	"harouter/ha"
 	"harouter/ha/config"
+	"harouter/ha/fit"
 	"harouter/vrrp"
 	"harouter/vrrp/vip"
 	"harouter/vrrp/wire"
@@ -245,7 +246,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 	for _, u := range s.file.Uplinks {
 		b.Uplinks = append(b.Uplinks, balancer.Uplink{
 			Name: u.Name, ID: u.ID, Device: s.file.Device(s.node, u.Name), Gateway: u.Gateway.Address,
-			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier, Speed: balancer.Load{Down: float64(u.Down), Up: float64(u.Up)},
+			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier, Metered: u.Metered, Speed: balancer.Load{Down: float64(u.Down), Up: float64(u.Up)},
 			MACDevice: macDevice(u.VirtualMAC, u.Name, u.Virtual, false), MAC: virtualMAC(u.VRID, false).String(),
 		})
 	}
@@ -262,7 +263,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 			Margin:   balancer.LatencyMargin(p.LatencyMargin),
 		}
 		policy.Hours, policy.NotHours = p.Match.Hours()
-		if p.Persistence.Learned {
+		if p.Persistence.Learned || m == balancer.FastestResponse {
 			policy.Learned = p.Persistence.Timeout
 		}
 		b.Policies = append(b.Policies, policy)
@@ -338,6 +339,7 @@ func (s *settings) ha() (ha.Config, error) {
 		Foreign: v.Foreign, Balancer: b, Probes: map[string]balancer.ProbeConfig{},
 		Text: s.text, Generation: s.generation,
 		Hello: !v.UnicastOnly,
+		Check: ha.CheckConfig{Command: v.Check.Command, Rise: v.Check.Rise, Fall: v.Check.Fall},
 		Sync:  s.file.ConntrackSync.Enabled, SyncTimeout: s.file.ConntrackSync.Timeout, PreemptUnsynced: s.file.ConntrackSync.PreemptUnsynced,
 	}
 	for _, n := range s.file.Nodes {
@@ -358,6 +360,12 @@ func (s *settings) ha() (ha.Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// fit is the command that tells whether this node is fit.
+func (s *settings) fit() fit.Config {
+	c := s.file.VRRP.Check
+	return fit.Config{Command: c.Command, Interval: c.Interval, Timeout: c.Timeout}
 }
 
 func (s *settings) wire() wire.Config {
@@ -456,6 +464,18 @@ func (s *settings) probes() []probe.Uplink {
 			})
 		}
 		out = append(out, p)
+	}
+	return out
+}
+
+// racers are the marks of the uplinks, where a policy's method has them race.
+func (s *settings) racers() map[string]uint32 {
+	if !slices.ContainsFunc(s.file.Policies, func(p config.Policy) bool { return p.Method == config.MethodFastestResponse }) {
+		return nil
+	}
+	out := map[string]uint32{}
+	for _, u := range s.file.Uplinks {
+		out[u.Name] = balancer.Mark(u.ID, uint32(s.file.Balance.MarkMask))
 	}
 	return out
 }

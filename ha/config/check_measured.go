@@ -38,7 +38,11 @@ func (d *decoder) checkMeasured(c *Config) {
 					d.warn(at, "policies.%s: uplinks.%s has no probe targets, so lowest-latency sees the way to its gateway alone", p.Name, u.Name)
 				}
 			}
-		case MethodWeighted, MethodPriority, MethodPersistence, MethodEnforced, MethodFastestResponse:
+		case MethodFastestResponse:
+			if !raced(p, used) {
+				d.warn(at, "policies.%s: fastest-response has no two uplinks of one tier that have a weight and are not metered, so nothing is raced", p.Name)
+			}
+		case MethodWeighted, MethodPriority, MethodPersistence, MethodEnforced:
 		}
 	}
 }
@@ -50,4 +54,25 @@ func notLast(p Policy, used []Uplink) []Uplink {
 	used = slices.Clone(used)
 	slices.SortStableFunc(used, func(a, b Uplink) int { return cmp.Or(cmp.Compare(a.Tier, b.Tier), place(a)-place(b)) })
 	return used[:max(len(used)-1, 0)]
+}
+
+// raced tells whether two of these uplinks can ever race: those that share flows,
+// but the metered ones.
+func raced(p Policy, used []Uplink) bool {
+	inTier := map[int]int{}
+	for _, u := range used {
+		weight, own := p.Weights[u.Name]
+		if !own {
+			weight = u.Weight
+		}
+		if !u.Metered && weight > 0 {
+			inTier[u.Tier]++
+		}
+	}
+	for _, n := range inTier {
+		if n > 1 {
+			return true
+		}
+	}
+	return false
 }

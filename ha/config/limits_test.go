@@ -105,7 +105,7 @@ func TestWrongKind(t *testing.T) {
 		{"policies", policy("source_ports: 20-10"), `policies.default.match.source_ports: "20-10" is no port; allowed: a port from 1 to 65535, or a range such as 1000-2000`},
 		{"policies", policy("source_ports: [[1]]"), "policies.default.match.source_ports: " + aList + "a port from 1 to 65535, or a range such as 1000-2000"},
 		{"balance", "{mark_mask: [1]}", "balance.mark_mask: " + aList + "one run of bits such as 0x3f00"},
-		{"webhook", "{headers: {a: [b]}}", "webhook.headers.a: " + aList + "a text of 1 to 2048 characters"},
+		{"webhook", "{url: \"http://x/\", headers: {a: [b]}}", "webhook.headers.a: " + aList + "a text of 1 to 2048 characters"},
 		{"routes", "{}", "routes: a map stands here; allowed: a list such as [{name: a}, {name: b}]"},
 	} {
 		_, ps := Parse("test.yaml", []byte(site(map[string]string{test.key: test.text})))

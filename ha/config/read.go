@@ -103,7 +103,7 @@ func (d *decoder) file(root *value) *Config {
 	d.firewall(t.sub("firewall"), &c.Firewall)
 	d.routes(t, &c.Routes)
 	d.conntrackSync(t.sub("conntrack_sync"), &c.ConntrackSync)
-	take(t, "services", &c.Services, listOf(text(64))).later()
+	d.services(t, &c.Services)
 	d.hooks(t.sub("hooks"), &c.Hooks)
 	d.mail(t.sub("mail"), &c.Mail)
 	d.webhook(t.sub("webhook"), &c.Webhook)

@@ -39,8 +39,6 @@ func (d *decoder) policy(row *table, uplinks []Uplink, lans []Lan) (p Policy, at
 	}
 	method := take(row, "method", &p.Method, oneOf(MethodWeighted, MethodPriority, MethodOverflow, MethodPersistence,
 		MethodLeastUsed, MethodLowestLatency, MethodEnforced, MethodFastestResponse))
-	method.changed = method.changed && p.Method == MethodFastestResponse
-	method.later()
 	if p.Method == MethodEnforced {
 		p.WhenNone = NoneDrop
 	}
@@ -51,7 +49,7 @@ func (d *decoder) policy(row *table, uplinks []Uplink, lans []Lan) (p Policy, at
 	if f := take(row, "bypass", &p.Bypass, boolean); f.ok && p.Bypass && (method.v != nil || len(p.Uplinks) > 0 || len(p.Weights) > 0) {
 		d.fail(f.v, "%s: what the main table leads has no method, uplinks or weights; allowed: bypass alone, or these", f.path())
 	}
-	persistence := d.persistence(row.sub("persistence"), &p.Persistence)
+	persistence := d.persistence(row.sub("persistence"), &p)
 	if persistence != nil && p.Method != MethodPersistence {
 		d.fail(persistence, "%s.persistence: it belongs to the method persistence; allowed: method: persistence, or remove it", row.path)
 	}
@@ -113,13 +111,16 @@ func (d *decoder) policyUplinks(row *table, p *Policy, uplinks []Uplink) {
 }
 
 // persistence tells where it stands, nil if it says no more than the default.
-func (d *decoder) persistence(t *table, p *Persistence) *value {
+func (d *decoder) persistence(t *table, policy *Policy) *value {
 	defer t.close()
+	p := &policy.Persistence
 	was := *p
 	take(t, "by", &p.By, oneOf(BySourceDestination, BySource, ByDestination))
 	take(t, "learned", &p.Learned, boolean)
 	f := take(t, "timeout", &p.Timeout, duration(time.Second, 24*time.Hour, time.Second))
-	if f.changed && !p.Learned {
+	if policy.Method == MethodFastestResponse { // it is how long a winner is remembered
+		was.Timeout = p.Timeout
+	} else if f.changed && !p.Learned {
 		d.warn(f.v, "%s: without learned: true nothing is remembered, so nothing times out", f.path())
 	}
 	if *p == was {

@@ -47,41 +47,6 @@ func (d *decoder) conntrackSync(t *table, c *ConntrackSync) {
 	take(t, "table_size", &c.TableSize, number(1, 1<<24-1)) // the replication numbers them with 24 bits
 }
 
-func (d *decoder) hooks(t *table, c *Hooks) {
-	defer t.close()
-	take(t, "directory", &c.Directory, text(1024)).later()
-	take(t, "timeout", &c.Timeout, duration(time.Millisecond, time.Hour, 1)).later()
-}
-
-func (d *decoder) mail(t *table, c *Mail) {
-	defer t.close()
-	take(t, "to", &c.To, oneOrMore(text(254))).later()
-	take(t, "from", &c.From, text(254)).later()
-	take(t, "smtp", &c.SMTP, text(254)).later()
-	take(t, "username", &c.Username, text(254)).later()
-	take(t, "password_file", &c.PasswordFile, text(1024)).later()
-}
-
-func (d *decoder) webhook(t *table, c *Webhook) {
-	defer t.close()
-	take(t, "url", &c.URL, text(2048)).later()
-	f := t.field("headers")
-	headers := d.table(f.v, t.at, f.path())
-	for _, e := range headers.all() {
-		v, err := text(2048)(e.value)
-		if err != nil {
-			d.refuse(e.value, join2(headers.path, e.key.text), err)
-			continue
-		}
-		if c.Headers == nil {
-			c.Headers = map[string]string{}
-		}
-		c.Headers[e.key.text] = v
-	}
-	f.changed = len(headers.entries) > 0
-	f.later()
-}
-
 func (d *decoder) balance(t *table, c *Balance) {
 	defer t.close()
 	maskField := take(t, "mark_mask", &c.MarkMask, mask)

@@ -32,9 +32,9 @@ func (d *decoder) vrrp(t *table, c *VRRP) {
 
 func (d *decoder) command(t *table, c *Check) {
 	defer t.close()
-	take(t, "command", &c.Command, listOf(text(4096))).later()
-	take(t, "interval", &c.Interval, duration(10*time.Millisecond, time.Hour, 1)).later()
-	take(t, "timeout", &c.Timeout, duration(time.Millisecond, time.Minute, 1)).later()
-	take(t, "rise", &c.Rise, number(1, 1000)).later()
-	take(t, "fall", &c.Fall, number(1, 1000)).later()
+	take(t, "command", &c.Command, listOf(text(4096)))
+	take(t, "interval", &c.Interval, duration(10*time.Millisecond, time.Hour, 1))
+	take(t, "timeout", &c.Timeout, duration(time.Millisecond, time.Minute, 1))
+	take(t, "rise", &c.Rise, number(1, 1000))
+	take(t, "fall", &c.Fall, number(1, 1000))
 }

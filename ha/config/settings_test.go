@@ -139,6 +139,10 @@ func refusal(path, v string) string {
 		}
 	case path == "vrrp.authentication":
 		put(tree, "vrrp.version", "2")
+	case strings.HasPrefix(path, "mail."):
+		tree["mail"] = map[string]any{"to": "root", "smtp": "mx", "username": "router", "password_file": "password"}
+	case path == "webhook.headers":
+		put(tree, "webhook.url", "https://example.org/hook")
 	case path == "nodes.NAME.addresses":
 		tree["nodes"].(map[string]any)["r1"] = map[string]any{}
 	case strings.HasPrefix(path, "uplinks[].probe.targets."):

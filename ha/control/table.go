@@ -127,6 +127,8 @@ func priorityCell(n ha.NodeStatus, brief bool) cell {
 		return cell{"maintenance", yellow}
 	case n.Maintenance:
 		return cell{fmt.Sprintf("%d, maintenance", n.Priority), yellow}
+	case n.Unfit != "":
+		return cell{fmt.Sprintf("%d, check fails", n.Priority), red}
 	case e != nil && *e != n.Priority:
 		return cell{text: fmt.Sprintf("%d, now %d", n.Priority, *e)}
 	}

@@ -116,6 +116,13 @@ func resting() ha.Status {
 	return s
 }
 
+// unfit is a pair of which one node fails its check.
+func unfit() ha.Status {
+	s := usual()
+	s.Nodes[1].Unfit = "exit code 1: no database"
+	return s
+}
+
 func trying() ha.Status {
 	s := troubled()
 	s.Nodes[1].Maintenance, s.Nodes[1].EffectivePriority = true, ptr[uint8](1)
@@ -132,7 +139,7 @@ func alone() ha.Status {
 
 func TestTable(t *testing.T) {
 	t.Parallel()
-	for name, s := range map[string]ha.Status{"usual": usual(), "troubled": troubled(), "three": three(), "alone": alone(), "resting": resting(), "trying": trying()} {
+	for name, s := range map[string]ha.Status{"usual": usual(), "troubled": troubled(), "three": three(), "alone": alone(), "resting": resting(), "unfit": unfit(), "trying": trying()} {
 		var b bytes.Buffer
 		if err := Table(&b, s, false, now); err != nil {
 			t.Fatal(err)

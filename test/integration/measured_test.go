@@ -118,6 +118,7 @@ func TestMeasured(t *testing.T) {
 		}
 	})
 	t.Run("by hand", func(t *testing.T) { byHand(t, c, fresh) })
+	t.Run("fastest-response", func(t *testing.T) { fastestResponse(t, c, cable, dsl) })
 	t.Run("takeover keeps the map", func(t *testing.T) {
 		cable.Set(line8, line8)
 		reloaded(t, c, measured("method: overflow, overflow: {hold: 1s}"), "r1", "r2")
