@@ -11,7 +11,7 @@ import (
 // menu are the kinds of trouble that a seed may bring.
 type menu struct {
 	power, freeze, partition, lossy, slow, failing, files, nodes, ports, uplinks, moves, forged, checks bool
-	sync                                                                                        bool // flows are replicated
+	sync                                                                                                bool // flows are replicated
 }
 
 func (m *menu) words() map[string]*bool {
