@@ -112,10 +112,10 @@ func TestReadmePolicies(t *testing.T) {
 	}
 }
 
-// The full sample of DESIGN.md §3.
-func TestDesignSample(t *testing.T) {
-	if _, ps := Load("testdata/design.yaml"); len(ps.Errors()) > 0 {
-		t.Error(ps.Errors())
+// TestDesignSamplePasses: all that the full sample of DESIGN.md §3 has is built.
+func TestDesignSamplePasses(t *testing.T) {
+	if _, ps := Load("testdata/design.yaml"); ps.Err() != nil {
+		t.Error(ps.Err())
 	}
 }
 
