@@ -181,13 +181,24 @@ func TestARunThatCannotBeKilled(t *testing.T) {
 
 // TestTime: from the beginning of one run to that of the next it is the interval.
 func TestTime(t *testing.T) {
-	t.Parallel()
-	_, results := started(t, Config{Command: shell("sleep 0.3"), Interval: 600 * time.Millisecond, Timeout: 10 * time.Second})
-	first := next(t, results)
-	second := next(t, results)
-	if d := second.at.Sub(first.at); d < 400*time.Millisecond || d > 10*time.Second {
-		t.Errorf("%v between two runs", d)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var starts []time.Duration
+		began := time.Now()
+		r := New(Config{Command: []string{"check"}, Interval: 600 * time.Millisecond, Timeout: 10 * time.Second}, func(context.Context, string, ...string) *exec.Cmd {
+			starts = append(starts, time.Since(began))
+			time.Sleep(time.Duration(len(starts)) * 400 * time.Millisecond)
+			return &exec.Cmd{Path: "/no/such/file"}
+		}, func([]string, string) {})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = r.Run(ctx) }()
+		time.Sleep(1500 * time.Millisecond)
+		cancel()
+		synctest.Wait()
+		if diff := cmp.Diff([]time.Duration{0, 600 * time.Millisecond, 1400 * time.Millisecond}, starts); diff != "" {
+			t.Error(diff)
+		}
+		time.Sleep(3 * time.Second)
+	})
 }
 
 func FuzzTail(f *testing.F) {
