@@ -36,7 +36,7 @@ func TestStatusOfAnIgnorantNode(t *testing.T) {
  "plan_hash":"",
  "conntrack_sync":{"peers":[{"name":"r2","state":"off","progress":null,"lag_ms":null,"flows_here":null,"flows_there":null,"resyncs":0,"dropped":{}}]},
  "repairs":{"address":0,"rule":0,"route":0,"table":0,"sysctl":0},
- "drops":{"vrrp":{"ttl":3,"checksum":0,"sender":0,"version":0,"length":0,"forged":0,"count":1},"gossip":{"key":0,"garbage":0},"sync":{}},
+ "drops":{"vrrp":{"ttl":3,"checksum":0,"sender":0,"version":0,"length":0,"forged":0,"count":1},"gossip":{"key":0,"garbage":0},"sync":{},"firewall":{}},
  "alarms":[]}`
 	got, err := json.Marshal(s)
 	if err != nil {
@@ -91,7 +91,7 @@ func TestStatusRoundTrip(t *testing.T) {
 		Repairs:       Repairs{1, 2, 3, 4, 5},
 		Drops: Drops{
 			VRRP:   map[string]uint64{"ttl": 1, "checksum": 2, "sender": 3, "version": 4, "length": 5, "forged": 6},
-			Gossip: map[string]uint64{"key": 7, "garbage": 8}, Sync: map[string]uint64{"x": 9},
+			Gossip: map[string]uint64{"key": 7, "garbage": 8}, Sync: map[string]uint64{"x": 9}, Firewall: map[string]uint64{"syn": 1},
 		},
 		Alarms: []Alarm{{Code: "deaf", Subject: "lan0", Since: at, Text: "t"}},
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,12 @@ import (
 // usualSlack is how late the kernel may wake a thread unless it is told
 // otherwise, nanoseconds.
 const usualSlack = 50_000
+
+// Signals of real time, some of which a C library ignores for its own ends.
+const (
+	firstRealTime uintptr = 32
+	lastSignal    uintptr = 64
+)
 
 // managers are variables by which a program could speak to the service manager
 // in the name of the daemon.
@@ -61,6 +68,12 @@ func calmDown() error {
 	}
 	// What is handled ends with exec, what is ignored does not.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGINT, unix.SIGPIPE, unix.SIGTERM)
+	for n := firstRealTime; n <= lastSignal; n++ { // of which Go's runtime does not want to hear
+		var usual [4]uint64 // struct sigaction of the kernel: SIG_DFL, no flags, empty mask
+		if _, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, n, uintptr(unsafe.Pointer(&usual)), 0, unsafe.Sizeof(uint64(0)), 0, 0); e != 0 {
+			return fmt.Errorf("let signal %d do what it does usually: %w", n, e)
+		}
+	}
 	return nil
 }
 

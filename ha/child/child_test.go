@@ -49,8 +49,9 @@ func TestNothingIsInherited(t *testing.T) {
 	out := make(chan string)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		signal.Ignore(unix.SIGPIPE, unix.SIGHUP)
-		defer signal.Reset(unix.SIGPIPE, unix.SIGHUP)
+		ignored := []os.Signal{unix.SIGPIPE, unix.SIGHUP, unix.Signal(40)}
+		signal.Ignore(ignored...)
+		defer signal.Reset(ignored...)
 		defer os.WriteFile("/proc/self/oom_score_adj", oom, 0)
 		err := errors.Join(
 			unix.Setpriority(unix.PRIO_PROCESS, 0, -20),
