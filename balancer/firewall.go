@@ -35,8 +35,8 @@ type (
 	Layer4 struct{ Protocol uint8 }
 	// ICMP6 matches ICMPv6 messages of some types.
 	ICMP6 struct{ First, Last uint8 }
-	// SourceBehind matches packets to whose source the route of the main table,
-	// or of ours, leads over a device.
+	// SourceBehind matches packets to whose source the route leads over a device:
+	// that of the packet's mark, since a backup's own may go through the master.
 	SourceBehind struct{ Device string }
 	// SourceOver matches IPv4 packets above a rate for each source.
 	SourceOver struct {
@@ -61,7 +61,7 @@ func (s Layer4) String() string { return fmt.Sprintf("meta l4proto %d", s.Protoc
 func (s ICMP6) String() string {
 	return "icmpv6 type " + Ports{uint16(s.First), uint16(s.Last)}.String()
 }
-func (s SourceBehind) String() string { return fmt.Sprintf("fib saddr oifname %q", s.Device) }
+func (s SourceBehind) String() string { return fmt.Sprintf("fib saddr . mark oifname %q", s.Device) }
 func (s SourceOver) String() string {
 	return fmt.Sprintf("update @%s { ip saddr timeout %ds limit rate over %d/%s burst %d packets }",
 		s.Set, int(s.Lasts.Seconds()), s.Count, s.Unit, s.Count)

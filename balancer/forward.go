@@ -82,7 +82,10 @@ func (c *Config) forwarding(now Input) (out forwarding) {
 	}
 	everywhere := Set{Name: "forward_at", Key: KeyAddr4, Elements: c.reached(nil, now)}
 	inner := Set{Name: "forward_hosts", Key: KeyAddr4}
-	wan := Chain{Name: "redirects_wan"}
+	// TCP in mid-stream begins nothing: its entry may be on its way from the other node.
+	wan := Chain{Name: "redirects_wan", Rules: []Rule{
+		{TCPFlags{Mask: flagFIN | flagSYN | flagRST | flagACK, Value: flagSYN, Not: true}, Jump{Kind: "return"}},
+	}}
 	lan := Chain{Name: "redirects_lan"}
 	used := false
 	for i, f := range c.Forwards {

@@ -195,11 +195,11 @@ func (o outcome) String() string { return outcomeNames[o] }
 func (c *Config) slots(i int, in Input) ([SlotCount]int, outcome) {
 	p := c.Policies[i]
 	var none [SlotCount]int
-	if p.Bypass {
-		return none, bypasses
-	}
 	if in.Closed[p.Name] {
 		return none, passes
+	}
+	if p.Bypass {
+		return none, bypasses
 	}
 	members := c.members(p)
 	enabled := func(u Uplink) bool { return in.Verdicts[u.Name] != Disabled }

@@ -212,7 +212,7 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 			&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{s.Last}}), nil
 	case balancer.SourceBehind:
 		return []expr.Any{
-			&expr.Fib{Register: 1, ResultOIFNAME: true, FlagSADDR: true},
+			&expr.Fib{Register: 1, ResultOIFNAME: true, FlagSADDR: true, FlagMARK: true},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(s.Device)},
 		}, nil
 	case balancer.SourceOver:

@@ -121,7 +121,7 @@ func (f *followers) note(r ha.Record, node string) {
 			f.hooks.Uplink(r.Subject, v, r.Reason)
 		}
 	case "role":
-		if r.Subject != node {
+		if r.Subject != node || r.To == "" { // a remark, no change
 			return
 		}
 		f.mu.Lock()

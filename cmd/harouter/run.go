@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-
 	"slices"
 	"sync"
 	"sync/atomic"

@@ -116,5 +116,5 @@ const (
 
 // LogParts are the parts of the program whose level can be set apart.
 var LogParts = []string{
-	"balancer", "config", "conntracksync", "control", "dataplane", "events", "gossip", "guard", "ha", "hello", "hooks", "links", "probe", "pulse", "report", "services", "traffic", "vip", "vrrp", "wire",
+	"balancer", "config", "conntracksync", "control", "dataplane", "events", "gossip", "guard", "ha", "hello", "hooks", "join", "links", "probe", "pulse", "race", "report", "services", "traffic", "vip", "vrrp", "wire",
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // limit is the number of failed tests above which none is run again.
-const limit = 4
+const limit = 8
 
 // failure is a test function that failed, and its package.
 type failure struct {

@@ -75,8 +75,7 @@ func TestIPv6(t *testing.T) {
 	time.Sleep(200 * time.Millisecond)
 
 	planned := c.Mark("planned")
-	_, err = c.Command("r1", "failover")
-	must(t, err)
+	must(t, asked(c, "r1", "failover"))
 	must(t, c.Settled("r1", "r2", 5*time.Second))
 	lists("r2", true)
 	lists("r1", false)
