@@ -51,7 +51,6 @@ func once(l *lab, side Side, advertise time.Duration, build func(time.Duration) 
 func allFaults(l *lab, side Side, p pair, advertise time.Duration) error {
 	s := p.lab()
 	skew := 106 * advertise / 256
-	settle := func() error { return p.settled() }
 	steps := []struct {
 		what    string
 		rest    time.Duration
@@ -62,7 +61,7 @@ func allFaults(l *lab, side Side, p pair, advertise time.Duration) error {
 		after   func() error
 	}{
 		{what: "SIGTERM", rest: 1500 * time.Millisecond, do: func() error { return p.leave("r1") }, aim: 10 * time.Millisecond, planned: true, double: true},
-		{what: "return", do: func() error { return errors.Join(p.start("r1"), held(s, "r1")) }, aim: 10 * time.Millisecond, planned: true, double: true, after: settle},
+		{what: "return", do: func() error { return errors.Join(p.start("r1"), held(s, "r1")) }, aim: 10 * time.Millisecond, planned: true, double: true, after: p.settled},
 		{what: "LAN port unplugged", rest: 4*advertise + 1200*time.Millisecond, do: s.Port("r1", "lan0").Unplug, aim: 50 * time.Millisecond,
 			after: func() error { return errors.Join(s.Port("r1", "lan0").Plug(), p.settled()) }},
 		{what: "daemon killed", rest: 4*advertise + 1200*time.Millisecond, do: func() error { return p.kill("r1") }, aim: 50*time.Millisecond + skew, double: true,
@@ -72,9 +71,8 @@ func allFaults(l *lab, side Side, p pair, advertise time.Duration) error {
 	}
 	ours, is := p.(ourPair)
 	if is {
-		again := func() error { return errors.Join(ours.failover("--auto"), p.settled()) }
 		o, err := strike(s, advertise, time.Second, func() error { return ours.failover() })
-		if err := errors.Join(err, again()); err != nil {
+		if err := errors.Join(err, ours.failover("--auto"), p.settled()); err != nil {
 			return fmt.Errorf("failover: %w", err)
 		}
 		l.fault("failover", side, o, 10*time.Millisecond, true, true)
