@@ -106,6 +106,7 @@ func TestSlowHandler(t *testing.T) {
 			t.Errorf("%d frames, the second and third are %.10q, %.10q", len(got), got[1], got[2])
 		}
 		time.Sleep(time.Second)
+		synctest.Wait() // a ping may be due now
 		if lag, _ := r1.Lag("r2"); lag.Queued != 0 || lag.Behind > time.Millisecond {
 			t.Errorf("in the end: %+v", lag)
 		}

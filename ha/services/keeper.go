@@ -86,10 +86,14 @@ func (k *Keeper) Serve(on bool) {
 	k.wish = next
 }
 
-func (k *Keeper) wanted() wish {
+// wanted is the wish for a service; nothing is wanted of one that is in the file
+// no more, also before Run has ended its goroutine.
+func (k *Keeper) wanted(name string) wish {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.wish
+	w := k.wish
+	w.known = w.known && slices.Contains(k.names, name)
+	return w
 }
 
 // String names the task.
@@ -151,7 +155,7 @@ func (k *Keeper) keep(ctx, named context.Context, name string) {
 		}
 	}()
 	for {
-		w := k.wanted()
+		w := k.wanted(name)
 		due := w.known && (!done.known || done.run != w.run)
 		wait := time.Hour
 		switch early := time.Until(w.from); {
