@@ -15,6 +15,7 @@
 //	config.go   what goes in           plan.go   what comes out
 //	match.go    what a policy is for   span.go   values as runs of numbers   hours.go
 //	tree.go     how a packet finds its policy    policies.go  what that does with it
+//	lost.go     what belongs to nothing, and goes nowhere in silence
 //	own.go      the node's own traffic           strays.go    flows that should move back
 //	forward.go  ports that lead to a host inside
 //	firewall.go what may begin at an uplink

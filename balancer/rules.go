@@ -144,13 +144,13 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{InSet{Set: "lan_if"}, jump("lan")},
 			{AddrIn{Set: "nodes"}, jump(search.ofNodes)}, // a backup without an own way out
 		}},
-		{Name: "lan", Rules: []Rule{
+		{Name: "lan", Rules: append([]Rule{
 			{FibType{Type: "local"}, ret},
 			{FibType{Type: "broadcast"}, ret},
 			{FibType{Type: "multicast"}, ret},
 			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
 			{State{CtNew}, jump("classify")},
-		}},
+		}, search.invalid...)},
 		// Which policy, and by it which uplink.
 		{Name: "classify", Rules: search.rules},
 		// The node's own packets: those that carry a mark chose by themselves

@@ -215,6 +215,16 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 			&expr.Fib{Register: 1, ResultOIFNAME: true, FlagSADDR: true, FlagMARK: true},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(s.Device)},
 		}, nil
+	case balancer.WayOver:
+		return []expr.Any{
+			&expr.Fib{Register: 1, ResultOIFNAME: true, FlagDADDR: true, FlagMARK: true},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(s.Device)},
+		}, nil
+	case balancer.NoWay:
+		return []expr.Any{
+			&expr.Fib{Register: 1, ResultOIF: true, FlagDADDR: true, FlagMARK: true, FlagPRESENT: true},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: u32(0)},
+		}, nil
 	case balancer.SourceOver:
 		limit, err := lower(balancer.RateOver{Rate: s.Rate})
 		if err != nil {
