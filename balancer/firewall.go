@@ -181,7 +181,7 @@ func (c *Config) firewall() (sets []Set, chains []Chain) {
 	}
 	chains = append(chains,
 		Chain{Name: "guard_in", Type: "filter", Hook: "input", Priority: prioFirewall, Rules: in},
-		Chain{Name: "guard_through", Type: "filter", Hook: "forward", Priority: prioFirewall, Rules: through})
+		Chain{Name: "guard_forward", Rules: through})
 	for _, reason := range used {
 		var rules []Rule
 		if f.Log {
@@ -251,9 +251,8 @@ func (c *Config) clamp() []Chain {
 	if !c.ClampMSS || len(c.Uplinks) == 0 {
 		return nil
 	}
-	syn := TCPFlags{Mask: flagSYN | flagRST, Value: flagSYN}
-	return []Chain{{Name: "clamp", Type: "filter", Hook: "forward", Priority: prioFirewall + 1, Rules: []Rule{
-		{InSet{Output: true, Set: "wan_if"}, syn, FitMSS{}},
-		{InSet{Set: "wan_if"}, syn, FitMSS{}},
+	return []Chain{{Name: "clamp", Rules: []Rule{
+		{InSet{Output: true, Set: "wan_if"}, FitMSS{}},
+		{InSet{Set: "wan_if"}, FitMSS{}},
 	}}}
 }

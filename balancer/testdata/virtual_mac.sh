@@ -101,7 +101,13 @@ table inet harouter {
 	}
 	map restore {
 		type mark : verdict
+		size 63
 		elements = { 0x100 : goto mark_cable, 0x200 : goto mark_dsl }
+	}
+	set marks {
+		type mark
+		size 63
+		elements = { 0x100, 0x200 }
 	}
 	map nat {
 		type ifname : verdict
@@ -109,21 +115,20 @@ table inet harouter {
 	}
 	map slots_default {
 		typeof numgen random mod 256 : verdict
+		size 256
 		elements = { 171 times goto up_cable, 85 times goto up_dsl }
 	}
 	chain pre {
 		type filter hook prerouting priority -150; policy accept;
+		meta mark 0 ct mark & 0x00003f00 @marks meta mark set ct mark & 0x00003f00 return
 		meta nfproto != ipv4 return
 		iifname vmap @wan_in
 		iifname @lan_if goto lan
 		ip saddr @nodes goto lan
 	}
 	chain lan {
-		fib daddr type local return
-		fib daddr type broadcast return
-		fib daddr type multicast return
 		ct mark & 0x00003f00 vmap @restore
-		ct state new goto classify
+		ct state new fib daddr type unicast goto classify
 	}
 	chain classify {
 		goto policy_default
@@ -137,12 +142,15 @@ table inet harouter {
 	}
 	chain leave {
 		type filter hook postrouting priority -10; policy accept;
+		meta iif != 0 return
 		meta nfproto != ipv4 return
 		oifname != @wan_if return
 		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
 	}
 	chain forwarded {
 		type filter hook forward priority -10; policy accept;
+		ct state established,related meta mark & 0x00003f00 != 0 return
+		ct state established,related ct mark & 0x00003f00 == 0 return
 		meta nfproto != ipv4 return
 		oifname @wan_if goto to_wan
 		iifname != @wan_if ct state new ct mark & 0x00003f00 != 0 ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
@@ -180,8 +188,8 @@ table inet harouter {
 	chain post {
 		type nat hook postrouting priority 100; policy accept;
 		meta nfproto != ipv4 return
-		fib saddr type local return
 		meta mark & 0x00003f00 == 0 return
+		meta iif 0 fib saddr type local return
 		oifname vmap @nat
 	}
 	chain policy_default {
