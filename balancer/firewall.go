@@ -171,13 +171,13 @@ func (c *Config) firewall() (sets []Set, chains []Chain) {
 	in = append(in, Rule{refuse("denied")})
 	through := slices.Concat(begun, doubtful, []Rule{{Redirected{}, ret}, {refuse("denied")}})
 	if f.Antispoof {
-		behind := Chain{Name: "of_lans", Rules: []Rule{{AddrIn{Set: "nodes"}, ret}}}
+		behind := Chain{Name: "of_lans"}
 		for _, d := range c.lanDevices() {
 			behind.Rules = append(behind.Rules, Rule{SourceBehind{d}, ret})
 		}
-		behind.Rules = append(behind.Rules, Rule{refuse("spoofed")})
+		behind.Rules = append(behind.Rules, Rule{AddrIn{Set: "nodes"}, ret}, Rule{refuse("spoofed")})
 		chains = append(chains, behind)
-		through = slices.Insert(through, 0, Rule{InSet{Set: "lan_if"}, State{CtNew}, Jump{Kind: "jump", Chain: behind.Name}})
+		through = slices.Insert(through, 0, Rule{State{CtNew}, InSet{Set: "lan_if"}, Jump{Kind: "jump", Chain: behind.Name}})
 	}
 	chains = append(chains,
 		Chain{Name: "guard_in", Type: "filter", Hook: "input", Priority: prioFirewall, Rules: in},

@@ -58,7 +58,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	}
 	grace := Set{Name: SetGrace, Key: KeyProto, Timeout: true, Volatile: true}
 	ended := Set{Name: SetEnded, Key: KeyEnds, Timeout: true, Volatile: true}
-	wanIn := Set{Name: "wan_in", Key: KeyIfname, Verdicts: true}
+	wayIn := Set{Name: "way_in", Key: KeyIfname, Verdicts: true}
 	wanOut := Set{Name: "wan_out", Key: KeyIfname, Verdicts: true}
 	restore := Set{Name: "restore", Key: KeyMark, Verdicts: true, Room: maxUplinks}
 	marks := Set{Name: "marks", Key: KeyMark, Room: maxUplinks}
@@ -68,7 +68,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		id := c.mark(u)
 		for _, d := range devices(u.Device, u.MACDevice) {
 			wanIf.Elements = append(wanIf.Elements, Element{Ifname: d})
-			wanIn.Elements = append(wanIn.Elements, Element{Ifname: d, Verdict: jump("in_" + u.Name)})
+			wayIn.Elements = append(wayIn.Elements, Element{Ifname: d, Verdict: jump("in_" + u.Name)})
 			wanOut.Elements = append(wanOut.Elements, Element{Ifname: d, Verdict: jump("own_" + u.Name)})
 			nat.Elements = append(nat.Elements, Element{Ifname: d, Verdict: jump("nat_" + u.Name)})
 		}
@@ -100,7 +100,12 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			Chain{Name: "nat_" + u.Name, Rules: []Rule{translate}},
 		)
 	}
-	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, ended, wanIn, wanOut, restore, marks, nat}
+	for _, e := range lanIf.Elements {
+		if !wanIf.has(e) { // what is both is an uplink
+			wayIn.Elements = append(wayIn.Elements, Element{Ifname: e.Ifname, Verdict: jump("lan")})
+		}
+	}
+	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, ended, wayIn, wanOut, restore, marks, nat}
 	in := []Rule{{others, ret}}
 	var unaccepted []Chain
 	if c.NoAccept {
@@ -146,8 +151,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		{Name: "pre", Type: "filter", Hook: "prerouting", Priority: prioMark, Rules: []Rule{
 			{Unmarked{}, CtMarkIn{Mask: mask, Set: "marks"}, CopyMark{mask}, ret},
 			{others, ret},
-			{VMap{By: ByInput, Map: "wan_in"}},
-			{InSet{Set: "lan_if"}, jump("lan")},
+			{VMap{By: ByInput, Map: "way_in"}},
 			{AddrIn{Set: "nodes"}, jump(search.ofNodes)}, // a backup without an own way out
 		}},
 		{Name: "lan", Rules: []Rule{
@@ -179,14 +183,14 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{others, ret},
 			{InSet{Output: true, Set: "wan_if"}, jump("to_wan")},
 			// A more specific route of the main table led elsewhere: not ours.
-			{InSet{Not: true, Set: "wan_if"}, State{CtNew}, CtMarked{Mask: mask}, SetCtMark{mask, 0}, SetMetaMark{mask, 0}},
+			{State{CtNew}, CtMarked{Mask: mask}, InSet{Not: true, Set: "wan_if"}, SetCtMark{mask, 0}, SetMetaMark{mask, 0}},
 		})},
 		// Packets without a mark are of nobody's that we look after, unless they
 		// come from a lan: then they would leave without translation.
 		{Name: "to_wan", Rules: []Rule{
-			{InSet{Set: "lan_if"}, State{CtInvalid}, Counter{}, drop},
-			{AddrIn{Set: "nodes"}, State{CtInvalid}, Counter{}, drop},
-			append(Rule{InSet{Set: "lan_if"}, State{CtNew}, MetaMarked{Mask: mask, Not: true}}, search.unmarked...),
+			{State{CtInvalid}, InSet{Set: "lan_if"}, Counter{}, drop},
+			{State{CtInvalid}, AddrIn{Set: "nodes"}, Counter{}, drop},
+			append(Rule{State{CtNew}, MetaMarked{Mask: mask, Not: true}, InSet{Set: "lan_if"}}, search.unmarked...),
 			// A flow of an uplink that a reload took out of the file: what the main
 			// table would lead it to is another ISP, with the wrong source.
 			{CtMarked{Mask: mask}, MetaMarked{Mask: mask, Not: true}, Counter{}, drop},
@@ -261,6 +265,10 @@ func (t Table) WithoutListener() Table {
 		{AddrIn{Set: "virtual"}, NoListener{}, Counter{}, drop},
 	}})
 	return out
+}
+
+func (s *Set) has(e Element) bool {
+	return slices.ContainsFunc(s.Elements, func(o Element) bool { return e.compare(o) == 0 })
 }
 
 // tidy sorts the elements and drops doubles: two lans may share a device.

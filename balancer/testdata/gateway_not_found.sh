@@ -70,9 +70,9 @@ table inet harouter {
 		type ipv4_addr . inet_service . ipv4_addr . inet_service
 		flags timeout
 	}
-	map wan_in {
+	map way_in {
 		type ifname : verdict
-		elements = { "wan1" : goto in_cable, "wan2" : goto in_dsl }
+		elements = { "lan0" : goto lan, "wan1" : goto in_cable, "wan2" : goto in_dsl }
 	}
 	map wan_out {
 		type ifname : verdict
@@ -101,8 +101,7 @@ table inet harouter {
 		type filter hook prerouting priority -150; policy accept;
 		meta mark 0 ct mark & 0x00003f00 @marks meta mark set ct mark & 0x00003f00 return
 		meta nfproto != ipv4 return
-		iifname vmap @wan_in
-		iifname @lan_if goto lan
+		iifname vmap @way_in
 		ip saddr @nodes goto lan
 	}
 	chain lan {
@@ -132,12 +131,12 @@ table inet harouter {
 		ct state established,related ct mark & 0x00003f00 == 0 return
 		meta nfproto != ipv4 return
 		oifname @wan_if goto to_wan
-		iifname != @wan_if ct state new ct mark & 0x00003f00 != 0 ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
+		ct state new ct mark & 0x00003f00 != 0 iifname != @wan_if ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
 	}
 	chain to_wan {
-		iifname @lan_if ct state invalid counter drop
-		ip saddr @nodes ct state invalid counter drop
-		iifname @lan_if ct state new meta mark & 0x00003f00 == 0 counter drop
+		ct state invalid iifname @lan_if counter drop
+		ct state invalid ip saddr @nodes counter drop
+		ct state new meta mark & 0x00003f00 == 0 iifname @lan_if counter drop
 		ct mark & 0x00003f00 != 0 meta mark & 0x00003f00 == 0 counter drop
 		meta mark & 0x00003f00 == 0 return
 		ct state new tcp flags & (fin | syn | rst | ack) != syn goto midstream
