@@ -38,6 +38,9 @@ func (m *Machine) elect(ev vrrp.Event, now time.Time) {
 func (m *Machine) become(b vrrp.Become, now time.Time) {
 	if b.State == vrrp.Master {
 		m.found, m.claims = false, 0
+		for uplink := range m.vouched {
+			m.vouched[uplink] = 0
+		}
 		m.wills++
 		m.takeFlows() // what was received is in the kernel before a packet comes
 		m.setActive(true, true)
