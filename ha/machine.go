@@ -142,11 +142,6 @@ type Machine struct {
 	linksKnown bool
 }
 
-type stranger struct {
-	vrid        uint8
-	first, last time.Time
-}
-
 // NewMachine returns the machine of a node that starts at now.
 func NewMachine(cfg Config, now time.Time) *Machine {
 	own, _ := cfg.node(cfg.Node)

@@ -219,7 +219,8 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 	case slices.Contains(m.cfg.Foreign, ev.Source):
 		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link, ev.Source.Is6())
 	default:
-		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source, VRID: ev.Advert.VRID}, now)
+		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source}, now)
+		m.noteStranger(ev.Source, ev.Advert, now)
 		return
 	}
 	m.obey(heard, now)
