@@ -50,6 +50,7 @@ type Machine struct {
 	removed    []Action // done when that is
 
 	handoff *handoff
+	wish    *wish
 	taking  *taking
 	claims  int // unanswered
 	move    *move
@@ -319,6 +320,12 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	if m.handoff != nil {
 		earlier(m.handoff.until)
 	}
+	if m.wish != nil {
+		earlier(m.wish.by)
+		if now.Before(m.wish.next) {
+			earlier(m.wish.next)
+		}
+	}
 	if m.taking != nil && m.taking.await {
 		earlier(m.taking.until)
 		earlier(m.diedHandingOver())
@@ -408,6 +415,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settlePulse(now)
 	m.settleFlows(now)
 	m.settleNews(now)
+	m.settleWish(now)
 	m.settleMove(now)
 	m.settleSwitches(now)
 	m.settlePool(now)
