@@ -35,6 +35,7 @@ type Request struct {
 	Priority  uint8             `json:"priority,omitempty"`  // 0: not given
 	Devices   map[string]string `json:"devices,omitempty"`   // by lan or uplink
 	Version   string            `json:"version"`             // of its harouter
+	From      netip.Addr        `json:"-"`                   // whence it comes, as the server sees it
 }
 
 // Bundle is what it gets.
