@@ -66,9 +66,12 @@ src_compile() {
 }
 
 src_install() {
+	local unitdir init
+	unitdir=$(systemd_get_systemunitdir)
+	init="openrc$(usex systemd ' systemd' '')"
 	local -x PROGRAM="${S}/bin/harouter" DESTDIR="${D}" SBINDIR="${EPREFIX}/usr/sbin" \
 		SYSCONFDIR="${EPREFIX}/etc" SHAREDIR="${EPREFIX}/usr/share" LIBDIR="${EPREFIX}/usr/lib" \
-		UNITDIR="$(systemd_get_systemunitdir)" INIT="openrc$(usex systemd ' systemd' '')"
+		ZSHDIR="${EPREFIX}/usr/share/zsh/site-functions" UNITDIR="${unitdir}" INIT="${init}"
 	sh deploy/install.sh || die
 	# Portage compresses what it likes itself.
 	find "${ED}/usr/share/man" -name '*.gz' -exec gunzip {} + || die
