@@ -102,7 +102,7 @@ func (c *Config) classify(does []doing, in Input) search {
 	var lans, nodes, aside []leaf
 	if slices.ContainsFunc(c.Uplinks, c.leadsOut) {
 		w.lost = Rule{Jump{Kind: "goto", Chain: lostChain}}
-		w.invalid = []Rule{append(Rule{State{CtInvalid}}, w.lost...)}
+		w.invalid = []Rule{append(Rule{State{CtInvalid}, FibType{Type: "unicast"}}, w.lost...)}
 	}
 	for i, d := range does {
 		if d.outcome == passes {
@@ -127,9 +127,8 @@ func (c *Config) classify(does []doing, in Input) search {
 		w.ofNodes = "node"
 		add(nil, nil, []Chain{
 			{Name: "node", Rules: append([]Rule{
-				{FibType{Type: "local"}, Jump{Kind: "return"}},
 				{VMap{By: ByCtMark, Mask: c.MarkMask, Map: "restore"}},
-				{State{CtNew}, Jump{Kind: "goto", Chain: "classify_node"}},
+				{State{CtNew}, FibType{Not: true, Type: "local"}, Jump{Kind: "goto", Chain: "classify_node"}},
 			}, w.invalid...)},
 			{Name: "classify_node", Rules: add(classifier(nil, nodes))},
 		})
@@ -190,7 +189,7 @@ func (c *Config) policySets(d doing, in Input) []Set {
 	if d.outcome != spreads {
 		return nil
 	}
-	slots := Set{Name: "slots_" + d.Name, Key: KeySlot, Verdicts: true}
+	slots := Set{Name: "slots_" + d.Name, Key: KeySlot, Verdicts: true, Room: SlotCount}
 	for slot, id := range d.slots {
 		for _, u := range c.Uplinks {
 			if u.ID != id {
