@@ -5,6 +5,15 @@
 // A link with a virtual MAC has two devices: rules name both, and its routes are
 // there twice, see ways in plan.go.
 //
+// Which packet sees what of the table: of a known flow that is forwarded, each
+// packet passes the first rule of the chain pre, which gives it the flow's mark,
+// and the first one or two of forwarded, which let it go; TCP's SYN and SYN-ACK
+// get their segment size there before that. Only what begins a flow, what belongs
+// to none, and what has another program's mark or an uplink with a brake goes on
+// to the policies, the checks of sources, the firewall; the nat chains are asked
+// once for each flow. What the node receives itself passes the chains at input,
+// what it sends those at output, packet by packet.
+//
 // It is pure: no kernel, socket, file, log or clock, and it imports nothing of
 // ours. balancer/probe measures, balancer/dataplane makes the kernel agree with
 // a Plan; package ha drives both.
