@@ -43,7 +43,8 @@ type Kernel struct {
 	cfg     Config
 	kick    chan struct{} // to Run: a plan was applied
 	scope   atomic.Pointer[scope]
-	waiting atomic.Pointer[[]balancer.Route] // of the newest plan, those that wait
+	waiting atomic.Pointer[[]balancer.Route]   // of the newest plan, those that wait
+	races   atomic.Pointer[[]balancer.RaceSet] // of the plan that was applied last
 	repairs counters
 	buffer  int // bytes, of the sockets that listen
 
@@ -53,6 +54,7 @@ type Kernel struct {
 	rules    *mdnetlink.Conn // for what the library reads badly
 	routes   *netlink.Handle
 	deaf     bool              // this kernel's nftables cannot ask for listening sockets
+	queue    queueing          // how this kernel lets packets wait, once that is known
 	known    map[string]string // how the kernel tells our rules, by tag
 	plan     *balancer.Plan    // applied last; nil: none
 	index    map[string]int    // of the plan's devices
@@ -186,6 +188,7 @@ func (k *Kernel) Apply(ctx context.Context, p balancer.Plan) error {
 	k.noticeDevices(&p)
 	found, failed := k.pass(&p, allKinds, true)
 	k.plan = &p
+	k.races.Store(&p.Races)
 	k.count(found, time.Now())
 	failed = errors.Join(failed, k.leaveSysctls(&p))
 	if isSoon(failed) {
@@ -379,6 +382,7 @@ func (k *Kernel) Cleanup(context.Context) error {
 	defer k.applying.Unlock()
 	k.plan, k.wrote = nil, wrote{}
 	k.waiting.Store(nil)
+	k.races.Store(nil)
 	k.scope.Store(nil)
 	rules, _, ruleErr := k.ourRules()
 	if ruleErr != nil {
