@@ -140,6 +140,7 @@ func TestMeasured(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("race: hold", func(t *testing.T) { heldResponse(t, c, cable, dsl) })
 }
 
 // fullUpload: what waits behind a full upload is late, not lost; a line that dies
