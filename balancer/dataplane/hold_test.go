@@ -75,7 +75,7 @@ func TestHold(t *testing.T) {
 		t.Error("a rule asks for what the kernel has not")
 	}
 	nobodyWaits("no queue", "198.51.100.2:80")
-	k.queue = queueUnknown
+	k.queue = queueUnknown // (and asked anew)
 	must(t, k.Apply(t.Context(), plan))
 	nobodyWaits("found out again", "198.51.100.3:80")
 	must(t, k.Activate(t.Context(), false, false))

@@ -34,6 +34,9 @@ type Config struct {
 	// Fought, if set, is told when a fight with another program over a kind
 	// begins and when it is over, with a sentence for people.
 	Fought func(kind string, on bool, text string)
+	// Lacks, if set, is told once what a plan asks for that this kernel has not, and
+	// what is done instead.
+	Lacks func(what, instead string)
 }
 
 // Kernel applies plans to the network namespace of this process. It is a Task

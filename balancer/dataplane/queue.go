@@ -47,7 +47,11 @@ func (k *Kernel) queueing() queueing {
 		k.queue = queueCompat
 	default:
 		k.queue = queueNone
-		k.cfg.Log.Warn("this kernel has neither " + OptionQueue + " nor the target NFQUEUE: race: hold does as race: learn")
+		const instead = "this kernel has neither " + OptionQueue + " nor the target NFQUEUE: first packets do not wait, as with race: learn"
+		k.cfg.Log.Warn(instead)
+		if k.cfg.Lacks != nil {
+			k.cfg.Lacks("race: hold", instead)
+		}
 	}
 	return k.queue
 }

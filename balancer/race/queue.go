@@ -18,6 +18,7 @@ type queue struct {
 	file *os.File
 	num  uint16
 	seen []balancer.Held // with the answer to the first request
+	b    [datagram]byte  // what is being read
 }
 
 // queueBuffer is bytes of packets that were told and not read yet. What finds no
@@ -103,13 +104,12 @@ func (q *queue) read() (heard, error) {
 	if err != nil {
 		return heard{}, err
 	}
-	b := make([]byte, datagram)
 	var n int
 	var from unix.Sockaddr
 	var failed error
 	if err := raw.Read(func(fd uintptr) bool {
 		for failed = unix.EINTR; failed == unix.EINTR; {
-			n, from, failed = unix.Recvfrom(int(fd), b, 0)
+			n, from, failed = unix.Recvfrom(int(fd), q.b[:], 0)
 		}
 		return failed != unix.EAGAIN
 	}); err != nil {
@@ -124,7 +124,7 @@ func (q *queue) read() (heard, error) {
 	if sender, ok := from.(*unix.SockaddrNetlink); !ok || sender.Pid != 0 {
 		return heard{}, nil // another process wrote to our port
 	}
-	got, err := parse(b[:n])
+	got, err := parse(q.b[:n])
 	if err != nil {
 		return heard{}, err
 	}

@@ -52,6 +52,7 @@ func (d *daemon) build() error {
 		Fought: func(kind string, on bool, text string) {
 			d.loop.Post(ha.Condition{Code: ha.AlarmFoughtOver, Subject: kind, Text: text, On: on})
 		},
+		Lacks: func(what, instead string) { d.record(ha.Record{Kind: "config", Subject: what, Reason: instead}) },
 	}); err != nil {
 		return err
 	}
