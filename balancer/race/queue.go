@@ -25,8 +25,8 @@ type queue struct {
 // room there goes on as well.
 const queueBuffer = 1 << 20
 
-// openQueue takes a queue.
-func openQueue(num uint16) (*queue, error) {
+// openQueue takes a queue, in which so many packets may wait.
+func openQueue(num uint16, room uint32) (*queue, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("open the queue %d of packets: %w", num, err)
@@ -37,7 +37,7 @@ func openQueue(num uint16) (*queue, error) {
 	}
 	q := &queue{file: os.NewFile(uintptr(fd), "nfqueue"), num: num}
 	if err == nil {
-		err = q.bind()
+		err = q.bind(room)
 	}
 	if err != nil {
 		if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EPERM) {
@@ -51,8 +51,8 @@ func openQueue(num uint16) (*queue, error) {
 // bindWithin is for the kernel's answer, which is there when the request returns.
 const bindWithin = time.Second
 
-func (q *queue) bind() error {
-	if err := q.send(bindRequest(q.num)); err != nil {
+func (q *queue) bind(room uint32) error {
+	if err := q.send(bindRequest(q.num, room)); err != nil {
 		return err
 	}
 	if err := q.file.SetReadDeadline(time.Now().Add(bindWithin)); err != nil {

@@ -71,11 +71,11 @@ func TestQueue(t *testing.T) {
 	}
 	queued(t, 7001)
 	opens("nobody reads the queue", 0, 900*time.Millisecond)
-	q, err := openQueue(7001)
+	q, err := openQueue(7001, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openQueue(7001); !errors.Is(err, unix.EPERM) {
+	if _, err := openQueue(7001, 1); !errors.Is(err, unix.EPERM) {
 		t.Errorf("a second reader: %v", err)
 	}
 	const waits = 200 * time.Millisecond
@@ -107,19 +107,21 @@ func TestQueue(t *testing.T) {
 		}
 	}()
 	opens("dropped, repeated", 900*time.Millisecond, 3*time.Second)
-	// The reader goes while one waits: that one is dropped, the kernel's word.
-	done := make(chan struct{})
+	// The reader goes while one waits: that one is dropped, the kernel's word. It
+	// fills the queue, so that another goes on at once.
+	first := make(chan struct{})
 	go func() {
-		defer close(done)
-		if _, err := q.receive(); err != nil {
-			t.Error(err)
-		}
-		if err := q.close(); err != nil {
-			t.Error(err)
-		}
+		defer close(first)
+		opens("the reader dies", 900*time.Millisecond, 3*time.Second)
 	}()
-	opens("the reader dies", 900*time.Millisecond, 3*time.Second)
-	<-done
+	if _, err := q.receive(); err != nil {
+		t.Fatal(err)
+	}
+	opens("the queue is full", 0, 900*time.Millisecond)
+	if err := q.close(); err != nil {
+		t.Error(err)
+	}
+	<-first
 	if _, err := q.receive(); err == nil {
 		t.Error("it is closed, and can be read")
 	}

@@ -51,7 +51,7 @@ const (
 func New(cfg Config) *Racer {
 	return &Racer{
 		wanted: cfg.Wanted, won: cfg.Won, races: cfg.Races, log: cfg.Log, changed: make(chan struct{}, 1), run: connect,
-		open:  func(num uint16) (room, error) { return openQueue(num) },
+		open:  func(num uint16) (room, error) { return openQueue(num, balancer.HoldRoom) },
 		marks: cfg.Marks, mask: cfg.Mask, sources: map[string]netip.Addr{},
 	}
 }

@@ -15,9 +15,9 @@ import (
 // The kernel's queue of packets, by netlink: what is said and heard there
 // (linux/netfilter/nfnetlink_queue.h).
 const (
-	msgPacket  = unix.NFNL_SUBSYS_QUEUE<<8 | 0
-	msgVerdict = unix.NFNL_SUBSYS_QUEUE<<8 | 1
-	msgConfig  = unix.NFNL_SUBSYS_QUEUE<<8 | 2
+	msgPacket  = unix.NFNL_SUBSYS_QUEUE << 8 // + 0
+	msgVerdict = msgPacket + 1
+	msgConfig  = msgPacket + 2
 
 	attrPacket  = 1 // id, protocol and hook; of a packet
 	attrVerdict = 2 // verdict and id
@@ -75,12 +75,12 @@ func attribute(b []byte, attr uint16, payload ...byte) []byte {
 
 func number(v uint32) []byte { return binary.BigEndian.AppendUint32(nil, v) }
 
-// bindRequest asks for a queue that nobody reads.
-func bindRequest(queue uint16) []byte {
+// bindRequest asks for a queue that nobody reads, with so much room.
+func bindRequest(queue uint16, room uint32) []byte {
 	b := request(msgConfig, unix.NLM_F_ACK, queue)
 	b = attribute(b, cfgCommand, commandBind, 0, 0, 0)
 	b = attribute(b, cfgParams, append(number(copied), copyPacket)...)
-	b = attribute(b, cfgMaxLen, number(balancer.HoldRoom)...)
+	b = attribute(b, cfgMaxLen, number(room)...)
 	b = attribute(b, cfgMask, number(failOpen)...)
 	b = attribute(b, cfgFlags, number(failOpen)...)
 	return finish(b)

@@ -101,7 +101,7 @@ func TestRequests(t *testing.T) {
 		b    []byte
 		want string
 	}{
-		"bind": {bindRequest(7000), "40000000" + "0203" + "0500" + "00000000" + "00000000" + "00001b58" +
+		"bind": {bindRequest(7000, 1024), "40000000" + "0203" + "0500" + "00000000" + "00000000" + "00001b58" +
 			"08000100" + "01000000" + "09000200" + "0000005002000000" + "08000300" + "00000400" + "08000400" + "00000001" + "08000500" + "00000001"},
 		"verdict": {verdictRequest(balancer.Held{Queue: 7001, ID: 5, Mark: 0x200}, verdictAccept),
 			"28000000" + "0103" + "0100" + "00000000" + "00000000" + "00001b59" + "0c000200" + "0000000100000005" + "08000300" + "00000200"},
@@ -117,7 +117,7 @@ func FuzzParse(f *testing.F) {
 	from, to := netip.MustParseAddrPort("192.168.77.10:40000"), netip.MustParseAddrPort("198.51.100.1:443")
 	f.Add(told(balancer.Held{Queue: 7001, ID: 9, Mark: 0x155}, syn(from, to, 4)))
 	f.Add(refusal(-16))
-	f.Add(bindRequest(7000))
+	f.Add(bindRequest(7000, 1024))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := parse(b)
 		if err != nil {
