@@ -2,6 +2,7 @@ package integration
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,6 +88,9 @@ func heldResponse(t *testing.T, c *site.Cluster, cable, dsl *netlab.Emulator) {
 		}
 		return ""
 	}
+	must(t, c.Wait("r1 dead", "r2", 5*time.Second, func(s ha.Status) bool {
+		return !slices.ContainsFunc(s.Nodes, func(n ha.NodeStatus) bool { return n.Name == "r1" && n.Alive })
+	}))
 	reloaded(t, c, measured("method: fastest-response, race: hold, weights: {cable: 255, dsl: 1}"), "r2")
 	share(t, c, "by weights", 3*time.Second, "r2", func(cable, dsl float64) bool { return cable > 0.99 && dsl > 0 })
 	must(t, netlab.WaitFor("the queue", 2*time.Second, func() bool { return queued() == "0" }))
