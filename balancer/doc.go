@@ -29,7 +29,7 @@
 //	forward.go  ports that lead to a host inside
 //	firewall.go what may begin at an uplink
 //	measure.go  the shares of the methods that measure: overflow.go, leastused.go, latency.go
-//	race.go     who answers a destination first
+//	race.go     who answers a destination first      hold.go  and who waits for that
 //	brake.go    what the kernel does about a full line by itself
 //	ended.go    how hosts learn that a connection of theirs is gone
 //	table.go    the nft table as data  rules.go  its rules   text.go  as a script

@@ -190,6 +190,7 @@ func (c *Config) policySets(d doing, in Input) []Set {
 		return nil
 	}
 	slots := Set{Name: "slots_" + d.Name, Key: KeySlot, Verdicts: true, Room: SlotCount}
+	holds := c.holds(d, in)
 	for slot, id := range d.slots {
 		for _, u := range c.Uplinks {
 			if u.ID != id {
@@ -201,6 +202,9 @@ func (c *Config) policySets(d doing, in Input) []Set {
 			}
 			if d.spills() {
 				to = overChain(d.Name, u.Name)
+			}
+			if holds {
+				to = holdChain(d.Name, u.Name)
 			}
 			slots.Elements = append(slots.Elements, Element{Mark: uint32(slot), Verdict: Jump{Kind: "goto", Chain: to}})
 		}
@@ -261,6 +265,9 @@ func (c *Config) policyChains(d doing, in Input, lost Rule) []Chain {
 		}
 		if d.races() {
 			rules = c.raceRules(d, in)
+		}
+		if c.holds(d, in) {
+			more = c.holdChains(d)
 		}
 		if d.spills() {
 			more = c.spillChains(d, in)

@@ -52,6 +52,7 @@ func (d *daemon) build() error {
 		Fought: func(kind string, on bool, text string) {
 			d.loop.Post(ha.Condition{Code: ha.AlarmFoughtOver, Subject: kind, Text: text, On: on})
 		},
+		Lacks: func(what, instead string) { d.record(ha.Record{Kind: "config", Subject: what, Reason: instead}) },
 	}); err != nil {
 		return err
 	}
@@ -91,7 +92,10 @@ func (d *daemon) build() error {
 			d.loop.Post(ha.Probed{Round: r})
 		},
 	})
-	d.racer = race.New(race.Config{Marks: s.racers(), Wanted: d.plane.Wanted, Won: d.plane.Won, Log: d.log.part("race")})
+	d.racer = race.New(race.Config{
+		Marks: s.racers(), Mask: uint32(s.file.Balance.MarkMask),
+		Wanted: d.plane.Wanted, Won: d.plane.Won, Races: d.plane.Races, Log: d.log.part("race"),
+	})
 	d.links = links.New(links.Config{Devices: slices.Concat(s.devices(), s.macDevices()), Auto: s.auto(), Report: d.linksChanged, Log: d.log.part("links")})
 	d.load = traffic.New(traffic.Config{
 		Devices: s.uplinkDevices(), Quick: s.goesByLoad(), Log: d.log.part("traffic"),

@@ -198,7 +198,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	w.Receive, w.Log = d.received, d.log.part("vrrp")
 	// A probe whose route goes with its address would leave by another uplink.
 	d.prober.Configure(s.probes())
-	d.racer.Configure(s.racers())
+	d.racer.Configure(s.racers(), uint32(s.file.Balance.MarkMask))
 	// The addresses before the adverts: adverts leave from a device's own.
 	try("virtual addresses", d.vip.Configure(ctx, d.vipConfig(s)))
 	try("vrrp", d.wire.Configure(w))

@@ -258,7 +258,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 		policy := balancer.Policy{
 			Name: p.Name, Match: p.Match.Balancer(s.file.Lans), Router: p.Match.Router,
 			Method: m, Uplinks: p.Uplinks, Weights: p.Weights, Bypass: p.Bypass,
-			WhenNone: whenNone[p.WhenNone], Persistence: persistenceKeys[p.Persistence.By], Move: p.OnRecovery == config.RecoveryMove,
+			WhenNone: whenNone[p.WhenNone], Persistence: persistenceKeys[p.Persistence.By], Move: p.OnRecovery == config.RecoveryMove, Hold: p.Race == config.RaceHold,
 			Overflow: balancer.OverflowLimits{Enter: float64(p.Overflow.Enter), Leave: float64(p.Overflow.Leave), Hold: p.Overflow.Hold},
 			Margin:   balancer.LatencyMargin(p.LatencyMargin),
 		}

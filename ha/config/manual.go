@@ -130,7 +130,7 @@ var words = map[string]Words{
 	"policies[].latency_margin.percent": {Values: "0 to 1000", Example: "10", Text: "By so many percent ..."},
 	"policies[].latency_margin.time":    {Values: "0s to 1m", Example: "5ms", Text: "... and by so much ..."},
 	"policies[].latency_margin.rounds":  {Values: "1 to 1000", Example: "3", Text: "... in so many rounds in a row."},
-	"policies[].race":                   {Values: "one of: learn, hold", Example: "learn", Missing: "hold", Text: "How method fastest-response finds out: in the background for the next flows, or holding the first packet."},
+	"policies[].race":                   {Values: "one of: learn, hold", Example: "hold", Text: "How method fastest-response finds out: in the background for the next flows, or holding the first packet of a TCP connection to a new destination for up to 300 ms, so that it goes the fastest way itself."},
 	"policies[].when_none":              {Values: "one of: next, drop, any", Example: "drop", Usually: "next; with method enforced drop", Text: "When none of its uplinks works: try the next policy, drop, or take any uplink."},
 	"policies[].on_recovery":            {Values: "one of: keep, move", Example: "move", Text: "Whether flows stay where they are when a better uplink returns."},
 
