@@ -84,7 +84,7 @@ type Machine struct {
 	verdicts map[string]balancer.Verdict // what this node routes by: the master's word
 	changed  map[string]time.Time        // since when
 	pool     map[string]bool
-	returned bool   // an uplink is back in the pool; the plan with it is not in the kernel yet
+	returned bool   // an uplink is back in the pool, or well again; the plan with it is not in the kernel yet
 	dying    []line // left the pool; the plan without them is not in the kernel yet
 	doomed   []line // it is; their flows end as soon as this node may say so
 	sweeps   []sweep
