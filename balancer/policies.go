@@ -227,13 +227,14 @@ func (c *Config) policySets(d doing, in Input) []Set {
 }
 
 // learners are the uplinks that a policy with Learned may lead flows to: those
-// that have slots, and those that had some and are still usable.
+// that have slots, and those that had some and are still usable, unless flows are
+// to leave these as soon as a better one is back.
 func (c *Config) learners(d doing, in Input) []Uplink {
 	var out []Uplink
 	members := c.members(d.Policy)
 	for _, u := range c.Uplinks {
 		member := slices.ContainsFunc(members, func(m Uplink) bool { return m.ID == u.ID })
-		if slotsOf(d.slots, u.ID) > 0 || member && in.Usable[u.Name] && in.Verdicts[u.Name] != Disabled {
+		if slotsOf(d.slots, u.ID) > 0 || !d.Move && member && in.Usable[u.Name] && in.Verdicts[u.Name] != Disabled {
 			out = append(out, u)
 		}
 	}

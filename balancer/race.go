@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -152,6 +153,7 @@ const (
 type Races struct {
 	known   map[Wanted]raced
 	running map[Wanted]bool
+	sets    []RaceSet // as they were last
 	budget  float64
 	filled  time.Time
 }
@@ -171,6 +173,7 @@ func (r *Races) Next(sets []RaceSet, wanted []Wanted, now time.Time) []Race {
 	}
 	r.budget = min(racesPerSecond, r.budget+racesPerSecond*max(0, now.Sub(r.filled).Seconds()))
 	r.filled = now
+	r.leave(sets)
 	var out []Race
 	for _, w := range wanted {
 		i := slices.IndexFunc(sets, func(s RaceSet) bool { return s.Policy == w.Policy })
@@ -185,6 +188,19 @@ func (r *Races) Next(sets []RaceSet, wanted []Wanted, now time.Time) []Race {
 		out = append(out, Race{w, slices.Clone(sets[i].Uplinks), sets[i].Lasts})
 	}
 	return out
+}
+
+// leave forgets the winners that are out of the race now: the kernel has, and also
+// knows nothing of them once they are back.
+func (r *Races) leave(sets []RaceSet) {
+	same := func(a, b RaceSet) bool { return a.Policy == b.Policy && slices.Equal(a.Uplinks, b.Uplinks) }
+	if slices.EqualFunc(r.sets, sets, same) {
+		return
+	}
+	r.sets = slices.Clone(sets)
+	maps.DeleteFunc(r.known, func(w Wanted, k raced) bool {
+		return k.winner != "" && !slices.ContainsFunc(sets, func(s RaceSet) bool { return s.Policy == w.Policy && slices.Contains(s.Uplinks, k.winner) })
+	})
 }
 
 // settled tells that a race is not long ago: any port of the destination has a

@@ -87,7 +87,7 @@ type Machine struct {
 	followed time.Time                   // when the master said so; zero: they are this node's
 	vouched  map[string]int              // uplinks that the last master vouched for, and bad rounds since
 	pool     map[string]bool
-	returned bool   // an uplink is back in the pool; the plan with it is not in the kernel yet
+	returned bool   // an uplink is back in the pool, or well again; the plan with it is not in the kernel yet
 	dying    []line // left the pool; the plan without them is not in the kernel yet
 	doomed   []line // it is; their flows end as soon as this node may say so
 	sweeps   []sweep

@@ -23,13 +23,11 @@ func (k *Kernel) Races() (sets []balancer.RaceSet, active bool) {
 
 // Wanted reads the destinations for which the kernel has no winner of a race,
 // and tells who may run. There are none while this node gives no flows to
-// uplinks, and while a plan is being applied, for which it does not wait.
+// uplinks.
 func (k *Kernel) Wanted() ([]balancer.RaceSet, []balancer.Wanted, error) {
-	if !k.Active() || !k.applying.TryLock() {
-		return nil, nil, nil
-	}
+	k.applying.Lock()
 	defer k.applying.Unlock()
-	if k.plan == nil {
+	if k.plan == nil || !k.Active() {
 		return nil, nil, nil
 	}
 	var out []balancer.Wanted
