@@ -244,8 +244,8 @@ func (g *Greeter) hear(p packetIn) bool {
 	case kindSeen:
 		g.report(ha.PeerSeen{Node: f.From, Lan: f.Lan})
 	case kindState:
-		state, err := ha.DecodePeerState(f.Payload)
-		if err != nil || state.Node != f.From {
+		state, err := g.told.State(f.From, f.Payload)
+		if err != nil {
 			g.drop(errGarbage.Error())
 			return false
 		}
