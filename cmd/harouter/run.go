@@ -103,6 +103,7 @@ type daemon struct {
 
 	configuring sync.Mutex // links and a reload both do
 	told        *replica.Settings
+	unheard     unheard
 
 	words ha.Heard // of the goroutine that gossip tells
 }
