@@ -23,6 +23,7 @@ type Loop struct {
 	lost    atomic.Uint64 // events for which there was no room
 	asks    chan ask
 	machine *Machine
+	writer  stateWriter
 	workers workers
 	pending map[uint64]chan string // commands that wait for their Answer
 	nextID  uint64
@@ -271,7 +272,7 @@ func (l *Loop) perform(a Action) {
 	case Source:
 		l.ports.Probe(a)
 	case Publish:
-		state := a.State.Encode()
+		state := l.writer.encode(a.State)
 		l.ports.Gossip.Publish(state)
 		if l.ports.Lans != nil {
 			l.ports.Lans.Publish(state)

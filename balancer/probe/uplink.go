@@ -148,6 +148,8 @@ func (u *uplink) run(ctx context.Context, rounds chan<- balancer.Round) {
 		begin.Reset(time.Until(next))
 		if len(u.open) > 0 {
 			deadline.Reset(time.Until(u.open[0].deadline))
+		} else {
+			deadline.Stop()
 		}
 	}
 }

@@ -157,8 +157,8 @@ func (d *daemon) gossiped(ev gossip.Event) {
 			d.loop.Post(ha.PeerLost{Node: ev.Node})
 		}
 	case gossip.State:
-		state, err := ha.DecodePeerState(ev.Payload)
-		if err != nil || state.Node != ev.Node {
+		state, err := d.words.State(ev.Node, ev.Payload)
+		if err != nil {
 			d.loop.Post(ha.Dropped{Part: "gossip", Reason: "garbage"})
 			return
 		}

@@ -235,7 +235,7 @@ func (w fileWatch) String() string { return "configuration file" }
 const lookEvery = time.Second
 
 func (w fileWatch) Run(ctx context.Context) error {
-	t := time.NewTicker(lookEvery)
+	t := time.NewTimer(0)
 	defer t.Stop()
 	var last []os.FileInfo
 	files := []string{w.d.c.config}
@@ -249,6 +249,7 @@ func (w fileWatch) Run(ctx context.Context) error {
 			}
 		}
 		last = infos
+		t.Reset(ha.Together(time.Now(), lookEvery))
 		select {
 		case <-ctx.Done():
 			return nil
