@@ -16,8 +16,8 @@
 //	match.go    what a policy is for   span.go   values as runs of numbers   hours.go
 //	tree.go     how a packet finds its policy    policies.go  what that does with it
 //	own.go      the node's own traffic           strays.go    flows that should move back
-//	forward.go  ports that lead to a host inside
-//	firewall.go what may begin at an uplink
+//	forward.go  ports that lead to a host inside   networks.go  what is reached past the uplinks
+//	firewall.go what may begin at an uplink      groups.go   what may begin at a lan
 //	measure.go  the shares of the methods that measure: overflow.go, leastused.go, latency.go
 //	race.go     who answers a destination first
 //	brake.go    what the kernel does about a full line by itself

@@ -134,7 +134,8 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	search := c.classify(does, now)
 	forward := c.forwarding(now)
 	guardSets, guards := c.firewall()
-	sets = slices.Concat(sets, search.sets, c.brakeSets(), forward.sets, guardSets)
+	extra := c.extraRules()
+	sets = slices.Concat(sets, search.sets, c.brakeSets(), forward.sets, guardSets, extra.sets)
 
 	chains := append([]Chain{
 		// Marks, before routing.
@@ -144,13 +145,12 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{InSet{Set: "lan_if"}, jump("lan")},
 			{AddrIn{Set: "nodes"}, jump(search.ofNodes)}, // a backup without an own way out
 		}},
-		{Name: "lan", Rules: []Rule{
+		{Name: "lan", Rules: slices.Concat([]Rule{
 			{FibType{Type: "local"}, ret},
 			{FibType{Type: "broadcast"}, ret},
 			{FibType{Type: "multicast"}, ret},
 			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
-			{State{CtNew}, jump("classify")},
-		}},
+		}, extra.lan, []Rule{{State{CtNew}, jump("classify")}})},
 		// Which policy, and by it which uplink.
 		{Name: "classify", Rules: search.rules},
 		// The node's own packets: those that carry a mark chose by themselves
@@ -179,9 +179,10 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		}},
 		// Packets without a mark are of nobody's that we look after, unless they
 		// come from a lan: then they would leave without translation.
-		{Name: "to_wan", Rules: []Rule{
+		{Name: "to_wan", Rules: slices.Concat([]Rule{
 			{InSet{Set: "lan_if"}, State{CtInvalid}, Counter{}, drop},
 			{AddrIn{Set: "nodes"}, State{CtInvalid}, Counter{}, drop},
+		}, extra.toWAN, []Rule{
 			append(Rule{InSet{Set: "lan_if"}, State{CtNew}, MetaMarked{Mask: mask, Not: true}}, search.unmarked...),
 			// A flow of an uplink that a reload took out of the file: what the main
 			// table would lead it to is another ISP, with the wrong source.
@@ -191,7 +192,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{State{CtNew}, ProtoIn{Not: true, Set: SetActive}, Counter{}, drop},
 			// To an uplink's own network the main table leads, whatever was drawn.
 			{State{CtNew}, VMap{By: ByOutput, Map: "wan_out"}},
-		}},
+		})},
 		c.midstream(),
 		// From uplinks to virtual addresses: an answer "closed" would end a
 		// flow whose entry the other node has.
@@ -204,10 +205,11 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		}},
 		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: slices.Concat([]Rule{{others, ret}}, forward.post, []Rule{
 			{FibType{Source: true, Type: "local"}, ret},
+		}, extra.post, []Rule{
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{VMap{By: ByOutput, Map: "nat"}},
 		})},
-	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains, guards, c.clamp(), c.notice())...)
+	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains, guards, extra.chains, c.clamp(), c.notice())...)
 	for i := range sets {
 		sets[i].tidy()
 	}

@@ -183,6 +183,34 @@ func (s *settings) devices() []string {
 	return out
 }
 
+// deviceHere is a device that the file names, as this node calls it: that of a lan
+// or uplink may be another one here.
+func (s *settings) deviceHere(name string) string {
+	for _, l := range s.file.Lans {
+		if l.Device == name {
+			return s.file.Device(s.node, l.Name)
+		}
+	}
+	for _, u := range s.file.Uplinks {
+		if u.Device == name {
+			return s.file.Device(s.node, u.Name)
+		}
+	}
+	return name
+}
+
+// routeDevices are those of extra networks that are of no lan or uplink.
+func (s *settings) routeDevices() []string {
+	var out []string
+	have := s.devices()
+	for _, r := range s.file.Routes {
+		if d := s.deviceHere(r.Device); d != "" && !slices.Contains(have, d) && !slices.Contains(out, d) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
 // virtualMAC is that of a link, for IPv4 or for IPv6.
 func virtualMAC(vrid uint8, six bool) net.HardwareAddr {
 	mac := vrrp.VirtualMAC(vrid, six)
@@ -276,6 +304,11 @@ func (s *settings) balancer() (balancer.Config, error) {
 			})
 		}
 	}
+	for _, r := range s.file.Routes {
+		b.Networks = append(b.Networks, balancer.Network{
+			To: r.To, Device: s.deviceHere(r.Device), Gateway: r.Gateway, Source: r.Source, Masquerade: r.Masquerade,
+		})
+	}
 	b.Firewall, b.ClampMSS = s.firewall(), s.file.Firewall.MSS == config.MSSClamp
 	return b, b.Check()
 }
@@ -285,7 +318,7 @@ func (s *settings) firewall() balancer.Firewall {
 	f := s.file.Firewall
 	out := balancer.Firewall{
 		Enabled: f.Enabled, Log: f.Log, Antispoof: f.Antispoof, ICMP: balancer.Rate(f.ICMPLimit), SYN: balancer.Rate(f.SYNLimit),
-		Gossip: s.file.Ports.Gossip, Sync: s.file.Ports.Sync,
+		Gossip: s.file.Ports.Gossip, Sync: s.file.Ports.Sync, Groups: s.file.Groups(),
 	}
 	for _, a := range f.Allow {
 		rule := balancer.Allow{Source: a.Source, Limit: balancer.Rate(a.Limit)}

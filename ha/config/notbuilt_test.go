@@ -11,11 +11,7 @@ import (
 func TestNotBuilt(t *testing.T) {
 	policy := func(text string) string { return "[{name: default, " + text + "}]" }
 	for _, test := range []struct{ key, text, what, mend string }{
-		{"uplinks", up(", gateway: dhcp"), "uplinks.a.gateway: dhcp", " or set it to auto"},
-		{"uplinks", up(", gateway: ppp"), "uplinks.a.gateway: ppp", " or set it to auto"},
 		{"policies", policy("race: hold"), "policies.default.race: hold", " or set it to learn"},
-		{"firewall", "{groups: [[office, \":uplinks\"]]}", "firewall.groups", ""},
-		{"routes", "[{to: 10.8.0.0/16, device: tun0, gateway: 10.9.0.1, source: 10.9.0.2, masquerade: true}]", "routes", ""},
 	} {
 		_, ps := Parse("test.yaml", []byte(site(map[string]string{test.key: test.text})))
 		want := []string{test.what + " is not built yet in this version; remove it" + test.mend}

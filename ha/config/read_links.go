@@ -38,8 +38,6 @@ func (d *decoder) uplinks(t *table, v VRRP) (uplinks []Uplink) {
 		named := d.link(row, "uplink", &u.Name, &u.Device)
 		d.id(row, named, &u)
 		gate := take(row, "gateway", &u.Gateway, gateway)
-		gate.changed = gate.changed && u.Gateway.Kind != GatewayStatic
-		gate.later()
 		d.virtual(row, &u.Virtual)
 		weight := take(row, "weight", &u.Weight, number(0, 255))
 		take(row, "tier", &u.Tier, number(1, 16))
@@ -165,7 +163,7 @@ func (d *decoder) id(row *table, named *value, u *Uplink) {
 }
 
 func gateway(v *value) (Gateway, error) {
-	const allowed = "an IPv4 address, or auto"
+	const allowed = "an IPv4 address, auto, dhcp or ppp"
 	s, err := written(v, allowed)
 	if err != nil {
 		return Gateway{}, err
