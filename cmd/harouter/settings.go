@@ -18,6 +18,7 @@ import (
 	"harouter/ha"
 	"harouter/ha/config"
 	"harouter/ha/fit"
+	"harouter/ha/links"
 	"harouter/vrrp"
 	"harouter/vrrp/vip"
 	"harouter/vrrp/wire"
@@ -239,6 +240,11 @@ const macPrefix, macPrefix6 = "hrv-", "hrv6-"
 
 // maxDevice is how long a device's name may be (IFNAMSIZ less the end).
 const maxDevice = 15
+
+// watched are the devices whose addresses and carrier are followed.
+func (s *settings) watched() []string {
+	return slices.Concat(s.devices(), s.macDevices(), s.routeDevices())
+}
 
 // macDevices are those of all links that have one.
 func (s *settings) macDevices() []string {
@@ -533,12 +539,12 @@ func (s *settings) goesByLoad() bool {
 	return err == nil && b.NeedsLoad()
 }
 
-// auto maps the uplinks that look for their gateway to their devices.
-func (s *settings) auto() map[string]string {
-	out := map[string]string{}
+// auto are the uplinks that look for their gateway.
+func (s *settings) auto() map[string]links.Line {
+	out := map[string]links.Line{}
 	for _, u := range s.file.Uplinks {
-		if u.Gateway.Kind == config.GatewayAuto {
-			out[u.Name] = s.file.Device(s.node, u.Name)
+		if u.Gateway.Kind != config.GatewayStatic {
+			out[u.Name] = links.Line{Device: s.file.Device(s.node, u.Name), Point: u.Gateway.Kind == config.GatewayPPP}
 		}
 	}
 	return out

@@ -91,6 +91,8 @@ func TestRules(t *testing.T) {
 			"routes[2].gateway: 10.9.0.1 lies in 10.9.0.0/16 itself; allowed: a router that is reached without it, or device alone"}},
 		{"uplinks", up(", gateway: dhcp"), nil},
 		{"uplinks", up(", gateway: ppp"), nil},
+		{"uplinks", "[{name: a, device: ppp0, gateway: ppp, virtual_addresses: [203.0.113.10/32], probe: {targets: [{address: 198.51.100.1, method: arp}]}}]",
+			[]string{"uplinks.a.probe: arp is asked, which a line between two points does not have; allowed: another method, or another gateway than ppp"}},
 		// names, required keys, shapes
 		{"cluster", "-", []string{"the file: the key cluster is missing; allowed: the name of the cluster, such as home"}},
 		{"cluster", "", []string{"cluster: has no value; write one, or remove the key"}},

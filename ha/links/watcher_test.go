@@ -28,7 +28,7 @@ type reports struct {
 }
 
 // start runs a watcher until the test ends.
-func start(t *testing.T, devices []string, auto map[string]string) *reports {
+func start(t *testing.T, devices []string, auto map[string]Line) *reports {
 	t.Helper()
 	r := &reports{t: t}
 	r.Watcher = New(Config{Devices: devices, Auto: auto, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Report: func(l ha.Links) {
@@ -88,7 +88,7 @@ func TestFollows(t *testing.T) {
 		return
 	}
 	cable(t, "wan1")
-	r := start(t, []string{"wan1", "wan2"}, map[string]string{"cable": "wan1"})
+	r := start(t, []string{"wan1", "wan2"}, map[string]Line{"cable": {Device: "wan1"}})
 	r.until("carrier", up("wan1"))
 	if l := r.last().Devices["wan2"]; l.Present || l.Index != 0 {
 		t.Errorf("a device that is not there: %+v", l)
@@ -138,15 +138,15 @@ func TestConfigure(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		devices  []string
-		auto     map[string]string
+		auto     map[string]Line
 		gateways map[string]netip.Addr
 	}{
-		{"a line that looks for its gateway", []string{"lan0", "wan1"}, map[string]string{"cable": "wan1"}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.1")}},
-		{"nothing new", []string{"lan0", "wan1"}, map[string]string{"cable": "wan1"}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.1")}},
-		{"it moves", []string{"wan2"}, map[string]string{"cable": "wan2"}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.129")}},
-		{"to one that knows none", []string{"lan0"}, map[string]string{"cable": "lan0"}, map[string]netip.Addr{}},
+		{"a line that looks for its gateway", []string{"lan0", "wan1"}, map[string]Line{"cable": {Device: "wan1"}}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.1")}},
+		{"nothing new", []string{"lan0", "wan1"}, map[string]Line{"cable": {Device: "wan1"}}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.1")}},
+		{"it moves", []string{"wan2"}, map[string]Line{"cable": {Device: "wan2"}}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.129")}},
+		{"to one that knows none", []string{"lan0"}, map[string]Line{"cable": {Device: "lan0"}}, map[string]netip.Addr{}},
 		{"nothing is left", nil, nil, map[string]netip.Addr{}},
-		{"and all again", []string{"lan0", "wan1", "wan2"}, map[string]string{"dsl": "wan2"}, map[string]netip.Addr{"dsl": netip.MustParseAddr("203.0.113.129")}},
+		{"and all again", []string{"lan0", "wan1", "wan2"}, map[string]Line{"dsl": {Device: "wan2"}}, map[string]netip.Addr{"dsl": netip.MustParseAddr("203.0.113.129")}},
 	} {
 		n := r.count()
 		r.Configure(c.devices, c.auto)
@@ -176,7 +176,7 @@ func TestSocketsDoNotMultiply(t *testing.T) {
 		return
 	}
 	cable(t, "wan1")
-	r := start(t, []string{"wan1"}, map[string]string{"cable": "wan1"})
+	r := start(t, []string{"wan1"}, map[string]Line{"cable": {Device: "wan1"}})
 	sockets := func() int {
 		n := 0
 		fds, err := os.ReadDir("/proc/self/fd")
@@ -195,7 +195,7 @@ func TestSocketsDoNotMultiply(t *testing.T) {
 	}
 	for range 50 {
 		n := r.count()
-		r.Configure([]string{"wan1"}, map[string]string{"cable": "wan1"})
+		r.Configure([]string{"wan1"}, map[string]Line{"cable": {Device: "wan1"}})
 		r.until("a report", func(ha.Links) bool { return r.count() > n })
 	}
 	if n := sockets(); n != 4 {
