@@ -202,3 +202,46 @@ func TestSocketsDoNotMultiply(t *testing.T) {
 		t.Errorf("%d sockets after 50 looks", n)
 	}
 }
+
+// TestGateways: by the routes of DHCP clients and of pppd, in whatever table, but
+// not by ours.
+func TestGateways(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	for _, d := range []string{"wan1", "wan2"} {
+		cable(t, d)
+	}
+	netlab.Sh(t, "ip addr add 203.0.113.2/25 dev wan1; ip tuntap add tun0 mode tun")
+	r := start(t, []string{"wan1", "wan2", "tun0", "ppp0"}, map[string]Line{
+		"cable": {Device: "wan1"}, "tunnel": {Device: "tun0"}, "dsl": {Device: "wan2", Point: true}, "ppp": {Device: "ppp0", Point: true},
+	})
+	var a = netip.MustParseAddr
+	none := netip.IPv4Unspecified()
+	want := map[string]netip.Addr{"dsl": none}
+	for _, step := range []struct {
+		name, do string
+		change   map[string]netip.Addr
+	}{
+		{"a line between two points needs none", "", nil},
+		{"a lease in a table of its own", "ip route add default via 203.0.113.1 dev wan1 table 77 metric 5", map[string]netip.Addr{"cable": a("203.0.113.1")}},
+		{"ours is not looked at", "ip route add default via 203.0.113.9 dev wan1 onlink table 7001 proto 200; ip route add default via 203.0.113.3 dev wan1 table 77 metric 4", map[string]netip.Addr{"cable": a("203.0.113.3")}},
+		{"the main table comes first", "ip route add default via 203.0.113.4 dev wan1 metric 500", map[string]netip.Addr{"cable": a("203.0.113.4")}},
+		{"the best of it", "ip route add default via 203.0.113.5 dev wan1 metric 100", map[string]netip.Addr{"cable": a("203.0.113.5")}},
+		{"another lease", "ip addr flush dev wan1; ip addr add 198.18.0.2/24 dev wan1; ip route add default via 198.18.0.1 dev wan1", map[string]netip.Addr{"cable": a("198.18.0.1")}},
+		{"a tunnel with an address", "ip addr add 10.9.0.2 peer 10.9.0.1 dev tun0", map[string]netip.Addr{"tunnel": none}},
+		{"a default route without a gateway", "ip route replace default dev wan1", map[string]netip.Addr{"cable": none}},
+		{"pppd brings its device", "ip tuntap add ppp0 mode tun", map[string]netip.Addr{"ppp": none}},
+		{"and takes it away", "ip tuntap del ppp0 mode tun", map[string]netip.Addr{"ppp": {}}},
+	} {
+		if step.do != "" {
+			netlab.Sh(t, step.do)
+		}
+		for name, gw := range step.change {
+			if want[name] = gw; !gw.IsValid() {
+				delete(want, name)
+			}
+		}
+		r.until(step.name, func(l ha.Links) bool { return cmp.Equal(want, l.Gateways, cmpNet) })
+	}
+}
