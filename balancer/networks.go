@@ -177,7 +177,7 @@ func (c *Config) extraRules() (out networks) {
 	out.toWAN = []Rule{{State{CtNew}, MetaMarked{Mask: c.MarkMask, Not: true}, there, ProtoIn{Set: SetActive}, Jump{Kind: "return"}}}
 	if len(nat.Elements) > 0 {
 		out.sets = append(out.sets, nat)
-		out.post = []Rule{{VMap{By: ByDaddr, Map: nat.Name}}}
+		out.post = []Rule{{FibType{Source: true, Not: true, Type: "local"}, VMap{By: ByDaddr, Map: nat.Name}}}
 	}
 	return out
 }

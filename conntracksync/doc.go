@@ -25,9 +25,11 @@
 // How to read it: flow.go and expectation.go are what is told, codec.go and
 // message.go how; table.go is the state, heard.go what the kernel does to it,
 // peer.go what peers do, tell.go what is told and when, action.go what comes out.
+// entry.go is a flow in the table, lifetime.go how long it may stay, ends.go what
+// is needed to end a connection, adjust.go sequence numbers that a helper moved.
 //
 // It is pure: it imports no kernel, socket, file or clock, and no other package
 // of ours. Package kernel below it speaks of these flows with the kernel's
 // connection table, package peer brings the frames, package replica runs the
-// table between the two; ha counts and deletes flows through the first.
+// table between the two; cmd/harouter ties them together.
 package conntracksync

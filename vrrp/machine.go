@@ -63,8 +63,9 @@ type Machine struct {
 	claimed        time.Time
 	insist         bool
 	discarded      time.Time // last advert of a lesser master that was not obeyed
-	better         string    // who was heard last that is not lesser
-	betterUntil    time.Time // and until when it still counts
+	better         string    // the best of those heard that are not lesser
+	betterPriority uint8
+	betterUntil    time.Time // when it counts no longer
 
 	// Master
 	quiet       bool
@@ -167,6 +168,9 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 	case Confirm:
 		if m.state == Master && m.quiet {
 			m.quiet, m.fromHeard = false, now
+			if until := now.Add(overlap(m.fromEvery)); until.Before(m.fromUntil) {
+				m.fromUntil = until
+			}
 			return []Action{m.advertise()}
 		}
 	case Demote:
@@ -337,9 +341,7 @@ func (m *Machine) heardInBackup(h Heard, now time.Time) []Action {
 		m.lesserSince, m.claimed, m.insist = time.Time{}, time.Time{}, false
 	}
 	if h.Priority >= m.cfg.Priority || !m.cfg.Preempt || m.hold {
-		if h.Priority >= m.cfg.Priority {
-			m.better, m.betterUntil = h.Speaker, now.Add(2*h.Interval)
-		}
+		m.notLesser(h, now)
 		m.lesserSince, m.insist = time.Time{}, false
 		m.obey(h, now)
 		return nil
@@ -366,6 +368,17 @@ func (m *Machine) heardInBackup(h Heard, now time.Time) []Action {
 	return nil
 }
 
+// notLesser remembers the best of those that this node would not take the role
+// from, also while another one is obeyed that does not hear it.
+func (m *Machine) notLesser(h Heard, now time.Time) {
+	if h.Priority < m.cfg.Priority {
+		return
+	}
+	if h.Speaker == m.better || h.Priority >= m.betterPriority || !now.Before(m.betterUntil) {
+		m.better, m.betterPriority, m.betterUntil = h.Speaker, h.Priority, now.Add(2*h.Interval)
+	}
+}
+
 func (m *Machine) obey(h Heard, now time.Time) {
 	m.master, m.masterPriority = h.Speaker, h.Priority
 	if h.Interval > 0 {
@@ -389,6 +402,7 @@ func (m *Machine) heardInMaster(h Heard, now time.Time) []Action {
 	if yields || m.Suspect() || m.loses(h) {
 		reason := fmt.Sprintf("%s is master with priority %d", h.Speaker, h.Priority)
 		out := append([]Action{Silence{}}, m.becomeBackup(reason, now)...)
+		m.notLesser(h, now)
 		m.obey(h, now)
 		return out
 	}
@@ -418,6 +432,13 @@ func (m *Machine) handsOver(h Heard, now time.Time) bool {
 	}
 	m.fromHeard, m.fromEvery = now, h.Interval
 	return true
+}
+
+// overlap is how long the node that handed over may need to hear that its
+// successor serves: an advert that it missed, or the 150 ms that its loop may
+// stand still (H), and what waits in the sockets.
+func overlap(interval time.Duration) time.Duration {
+	return max(3*interval, 150*time.Millisecond) + lastWords
 }
 
 func (m *Machine) loses(h Heard) bool {

@@ -22,9 +22,9 @@ type watch struct {
 	longest time.Duration // A of any speaker
 	trouble time.Duration // the last
 	both    [][]time.Duration
-	none    time.Duration // since when a part has no master
-	listens time.Duration // one that slept listens for longer than 3A, by so much
-	empty   bool          // one has none
+	none    []time.Duration // since when the part of each has no master, -1
+	handed  time.Duration   // until then two masters may be the two of a hand-over
+	listens time.Duration   // one that slept listens for longer than 3A, by so much
 	dirty   bool
 	times   []int // that a speaker became master since the trouble
 	wrong   []string
@@ -34,6 +34,7 @@ func newWatch(w *world) watch {
 	wa := watch{w: w, longest: w.script.interval, times: make([]int, len(w.speakers)), dirty: true}
 	for _, s := range w.speakers {
 		wa.longest = max(wa.longest, s.interval)
+		wa.none = append(wa.none, -1)
 		row := make([]time.Duration, len(w.speakers))
 		for i := range row {
 			row[i] = -1
@@ -60,7 +61,9 @@ func (wa *watch) disturb() {
 			row[i] = -1
 		}
 	}
-	wa.empty = false
+	for i := range wa.none {
+		wa.none[i] = -1
+	}
 }
 
 func (wa *watch) became(s *speaker, to State) {
@@ -146,9 +149,9 @@ func (wa *watch) look() {
 	}
 	wa.dirty = false
 	w := wa.w
-	empty := false
 	for i, s := range w.speakers {
 		if !s.up {
+			wa.none[i] = -1
 			continue
 		}
 		for j := range i {
@@ -168,26 +171,29 @@ func (wa *watch) look() {
 				masters++
 			}
 		}
-		empty = empty || part != nil && masters == 0
+		switch {
+		case part == nil || masters > 0:
+			wa.none[i] = -1
+		case wa.none[i] < 0:
+			wa.none[i] = w.now
+		}
 	}
-	if empty && !wa.empty {
-		wa.none = w.now
-	}
-	wa.empty = empty
 }
 
 // until tells what has lasted too long when the time is at.
 func (wa *watch) until(at time.Duration) {
 	for i, row := range wa.both {
 		for j, since := range row {
-			if since >= 0 && at-since > slow(2*wa.longest) {
+			if since >= 0 && at-max(since, wa.handed) > slow(2*wa.longest) {
 				wa.fail("%s and %s are both master since %v and hear each other", wa.w.speakers[i].name, wa.w.speakers[j].name, since)
 				return
 			}
 		}
 	}
-	if wa.empty && at-wa.none > slow(3*wa.longest) { // at the earliest, of priority 255
-		wa.silent(at)
+	for i, since := range wa.none {
+		if since >= 0 && at-since > slow(3*wa.longest) { // at the earliest, of priority 255
+			wa.silent(at, i)
+		}
 	}
 	if at-wa.trouble > wa.settles() && wa.w.now-wa.trouble <= wa.settles() {
 		wa.place()
@@ -196,24 +202,15 @@ func (wa *watch) until(at time.Duration) {
 
 // silent tells of a part that has had no master for longer than its fittest
 // speaker waits.
-func (wa *watch) silent(at time.Duration) {
-	for _, s := range wa.w.speakers {
-		if !s.up {
-			continue
-		}
-		part := wa.part(s)
-		best, masters := uint8(0), 0
-		for _, o := range part {
-			best = max(best, o.priority)
-			if o.master() {
-				masters++
-			}
-		}
-		limit := slow(3*wa.longest + Skew(wa.w.script.version, best, wa.longest))
-		if part != nil && masters == 0 && at-max(wa.none, wa.listens) > limit {
-			wa.fail("%s has no master since %v, 3A+Skew is %v", names(part), wa.none, limit)
-			return
-		}
+func (wa *watch) silent(at time.Duration, of int) {
+	part := wa.part(wa.w.speakers[of])
+	best := uint8(0)
+	for _, o := range part {
+		best = max(best, o.priority)
+	}
+	limit := slow(3*wa.longest + Skew(wa.w.script.version, best, wa.longest))
+	if part != nil && at-max(wa.none[of], wa.listens) > limit {
+		wa.fail("%s has no master since %v, 3A+Skew is %v", names(part), wa.none[of], limit)
 	}
 }
 

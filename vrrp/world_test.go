@@ -476,6 +476,8 @@ func (w *world) confirm(s *speaker, from int) {
 		case s.elect.State() == Master:
 			w.handle(s, Confirm{})
 			w.say(s, from, wordTaken)
+			// Until then adverts that came late hide that the old one is master anew.
+			w.watch.handed = w.now + slow(overlap(w.watch.longest))
 		}
 	}})
 }

@@ -12,6 +12,7 @@
 // device comes back with it, uncounted. Who takes something away again and again
 // is met at growing intervals (fight.go).
 //
-// It imports the pure package balancer and no other edge; package ha calls it
-// from workers, never from the loop that elects.
+// It imports the pure package balancer and no other edge; cmd/harouter makes it
+// the Plane of package ha, which calls it from workers, never from the loop
+// that elects.
 package dataplane

@@ -14,8 +14,8 @@
 // Expectations are a table of their own (expectations.go). The kernel tells of
 // them, but not of moved sequence numbers, nor that one was prolonged.
 //
-// It decides nothing and imports no edge of ours. ha calls it: to delete the
-// flows of an uplink that died, to show how many flows each has, and to see
+// It decides nothing and imports no edge of ours. cmd/harouter calls it: to delete
+// the flows of an uplink that died, to show how many flows each has, and to see
 // the limits of the table and of the ports of NAT before they bite. What an
 // Injector writes and a Listener hears is conntracksync.Table's to decide.
 package kernel

@@ -5,9 +5,11 @@
 // problem with its line, column and excerpt. It is the only package that knows
 // YAML, and hands out plain structs of netip and time values.
 //
-// Of ours it imports only the pure vrrp, for the link-local address of a virtual
-// router of IPv6: cmd converts these settings into each package's own Config. It looks at no device, address or clock of the machine;
-// what `check` says about missing devices is said by its caller.
+// Of ours it imports only pure packages: vrrp, for the link-local address of a
+// virtual router of IPv6, and balancer, for what a policy is. cmd/harouter converts
+// these settings into each package's own Config. It looks at no device, address or
+// clock of the machine; what `check` says about missing devices is said by its
+// caller.
 //
 // How to read it: config.go and its siblings have the whole format as types,
 // defaults.go every default. source.go and tree.go take bytes to a tree of

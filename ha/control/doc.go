@@ -8,5 +8,6 @@
 //
 // It owns harouter.sock and harouter.lock in the run directory; holding the
 // lock is what makes a process the one daemon of that directory. Of ours it
-// imports only package ha, for the types of the status.
+// imports package ha, for the types of the status, and the pure balancer, for the
+// verdicts in them.
 package control
