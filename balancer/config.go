@@ -118,6 +118,7 @@ type Config struct {
 	Uplinks      []Uplink
 	Lans         []Lan
 	Policies     []Policy
+	Networks     []Network // reached another way than over the uplinks
 	Forwards     []Forward
 	Firewall     Firewall
 	ClampMSS     bool   // the segment size of TCP is fitted to the way over an uplink

@@ -279,6 +279,8 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 		return []expr.Any{&expr.Notrack{}}, nil
 	case balancer.Reset:
 		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}, nil
+	case balancer.Prohibited:
+		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}, nil
 	case balancer.Jump:
 		return []expr.Any{verdict(s)}, nil
 	}

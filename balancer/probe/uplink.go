@@ -228,6 +228,10 @@ func (u *uplink) begin(ctx context.Context, now time.Time) {
 	switch {
 	case err != nil:
 		r.refuse(err.Error())
+	case u.gateway.Load().IsUnspecified() && noSource:
+		r.refuse("the line has no address yet")
+	case u.gateway.Load().IsUnspecified() && len(u.Targets) == 0: // there is nobody else to ask
+		r.decided, r.result.Good = true, true
 	case onlyARP:
 		if err := u.askGateway(r, source); err != nil {
 			r.refuse(fmt.Sprintf("no own address to probe from; %v", err))

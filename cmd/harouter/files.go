@@ -204,7 +204,7 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	try("vrrp", d.wire.Configure(w))
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
 	try("greetings", d.hello.Configure(d.helloConfig(s)))
-	d.links.Configure(slices.Concat(s.devices(), s.macDevices()), s.auto())
+	d.links.Configure(s.watched(), s.auto())
 	d.load.Configure(s.uplinkDevices(), s.goesByLoad())
 	d.fitness.Configure(s.fit())
 	try("state sync", d.sessions.Configure(d.sessionConfig(s)))
