@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"harouter/ha/control"
 )
 
 // wrongInput marks errors that are the caller's: exit code 2.
@@ -38,5 +40,8 @@ func execute(ctx context.Context, args []string) int {
 		return 2
 	}
 	fmt.Fprintln(os.Stderr, "harouter:", err)
+	if refusal, ok := errors.AsType[*control.Error](err); ok { // the daemon's word
+		return refusal.Code
+	}
 	return 1
 }

@@ -49,9 +49,9 @@ func random() uint64 {
 // can be had.
 func (g *Greeter) Run(ctx context.Context) error {
 	defer g.close()
-	hosts := time.NewTicker(hostsEvery)
+	hosts := time.NewTimer(ha.Together(time.Now(), hostsEvery))
 	defer hosts.Stop()
-	g.again, g.asks = time.NewTimer(ha.HelloEvery), time.NewTimer(0)
+	g.again, g.asks = time.NewTimer(0), time.NewTimer(0)
 	g.asks.Stop() // until somebody is looked for
 	defer g.again.Stop()
 	defer g.asks.Stop()
@@ -74,6 +74,7 @@ func (g *Greeter) Run(ctx context.Context) error {
 		case <-g.asks.C:
 			g.ask()
 		case <-hosts.C: // LinkChanged tells of devices earlier
+			hosts.Reset(ha.Together(time.Now(), hostsEvery))
 			if err := g.look(); err != nil {
 				return err
 			}
@@ -175,9 +176,9 @@ func (g *Greeter) problem(device string, err error) {
 	}
 }
 
-// greet tells this node's state on each lan, and again in HelloEvery.
+// greet tells this node's state on each lan, and again within HelloEvery.
 func (g *Greeter) greet() {
-	g.again.Reset(ha.HelloEvery)
+	g.again.Reset(ha.Together(time.Now(), ha.HelloEvery))
 	if g.state == nil { // nothing is decided yet
 		return
 	}
@@ -244,8 +245,8 @@ func (g *Greeter) hear(p packetIn) bool {
 	case kindSeen:
 		g.report(ha.PeerSeen{Node: f.From, Lan: f.Lan})
 	case kindState:
-		state, err := ha.DecodePeerState(f.Payload)
-		if err != nil || state.Node != f.From {
+		state, err := g.told.State(f.From, f.Payload)
+		if err != nil {
 			g.drop(errGarbage.Error())
 			return false
 		}
