@@ -73,9 +73,10 @@ simulate:       ## other seeds of the simulators than make test has, SOAK=5m for
 	HAROUTER_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run '^TestElection$$' ./vrrp
 	HAROUTER_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run '^TestChaos(Sync|OneHolder)?$$' ./ha
 
-check:          ## gofmt, vet, staticcheck
+check:          ## gofmt, vet (for machines of 32 bits too), staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not in gofmt's form:"; gofmt -l .; exit 1; }
 	$(GO) vet -buildvcs=false ./...
+	GOARCH=arm $(GO) vet -buildvcs=false ./...
 	$(GO) run $(STATICCHECK) ./...
 
 fuzz:           ## each fuzz test for 20 s

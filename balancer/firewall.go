@@ -171,17 +171,17 @@ func (c *Config) firewall() (sets []Set, chains []Chain) {
 	in = append(in, Rule{refuse("denied")})
 	through := slices.Concat(begun, doubtful, []Rule{{Redirected{}, ret}, {refuse("denied")}})
 	if f.Antispoof {
-		behind := Chain{Name: "of_lans", Rules: []Rule{{AddrIn{Set: "nodes"}, ret}}}
+		behind := Chain{Name: "of_lans"}
 		for _, d := range c.lanDevices() {
 			behind.Rules = append(behind.Rules, Rule{SourceBehind{d}, ret})
 		}
-		behind.Rules = append(behind.Rules, Rule{refuse("spoofed")})
+		behind.Rules = append(behind.Rules, Rule{AddrIn{Set: "nodes"}, ret}, Rule{refuse("spoofed")})
 		chains = append(chains, behind)
-		through = slices.Insert(through, 0, Rule{InSet{Set: "lan_if"}, State{CtNew}, Jump{Kind: "jump", Chain: behind.Name}})
+		through = slices.Insert(through, 0, Rule{State{CtNew}, InSet{Set: "lan_if"}, Jump{Kind: "jump", Chain: behind.Name}})
 	}
 	chains = append(chains,
 		Chain{Name: "guard_in", Type: "filter", Hook: "input", Priority: prioFirewall, Rules: in},
-		Chain{Name: "guard_through", Type: "filter", Hook: "forward", Priority: prioFirewall, Rules: through})
+		Chain{Name: "guard_forward", Rules: through})
 	for _, reason := range used {
 		var rules []Rule
 		if f.Log {
@@ -251,9 +251,8 @@ func (c *Config) clamp() []Chain {
 	if !c.ClampMSS || len(c.Uplinks) == 0 {
 		return nil
 	}
-	syn := TCPFlags{Mask: flagSYN | flagRST, Value: flagSYN}
-	return []Chain{{Name: "clamp", Type: "filter", Hook: "forward", Priority: prioFirewall + 1, Rules: []Rule{
-		{InSet{Output: true, Set: "wan_if"}, syn, FitMSS{}},
-		{InSet{Set: "wan_if"}, syn, FitMSS{}},
+	return []Chain{{Name: "clamp", Rules: []Rule{
+		{InSet{Output: true, Set: "wan_if"}, FitMSS{}},
+		{InSet{Set: "wan_if"}, FitMSS{}},
 	}}}
 }

@@ -121,9 +121,8 @@ func (c *Config) classify(does []doing, in Input) search {
 		w.ofNodes = "node"
 		add(nil, nil, []Chain{
 			{Name: "node", Rules: []Rule{
-				{FibType{Type: "local"}, Jump{Kind: "return"}},
 				{VMap{By: ByCtMark, Mask: c.MarkMask, Map: "restore"}},
-				{State{CtNew}, Jump{Kind: "goto", Chain: "classify_node"}},
+				{State{CtNew}, FibType{Not: true, Type: "local"}, Jump{Kind: "goto", Chain: "classify_node"}},
 			}},
 			{Name: "classify_node", Rules: add(classifier(nil, nodes))},
 		})
@@ -183,7 +182,7 @@ func (c *Config) policySets(d doing, in Input) []Set {
 	if d.outcome != spreads {
 		return nil
 	}
-	slots := Set{Name: "slots_" + d.Name, Key: KeySlot, Verdicts: true}
+	slots := Set{Name: "slots_" + d.Name, Key: KeySlot, Verdicts: true, Room: SlotCount}
 	holds := c.holds(d, in)
 	for slot, id := range d.slots {
 		for _, u := range c.Uplinks {

@@ -58,20 +58,24 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	}
 	grace := Set{Name: SetGrace, Key: KeyProto, Timeout: true, Volatile: true}
 	ended := Set{Name: SetEnded, Key: KeyEnds, Timeout: true, Volatile: true}
-	wanIn := Set{Name: "wan_in", Key: KeyIfname, Verdicts: true}
+	wayIn := Set{Name: "way_in", Key: KeyIfname, Verdicts: true}
 	wanOut := Set{Name: "wan_out", Key: KeyIfname, Verdicts: true}
-	restore := Set{Name: "restore", Key: KeyMark, Verdicts: true}
+	restore := Set{Name: "restore", Key: KeyMark, Verdicts: true, Room: maxUplinks}
+	marks := Set{Name: "marks", Key: KeyMark, Room: maxUplinks}
 	nat := Set{Name: "nat", Key: KeyIfname, Verdicts: true}
 	var perUplink []Chain
 	for _, u := range c.Uplinks {
 		id := c.mark(u)
 		for _, d := range devices(u.Device, u.MACDevice) {
 			wanIf.Elements = append(wanIf.Elements, Element{Ifname: d})
-			wanIn.Elements = append(wanIn.Elements, Element{Ifname: d, Verdict: jump("in_" + u.Name)})
+			wayIn.Elements = append(wayIn.Elements, Element{Ifname: d, Verdict: jump("in_" + u.Name)})
 			wanOut.Elements = append(wanOut.Elements, Element{Ifname: d, Verdict: jump("own_" + u.Name)})
 			nat.Elements = append(nat.Elements, Element{Ifname: d, Verdict: jump("nat_" + u.Name)})
 		}
 		restore.Elements = append(restore.Elements, Element{Mark: id, Verdict: jump("mark_" + u.Name)})
+		if c.brake(u) == 0 { // else each packet is measured
+			marks.Elements = append(marks.Elements, Element{Mark: id})
+		}
 		translate := Rule{Masquerade{}}
 		if to := u.NAT(); to.IsValid() {
 			translate = Rule{SNAT{To: to}}
@@ -96,7 +100,12 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			Chain{Name: "nat_" + u.Name, Rules: []Rule{translate}},
 		)
 	}
-	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, ended, wanIn, wanOut, restore, nat}
+	for _, e := range lanIf.Elements {
+		if !wanIf.has(e) { // what is both is an uplink
+			wayIn.Elements = append(wayIn.Elements, Element{Ifname: e.Ifname, Verdict: jump("lan")})
+		}
+	}
+	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, ended, wayIn, wanOut, restore, marks, nat}
 	in := []Rule{{others, ret}}
 	var unaccepted []Chain
 	if c.NoAccept {
@@ -134,22 +143,20 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	search := c.classify(does, now)
 	forward := c.forwarding(now)
 	guardSets, guards := c.firewall()
+	clamp := c.clamp()
 	sets = slices.Concat(sets, search.sets, c.brakeSets(), forward.sets, guardSets)
 
 	chains := append([]Chain{
 		// Marks, before routing.
 		{Name: "pre", Type: "filter", Hook: "prerouting", Priority: prioMark, Rules: []Rule{
+			{Unmarked{}, CtMarkIn{Mask: mask, Set: "marks"}, CopyMark{mask}, ret},
 			{others, ret},
-			{VMap{By: ByInput, Map: "wan_in"}},
-			{InSet{Set: "lan_if"}, jump("lan")},
+			{VMap{By: ByInput, Map: "way_in"}},
 			{AddrIn{Set: "nodes"}, jump(search.ofNodes)}, // a backup without an own way out
 		}},
 		{Name: "lan", Rules: []Rule{
-			{FibType{Type: "local"}, ret},
-			{FibType{Type: "broadcast"}, ret},
-			{FibType{Type: "multicast"}, ret},
 			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
-			{State{CtNew}, jump("classify")},
+			{State{CtNew}, FibType{Type: "unicast"}, jump("classify")},
 		}},
 		// Which policy, and by it which uplink.
 		{Name: "classify", Rules: search.rules},
@@ -165,24 +172,25 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		// roles some may have a way out but no address there: better none than
 		// one from an inner network.
 		{Name: "leave", Type: "filter", Hook: "postrouting", Priority: prioFilter, Rules: []Rule{
+			{CameIn{}, ret},
 			{others, ret},
 			{InSet{Output: true, Not: true, Set: "wan_if"}, ret},
 			{AddrIn{Set: "inside"}, FibType{Source: true, Type: "local"},
 				FibType{Source: true, OnOutput: true, Not: true, Type: "local"}, Counter{}, drop},
 		}},
 		// Towards uplinks: nothing without an entry but what begins here.
-		{Name: "forwarded", Type: "filter", Hook: "forward", Priority: prioFilter, Rules: []Rule{
+		{Name: "forwarded", Type: "filter", Hook: "forward", Priority: prioFilter, Rules: slices.Concat(through(clamp, len(guards) > 0, mask), []Rule{
 			{others, ret},
 			{InSet{Output: true, Set: "wan_if"}, jump("to_wan")},
 			// A more specific route of the main table led elsewhere: not ours.
-			{InSet{Not: true, Set: "wan_if"}, State{CtNew}, CtMarked{Mask: mask}, SetCtMark{mask, 0}, SetMetaMark{mask, 0}},
-		}},
+			{State{CtNew}, CtMarked{Mask: mask}, InSet{Not: true, Set: "wan_if"}, SetCtMark{mask, 0}, SetMetaMark{mask, 0}},
+		})},
 		// Packets without a mark are of nobody's that we look after, unless they
 		// come from a lan: then they would leave without translation.
 		{Name: "to_wan", Rules: []Rule{
-			{InSet{Set: "lan_if"}, State{CtInvalid}, Counter{}, drop},
-			{AddrIn{Set: "nodes"}, State{CtInvalid}, Counter{}, drop},
-			append(Rule{InSet{Set: "lan_if"}, State{CtNew}, MetaMarked{Mask: mask, Not: true}}, search.unmarked...),
+			{State{CtInvalid}, InSet{Set: "lan_if"}, Counter{}, drop},
+			{State{CtInvalid}, AddrIn{Set: "nodes"}, Counter{}, drop},
+			append(Rule{State{CtNew}, MetaMarked{Mask: mask, Not: true}, InSet{Set: "lan_if"}}, search.unmarked...),
 			// A flow of an uplink that a reload took out of the file: what the main
 			// table would lead it to is another ISP, with the wrong source.
 			{CtMarked{Mask: mask}, MetaMarked{Mask: mask, Not: true}, Counter{}, drop},
@@ -203,15 +211,30 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{Counter{}, drop},
 		}},
 		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: slices.Concat([]Rule{{others, ret}}, forward.post, []Rule{
-			{FibType{Source: true, Type: "local"}, ret},
 			{MetaMarked{Mask: mask, Not: true}, ret},
+			{CameIn{Not: true}, FibType{Source: true, Type: "local"}, ret},
 			{VMap{By: ByOutput, Map: "nat"}},
 		})},
-	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains, guards, c.clamp(), c.notice())...)
+	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains, guards, clamp, c.notice())...)
 	for i := range sets {
 		sets[i].tidy()
 	}
 	return Table{Sets: sets, Chains: chains}
+}
+
+// through is what stands before all else in the chain of what is forwarded. A
+// flow that is known and has its mark is of nobody's interest there, nor is one
+// that no uplink has to do with.
+func through(clamp []Chain, guarded bool, mask uint32) (out []Rule) {
+	ret, known := Jump{Kind: "return"}, State{CtEstablished | CtRelated}
+	if len(clamp) > 0 {
+		out = append(out, Rule{TCPFlags{Mask: flagSYN | flagRST, Value: flagSYN}, Jump{"jump", "clamp"}})
+	}
+	out = append(out, Rule{known, MetaMarked{Mask: mask}, ret}, Rule{known, CtMarked{Mask: mask, Not: true}, ret})
+	if guarded {
+		out = append(out, Rule{Jump{"jump", "guard_forward"}})
+	}
+	return out
 }
 
 // add4 adds the IPv4 addresses of a list.
@@ -242,6 +265,10 @@ func (t Table) WithoutListener() Table {
 		{AddrIn{Set: "virtual"}, NoListener{}, Counter{}, drop},
 	}})
 	return out
+}
+
+func (s *Set) has(e Element) bool {
+	return slices.ContainsFunc(s.Elements, func(o Element) bool { return e.compare(o) == 0 })
 }
 
 // tidy sorts the elements and drops doubles: two lans may share a device.

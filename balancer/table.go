@@ -57,7 +57,7 @@ type Set struct {
 	Interval bool          // elements are spans
 	Timeout  bool          // elements may carry a time-out
 	Lasts    time.Duration // time-out of those that carry none; rules add elements to such a set
-	Room     int           // of sets with Lasts: elements at most; 0: LearnedSize
+	Room     int           // elements at most, by which the kernel finds them faster; 0: LearnedSize with Lasts, else any number
 	Volatile bool          // elements come and go by themselves: not compared
 	Elements []Element
 }
@@ -255,6 +255,19 @@ type (
 		Mask uint32
 		Not  bool
 	}
+	// Unmarked matches packets without any mark, ours or another's; CtMarkIn looks
+	// the connection's mark up in a set, and CopyMark makes our bits of it the
+	// packet's whole mark.
+	Unmarked struct{}
+	CtMarkIn struct {
+		Mask uint32
+		Set  string
+	}
+	CopyMark struct{ Mask uint32 }
+	// CameIn matches packets that came in by a device; Not: the node's own. Kernels
+	// before 5.10 do not know it any more when the packet leaves: then all look
+	// like the node's own.
+	CameIn struct{ Not bool }
 	// TCPFlags matches TCP segments whose flags within Mask are (not) Value.
 	TCPFlags struct {
 		Mask, Value uint8
@@ -310,6 +323,10 @@ func (FibType) stmt()     {}
 func (State) stmt()       {}
 func (CtMarked) stmt()    {}
 func (MetaMarked) stmt()  {}
+func (Unmarked) stmt()    {}
+func (CtMarkIn) stmt()    {}
+func (CopyMark) stmt()    {}
+func (CameIn) stmt()      {}
 func (TCPFlags) stmt()    {}
 func (EchoRequest) stmt() {}
 func (NoListener) stmt()  {}

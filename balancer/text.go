@@ -70,6 +70,20 @@ func (s MetaMarked) String() string {
 	return fmt.Sprintf("meta mark & %#08x %s 0", s.Mask, zero(s.Not))
 }
 
+func (Unmarked) String() string { return "meta mark 0" }
+func (s CtMarkIn) String() string {
+	return fmt.Sprintf("ct mark & %#08x @%s", s.Mask, s.Set)
+}
+func (s CopyMark) String() string {
+	return fmt.Sprintf("meta mark set ct mark & %#08x", s.Mask)
+}
+func (s CameIn) String() string {
+	if s.Not {
+		return "meta iif 0"
+	}
+	return "meta iif != 0"
+}
+
 func (s TCPFlags) String() string {
 	op := "=="
 	if s.Not {
@@ -181,6 +195,8 @@ func (t Table) String() string {
 		switch {
 		case s.Lasts > 0:
 			fmt.Fprintf(&b, "\t\tsize %d\n\t\tflags dynamic,timeout\n\t\ttimeout %ds\n", s.Size(), int(s.Lasts.Seconds()))
+		case s.Room > 0:
+			fmt.Fprintf(&b, "\t\tsize %d\n", s.Room)
 		case s.Timeout:
 			b.WriteString("\t\tflags timeout\n")
 		case s.Interval:

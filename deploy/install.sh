@@ -5,6 +5,7 @@ set -eu
 
 : "${PROGRAM:?}" "${SBINDIR:?}" "${SYSCONFDIR:?}" "${SHAREDIR:?}" "${LIBDIR:?}" "${UNITDIR:?}"
 : "${DESTDIR:=}" "${INIT:=systemd openrc}" "${NATIVE:=$PROGRAM}" # NATIVE runs here
+: "${ZSHDIR:=$SHAREDIR/zsh/site-functions}"
 here=$(dirname "$0")
 verb=${1:-install}
 made=$(mktemp -d)
@@ -37,7 +38,7 @@ done
 "$NATIVE" completion zsh >"$made/zsh"
 "$NATIVE" completion fish >"$made/fish"
 put 0644 "$made/bash" "$SHAREDIR/bash-completion/completions/harouter"
-put 0644 "$made/zsh" "$SHAREDIR/zsh/vendor-completions/_harouter"
+put 0644 "$made/zsh" "$ZSHDIR/_harouter"
 put 0644 "$made/fish" "$SHAREDIR/fish/vendor_completions.d/harouter.fish"
 
 doc=$SHAREDIR/doc/harouter

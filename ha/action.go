@@ -88,9 +88,9 @@ type (
 		Hosts  []netip.Addr
 		Source netip.Addr // own address in their network, zero: none
 	}
-	// Pulse asks again and again whether the machine of a node answers ARP on Ways,
-	// the first being its address, and Others if it does not; answered by
-	// Unanswered and Recovered. No node: nobody is asked.
+	// Pulse asks again and again whether the machine of a node answers ARP, or ND
+	// over IPv6, on Ways, the first being its address, and Others if it does not;
+	// answered by Unanswered and Recovered. No node: nobody is asked.
 	Pulse struct {
 		Node   string
 		Ways   []Way

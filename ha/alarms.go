@@ -101,8 +101,7 @@ func (m *Machine) onDropped(d Dropped, now time.Time) {
 		m.raise(AlarmBadKey, "gossip", "a node with another cluster key talks to this one: compare /etc/harouter/cluster.key on all nodes", until, now)
 	case d.Part == "sync" && d.Reason == "key" && now.Sub(m.changedFile) > settleFor: // else a node that was in the file a moment ago
 		m.raise(AlarmBadKey, "sync", "a node with another cluster key, or that is not in the file of both, wants the connections ("+from+"): compare /etc/harouter/cluster.key and the nodes in the file", until, now)
-	case d.Part == "vrrp" && d.Reason == string(vrrp.DropSender):
-		m.noteStranger(d.Source, d.VRID, now)
+	case d.Part == "vrrp" && d.Reason == string(vrrp.DropSender): // see noteStranger
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropCARP):
 		m.raise(AlarmForeignVRRP, from, fmt.Sprintf("%s speaks CARP with our VRID, which is the same MAC address: choose another vrrp.id here, or another vhid there", from), until, now)
 	case d.Part == "vrrp" && d.Reason == string(vrrp.DropVersion):
@@ -144,10 +143,25 @@ func (m *Machine) onRepaired(ev Repaired, now time.Time) {
 }
 
 // strangerAfter is when an unknown sender is worth an alarm, if it is still
-// unknown then: a node that has just started has not told its addresses yet.
-const strangerAfter = 700 * time.Millisecond
+// unknown then: a node whose addresses changed has not told them yet, and one that
+// has just started takes longer.
+const (
+	strangerAfter = 700 * time.Millisecond
+	strangerMost  = 1500 * time.Millisecond
+	// strangerFew is how long adverts take, by their own interval, to be as many as
+	// are worth it: a node may send one or two from an address that it had for a
+	// moment, and never told.
+	strangerFew = 300 * time.Millisecond
+)
 
-func (m *Machine) noteStranger(source netip.Addr, vrid uint8, now time.Time) {
+// stranger is an unknown sender of adverts.
+type stranger struct {
+	vrid        uint8
+	heard       time.Duration // sum of the intervals that its adverts tell
+	first, last time.Time
+}
+
+func (m *Machine) noteStranger(source netip.Addr, ad vrrp.Advert, now time.Time) {
 	s, ok := m.strangers[source]
 	if !ok {
 		if len(m.strangers) > 2*maxSubjects { // a flood of forged sources
@@ -155,17 +169,24 @@ func (m *Machine) noteStranger(source netip.Addr, vrid uint8, now time.Time) {
 		}
 		s.first = now
 	}
-	s.last, s.vrid = now, vrid
+	s.last, s.vrid = now, ad.VRID
+	s.heard += ad.Interval
 	m.strangers[source] = s
 }
 
 func (m *Machine) settleStrangers(now time.Time) {
+	after := strangerAfter
+	for _, p := range m.peers {
+		if !p.told {
+			after = strangerMost
+		}
+	}
 	for a, s := range m.strangers {
 		_, known := m.speakers[a]
 		switch {
 		case known || now.Sub(s.last) > alarmHold:
 			delete(m.strangers, a)
-		case now.Sub(s.first) >= strangerAfter:
+		case now.Sub(s.first) >= after && s.heard >= strangerFew:
 			m.raise(AlarmForeignVRRP, a.String(), fmt.Sprintf("%v sends adverts with our VRID %d and is not one of the nodes: choose another vrrp.id, or name it under vrrp.foreign", a, s.vrid), s.last.Add(alarmHold), now)
 		}
 	}

@@ -45,7 +45,6 @@ type (
 		Part   string // vrrp, gossip, sync
 		Reason string
 		Source netip.Addr // zero if not known
-		VRID   uint8      // of an unknown sender
 	}
 	// PeerTold is a node's state, from gossip or from a greeting on a lan.
 	PeerTold struct {

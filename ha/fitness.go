@@ -23,12 +23,12 @@ func (m *Machine) fitness(p *peer, now time.Time) int {
 	}
 	d := 0
 	for _, u := range m.cfg.Balancer.Uplinks {
-		mine, theirs := m.health[u.Name], p.view(u.Name)
+		mine, theirs := m.sees(u.Name), p.view(u.Name)
 		if m.verdicts[u.Name] == balancer.Disabled {
 			continue
 		}
-		if tells(mine.Verdict()) && tells(theirs.Verdict) {
-			d += counted(theirs.Verdict, theirs.Held, u.Weight) - counted(mine.Verdict(), !mine.HeldUntil().IsZero(), u.Weight)
+		if tells(mine) && tells(theirs.Verdict) {
+			d += counted(theirs.Verdict, theirs.Held, u.Weight) - counted(mine, !m.health[u.Name].HeldUntil().IsZero(), u.Weight)
 		}
 	}
 	return d
@@ -285,7 +285,7 @@ func (m *Machine) moveFor(p *peer, now time.Time) *move {
 	mv := &move{to: p.Name, due: now.Add(sureAfter), rounds: map[string]int{}}
 	for _, u := range m.cfg.Balancer.Uplinks {
 		h, view := m.health[u.Name], p.view(u.Name)
-		if u.Weight == 0 || m.verdicts[u.Name] == balancer.Disabled || h.Verdict() != balancer.Down || !view.Verdict.Usable() || view.Failing {
+		if u.Weight == 0 || m.verdicts[u.Name] == balancer.Disabled || m.sees(u.Name) != balancer.Down || !view.Verdict.Usable() || view.Failing {
 			continue
 		}
 		if at, ok := m.moved[u.Name]; ok && now.Sub(at) < moveAgain || m.held && m.despite[u.Name] {

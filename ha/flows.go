@@ -107,13 +107,12 @@ func (m *Machine) overdue(p *peer, now time.Time) bool {
 	return !p.unsynced.IsZero() && now.Sub(p.unsynced) >= m.cfg.SyncTimeout
 }
 
-// refuseUnsynced says why an operator's hand-over to a peer has to wait, "" if
-// it need not: a table that is on its way is soon there.
-func (m *Machine) refuseUnsynced(p *peer) string {
-	if !m.syncs(p) || m.session(p.Name) != SyncSyncing {
-		return ""
-	}
-	return p.Name + " has not received all connections yet, see harouter status and try again in a moment; nothing changed"
+// lacks tells whether an operator's hand-over to a peer has to wait: a table that
+// is on its way is soon there.
+func (m *Machine) lacks(p *peer) bool { return m.syncs(p) && m.session(p.Name) == SyncSyncing }
+
+func notReceived(p *peer) string {
+	return p.Name + " has not received all connections yet, see harouter status and try again in a moment"
 }
 
 // settleUnsynced raises the alarm: if the master fails now, connections do.
@@ -172,6 +171,10 @@ func (m *Machine) flushed(err string, now time.Time) {
 		why := h.to + " did not confirm that it has all connections: " + err
 		if h.patient && m.stopping == 0 {
 			p.unconfirmed = now
+			if now.Before(h.by) {
+				m.wish = &wish{to: h.to, waits: true, next: now.Add(wishAgain), why: why, hand: h.hand}
+				h.answer = nil
+			}
 			m.endHandoff(why, now)
 			return
 		}

@@ -140,13 +140,26 @@ func TestFlushThatDoesNotWork(t *testing.T) {
 			s := inSync(t, "", "r1", "r2")
 			s.nodes["r1"].flows.flushs = how
 			answer := s.command("r2", VerbFailover, "r2")
-			s.run(700 * time.Millisecond)
+			s.run(wishLimit + flushLimit + flushGrace + 100*time.Millisecond)
 			s.answered(answer, "did not confirm that it has all connections")
 			s.answered(answer, "nothing changed")
 			s.run(5 * time.Second)
 			s.master("r1")
-			s.did("r1", "flush to r2")
+			tries := len(s.nodes["r1"].flows.story)
+			if most := int(wishLimit/wishAgain) + 1; tries < 2 || tries > most {
+				t.Errorf("tried %d times, at most %d", tries, most)
+			}
 			s.did("r2")
+		})
+		t.Run("failover in the end/"+name, func(t *testing.T) {
+			s := inSync(t, "", "r1", "r2")
+			s.nodes["r1"].flows.flushs = how
+			answer := s.command("r2", VerbFailover, "r2")
+			s.run(time.Second)
+			s.nodes["r1"].flows.flushs = flushWorks
+			s.run(time.Second)
+			s.answered(answer, "")
+			s.master("r2")
 		})
 		t.Run("stop/"+name, func(t *testing.T) { // it cannot wait
 			s := inSync(t, "", "r1", "r2")
@@ -261,6 +274,37 @@ func TestFailbackWaitsForTheFlows(t *testing.T) {
 }
 
 func TestFailoverToANodeOutOfSync(t *testing.T) {
+	t.Run("in a moment", func(t *testing.T) {
+		s := inSync(t, "", "r1", "r2")
+		s.nodes["r1"].handle(Synced{Node: "r2", State: SyncSyncing})
+		answer := s.command("r2", VerbFailover, "")
+		s.run(time.Second)
+		s.master("r1")
+		second := s.command("r2", VerbFailover, "")
+		s.run(100 * time.Millisecond)
+		s.answered(second, "is under way")
+		s.nodes["r1"].handle(Synced{Node: "r2", State: SyncSynced})
+		s.run(200 * time.Millisecond)
+		s.answered(answer, "")
+		s.master("r2")
+	})
+	for name, ends := range map[string]struct {
+		do   func(s *sim)
+		want string
+	}{
+		"the master leaves":       {func(s *sim) { s.command("r1", VerbStop, "") }, "is master no more"},
+		"the other one dies":      {func(s *sim) { s.power("r2") }, "is not heard any more"},
+		"the operator forgoes it": {func(s *sim) { s.command("r1", VerbAuto, "") }, "follow the priorities"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := inSync(t, "", "r1", "r2")
+			s.nodes["r1"].handle(Synced{Node: "r2", State: SyncSyncing})
+			answer := s.command("r1", VerbFailover, "")
+			ends.do(s)
+			s.run(2 * time.Second)
+			s.answered(answer, ends.want)
+		})
+	}
 	for state, want := range map[SyncState]string{SyncSyncing: "has not received all connections yet", SyncStale: "", SyncConnecting: "", SyncOff: ""} {
 		t.Run(string(state), func(t *testing.T) {
 			s := inSync(t, "", "r1", "r2")
@@ -268,6 +312,9 @@ func TestFailoverToANodeOutOfSync(t *testing.T) {
 			for _, verb := range []Verb{VerbFailover, VerbRest} {
 				answer := s.command("r1", verb, "")
 				s.run(200 * time.Millisecond)
+				if want != "" && verb == VerbFailover { // it waits first
+					s.run(wishLimit)
+				}
 				s.answered(answer, want)
 				if want != "" {
 					s.answered(answer, "nothing changed")

@@ -50,3 +50,48 @@ func TestLastNodeSaysFarewellToForeignRouters(t *testing.T) {
 		})
 	}
 }
+
+// TestStranger: a node sends an advert or two from an address that it had for a
+// moment, after somebody flushed its device, say. Who goes on is a foreign router,
+// and an alarm within two seconds.
+func TestStranger(t *testing.T) {
+	const source = "169.254.51.2"
+	for _, c := range []struct {
+		name     string
+		interval time.Duration
+		adverts  int
+		alone    bool // the other node has told nothing
+		alarm    time.Duration
+	}{
+		{"for a moment", 100 * time.Millisecond, 2, false, 0},
+		{"for a moment at short intervals", 10 * time.Millisecond, 20, false, 0},
+		{"it goes on", 100 * time.Millisecond, 20, false, 700 * time.Millisecond},
+		{"it goes on at short intervals", 10 * time.Millisecond, 200, false, 700 * time.Millisecond},
+		{"at long intervals", time.Second, 1, false, 700 * time.Millisecond},
+		{"before the other has told its addresses", 100 * time.Millisecond, 20, true, 1500 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSim(t, "r1", "r2")
+			if s.boot("r1"); !c.alone {
+				s.boot("r2")
+			}
+			s.run(3 * time.Second)
+			r1, began := s.nodes["r1"], s.now
+			var alarm time.Duration
+			ad := vrrp.Advert{VRID: 51, Priority: 1, Interval: c.interval}
+			for i := 0; s.now.Sub(began) < 2*time.Second; i++ {
+				if i%max(int(c.interval/(10*time.Millisecond)), 1) == 0 && c.adverts > 0 {
+					r1.handle(Advert{Link: "office", Source: addr(source), Advert: ad})
+					c.adverts--
+				}
+				if alarm == 0 && r1.m.alarms[alarmKey{AlarmForeignVRRP, source}] != nil {
+					alarm = s.now.Sub(began)
+				}
+				s.run(10 * time.Millisecond)
+			}
+			if alarm < c.alarm || alarm > c.alarm+publishEvery/2 {
+				t.Errorf("an alarm after %v, want %v", alarm, c.alarm)
+			}
+		})
+	}
+}

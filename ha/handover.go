@@ -26,6 +26,7 @@ type hand struct {
 	patient bool             // called off when the successor does not confirm the flows
 	uplinks []string         // that are dead here only
 	answer  func(err string) // tells whoever asked; nil nobody
+	by      time.Time        // until when it is tried again for whoever asked; zero: once
 }
 
 // taking is a hand-over to this node, until its addresses are in place.
@@ -378,11 +379,14 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 func (m *Machine) failover(auto bool, to string, answer func(string), now time.Time) {
 	switch {
 	case auto:
+		m.endWish("it is to follow the priorities again")
 		m.held = false
 		clear(m.moved)
 		answer("")
 	case m.handoff != nil:
 		answer("a hand-over to " + m.handoff.to + " is under way; nothing changed")
+	case m.wish != nil:
+		answer("a hand-over to " + m.wish.to + " is under way; nothing changed")
 	case m.vrrp.Suspect() || m.adding != 0:
 		answer("the role of " + m.cfg.Node + " is not settled yet, try again in a second; nothing changed")
 	case to == m.cfg.Node && m.maintenance:
@@ -418,11 +422,10 @@ func (m *Machine) failover(auto bool, to string, answer func(string), now time.T
 			answer(fmt.Sprintf("%s reaches %s, %s %d: plug it in there first; nothing changed", target.Name, lansWord(there), m.cfg.Node, here))
 			return
 		}
-		if why := m.refuseUnsynced(target); why != "" {
-			answer(why)
-			return
-		}
-		m.beginHandoff(target, hand{hold: true, reason: "an operator asked for it", patient: true, answer: answer}, now)
+		m.wish = &wish{to: target.Name, waits: m.lacks(target), why: notReceived(target), hand: hand{
+			hold: true, reason: "an operator asked for it", patient: true, answer: answer, by: now.Add(wishLimit),
+		}}
+		m.settleWish(now)
 	}
 }
 

@@ -50,6 +50,7 @@ type Machine struct {
 	removed    []Action // done when that is
 
 	handoff *handoff
+	wish    *wish
 	taking  *taking
 	claims  int // unanswered
 	move    *move
@@ -83,6 +84,8 @@ type Machine struct {
 	rounds   map[string]int              // of probes, so far
 	verdicts map[string]balancer.Verdict // what this node routes by: the master's word
 	changed  map[string]time.Time        // since when
+	followed time.Time                   // when the master said so; zero: they are this node's
+	vouched  map[string]int              // uplinks that the last master vouched for, and bad rounds since
 	pool     map[string]bool
 	returned bool   // an uplink is back in the pool; the plan with it is not in the kernel yet
 	dying    []line // left the pool; the plan without them is not in the kernel yet
@@ -140,11 +143,6 @@ type Machine struct {
 	linksKnown bool
 }
 
-type stranger struct {
-	vrid        uint8
-	first, last time.Time
-}
-
 // NewMachine returns the machine of a node that starts at now.
 func NewMachine(cfg Config, now time.Time) *Machine {
 	own, _ := cfg.node(cfg.Node)
@@ -158,7 +156,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		peers: map[string]*peer{}, speakers: map[netip.Addr]string{},
 		forwarded: map[uint64]forwarded{},
 		health:    map[string]*balancer.Health{}, rounds: map[string]int{}, verdicts: map[string]balancer.Verdict{},
-		changed: map[string]time.Time{}, pool: map[string]bool{}, sources: map[string]Source{},
+		changed: map[string]time.Time{}, vouched: map[string]int{}, pool: map[string]bool{}, sources: map[string]Source{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
 		looks: map[string]*look{}, hosts: map[string][]netip.Addr{},
@@ -322,6 +320,12 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	if m.handoff != nil {
 		earlier(m.handoff.until)
 	}
+	if m.wish != nil {
+		earlier(m.wish.by)
+		if now.Before(m.wish.next) {
+			earlier(m.wish.next)
+		}
+	}
 	if m.taking != nil && m.taking.await {
 		earlier(m.taking.until)
 		earlier(m.diedHandingOver())
@@ -411,6 +415,7 @@ func (m *Machine) settle(now time.Time) {
 	m.settlePulse(now)
 	m.settleFlows(now)
 	m.settleNews(now)
+	m.settleWish(now)
 	m.settleMove(now)
 	m.settleSwitches(now)
 	m.settlePool(now)
@@ -510,6 +515,9 @@ func (m *Machine) onLinks(ev Links, now time.Time) {
 	for _, u := range m.cfg.Balancer.Uplinks {
 		if l, ok := m.links[u.Device]; ok {
 			m.health[u.Name].Link(l.Carrier, now)
+			if !l.Carrier {
+				delete(m.vouched, u.Name)
+			}
 		}
 	}
 }

@@ -93,7 +93,10 @@ func (m *Machine) refuseRest(now time.Time) string {
 	if m.handoff != nil || m.vrrp.Suspect() || m.adding != 0 {
 		return "the role of " + m.cfg.Node + " is not settled yet, try again in a second; nothing changed"
 	}
-	return m.refuseUnsynced(next)
+	if m.lacks(next) {
+		return notReceived(next) + "; nothing changed"
+	}
+	return ""
 }
 
 func (m *Machine) setMaintenance(on bool) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"harouter/vrrp"
@@ -28,6 +29,7 @@ func (m *Machine) hearsOfFile(s PeerState) {
 	_, names := s.Members[m.cfg.Node]
 	switch {
 	case len(s.Members) == 0:
+	case !names && m.foreign(s): // its adverts are heard here all the same, so there is one master
 	case names && s.Gen > r.generation: // of two files of the same number either could be the cluster's
 		m.takenBack()
 	case !names && m.yieldsTo(s) && s.Gen >= r.generation:
@@ -36,6 +38,12 @@ func (m *Machine) hearsOfFile(s PeerState) {
 		}
 		*r = expulsion{s.Node, s.Gen}
 	}
+}
+
+// foreign tells whether the file here names a node under vrrp.foreign: another
+// cluster with the same key, which takes part in the election.
+func (m *Machine) foreign(s PeerState) bool {
+	return slices.ContainsFunc(s.Addresses, func(a netip.Addr) bool { return slices.Contains(m.cfg.Foreign, a) })
 }
 
 // takenBack says that this node is in a newer file than the one without it.

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +96,38 @@ func TestYieldsTo(t *testing.T) {
 			cfg.Generation = c.own // its hash begins with h
 			if got := NewMachine(cfg, time.Now()).yieldsTo(c.other); got != c.want {
 				t.Errorf("yields %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
+// TestForeignFile: two routers with files of their own, each a foreign one to the
+// other, elect one master; neither was taken out of anything.
+func TestForeignFile(t *testing.T) {
+	at := netip.MustParseAddr("192.168.77.3")
+	told := PeerState{
+		Node: "r2", Gen: 3, Hash: "x", Members: map[string]netip.Addr{"r2": at},
+		Addresses: []netip.Addr{netip.MustParseAddr("fe80::3"), at},
+	}
+	for _, c := range []struct {
+		name    string
+		foreign []netip.Addr
+		want    bool
+	}{
+		{"it is not named", nil, true},
+		{"another is", []netip.Addr{netip.MustParseAddr("192.168.77.4")}, true},
+		{"it is named under vrrp.foreign", []netip.Addr{at}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg, err := simFile("r1", "nodes=r1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Generation, cfg.Foreign = 3, c.foreign
+			m := NewMachine(cfg, time.Now())
+			m.Handle(PeerTold{State: told, Lan: "office"}, time.Now())
+			if got := m.expelled(); got != c.want {
+				t.Errorf("expelled %v, want %v", got, c.want)
 			}
 		})
 	}

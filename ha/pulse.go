@@ -11,7 +11,7 @@ import (
 )
 
 // A machine that lost its power is missed sooner than by its adverts: its kernel
-// answers ARP no more (ha/pulse). Where that is so on every way to the master, and
+// answers ARP no more, nor neighbour solicitations where there is IPv6 alone (ha/pulse). Where that is so on every way to the master, and
 // a third party on the same wires answers right now, the backup need not wait for
 // 3A+Skew. A kernel that answers belongs to a machine that runs: its daemon is the
 // guard's case, and the timers decide as ever.
@@ -23,9 +23,9 @@ import (
 
 // Way is an address of a node on a wire that this node is on too.
 type Way struct {
-	Device  string     // "" where the routing table leads
-	Address netip.Addr // IPv4
-	Source  netip.Addr // own address there, zero: none is told
+	Device  string // "" where the routing table leads
+	Address netip.Addr
+	Source  netip.Addr // of IPv4: own address there, zero: none is told
 }
 
 const (
@@ -104,12 +104,12 @@ func (m *Machine) outranked(master *peer, now time.Time) bool {
 // pulse is who is to be asked.
 func (m *Machine) pulse(now time.Time) Pulse {
 	p := m.felt(now)
-	if p == nil || !p.Address.Is4() {
+	if p == nil {
 		return Pulse{}
 	}
 	a := Pulse{Node: p.Name, Ways: []Way{{Address: p.Address}}}
 	for _, l := range m.cfg.Balancer.Lans {
-		if at := p.at[l.Name]; at.Is4() {
+		if at := p.at[l.Name]; at.IsValid() {
 			a.Ways = append(a.Ways, Way{Device: l.Device, Address: at})
 		}
 		for _, h := range m.candidates(l) {
@@ -119,13 +119,13 @@ func (m *Machine) pulse(now time.Time) Pulse {
 	for _, u := range m.cfg.Balancer.Uplinks {
 		own := m.own(u.Device)
 		for _, at := range p.addresses {
-			if at.Is4() && slices.ContainsFunc(own, func(o netip.Prefix) bool { return o.Masked().Contains(at) }) {
+			if !at.IsLinkLocalUnicast() && slices.ContainsFunc(own, func(o netip.Prefix) bool { return o.Masked().Contains(at) }) {
 				a.Ways = append(a.Ways, Way{Device: u.Device, Address: at})
 			}
 		}
-		if g := m.gatewayOf(u); g.Is4() {
+		if g := m.gatewayOf(u); g.IsValid() {
 			w := Way{Device: u.Device, Address: g}
-			if len(own) > 0 {
+			if g.Is4() && len(own) > 0 {
 				w.Source = own[0].Addr()
 			}
 			a.Others = append(a.Others, w)
@@ -180,12 +180,14 @@ func (m *Machine) onRecovered(ev Recovered, now time.Time) {
 }
 
 // advertises takes note of where adverts come from: the node's own address on
-// that link.
+// that link, of IPv4 where it has both.
 func (p *peer) advertises(link string, source netip.Addr) {
 	if p.at == nil {
 		p.at = map[string]netip.Addr{}
 	}
-	p.at[link] = source
+	if source.Is4() || !p.at[link].Is4() {
+		p.at[link] = source
+	}
 }
 
 // regret learns from an advert of a master that was taken for dead, and that the

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -273,6 +274,36 @@ func TestWhoIsAsked(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestSixIsAsked: a lan on which the master is heard over IPv6 alone is a way to
+// it; where it is heard over both, IPv4 is.
+func TestSixIsAsked(t *testing.T) {
+	_, n := backup(t, "")
+	p := n.m.peers["r1"]
+	four, six := addr("192.168.77.101"), addr("fe80::101")
+	for _, c := range []struct {
+		name    string
+		sources []netip.Addr
+		want    netip.Addr
+	}{
+		{"six alone", []netip.Addr{six}, six},
+		{"six, then four", []netip.Addr{six, four}, four},
+		{"four, then six", []netip.Addr{four, six}, four},
+	} {
+		p.at = nil
+		for _, a := range c.sources {
+			p.advertises("office", a)
+		}
+		if ways := n.m.pulse(n.clock()).Ways; !slices.Contains(ways, Way{Device: "lan0", Address: c.want}) {
+			t.Errorf("%s: ways %v", c.name, ways)
+		}
+	}
+	n.m.gateways["cable"] = addr("fe80::1")
+	n.m.cfg.Balancer.Uplinks[0].Gateway = netip.Addr{}
+	if others := n.m.pulse(n.clock()).Others; !slices.Contains(others, Way{Device: "wan1", Address: addr("fe80::1")}) {
+		t.Errorf("others %v", others)
 	}
 }
 

@@ -112,6 +112,7 @@ func (m *Machine) addUplink(u balancer.Uplink) {
 // the plan without it is in the kernel.
 func (m *Machine) forgetUplink(u balancer.Uplink, mask uint32) {
 	delete(m.health, u.Name)
+	delete(m.vouched, u.Name)
 	delete(m.verdicts, u.Name)
 	delete(m.changed, u.Name)
 	delete(m.pool, u.Name)

@@ -38,6 +38,9 @@ func (m *Machine) elect(ev vrrp.Event, now time.Time) {
 func (m *Machine) become(b vrrp.Become, now time.Time) {
 	if b.State == vrrp.Master {
 		m.found, m.claims = false, 0
+		for uplink := range m.vouched {
+			m.vouched[uplink] = 0
+		}
 		m.wills++
 		m.takeFlows() // what was received is in the kernel before a packet comes
 		m.setActive(true, true)
@@ -216,7 +219,8 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 	case slices.Contains(m.cfg.Foreign, ev.Source):
 		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link, ev.Source.Is6())
 	default:
-		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source, VRID: ev.Advert.VRID}, now)
+		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source}, now)
+		m.noteStranger(ev.Source, ev.Advert, now)
 		return
 	}
 	m.obey(heard, now)

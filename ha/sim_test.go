@@ -82,6 +82,7 @@ type simNode struct {
 	switches map[string]Switch // remembered
 	refused  string            // hash of a file on trial
 	blind    map[string]bool   // uplinks whose probes are not answered here
+	full     map[string]bool   // of those: because traffic fills them
 	ails     string            // why its check fails
 	strain   strain            // what chaos does to this node
 	drift    int               // of its clock, in millionths
@@ -141,7 +142,7 @@ func newSim(t testing.TB, names ...string) *sim {
 	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}, dead: map[string]bool{}, every: 200 * time.Millisecond}
 	for _, n := range names {
 		s.nodes[n] = &simNode{
-			s: s, name: n, links: map[string]Link{}, lost: map[string]bool{}, blind: map[string]bool{},
+			s: s, name: n, links: map[string]Link{}, lost: map[string]bool{}, blind: map[string]bool{}, full: map[string]bool{},
 			disk: "cable=2 nodes=" + strings.Join(names, ","),
 		}
 		cfg, err := simFile(n, s.nodes[n].disk)
@@ -379,7 +380,7 @@ func (n *simNode) probe() {
 	n.s.after(n.s.every, func() {
 		if n.life == life && n.running {
 			for _, u := range []string{"cable", "dsl"} {
-				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.clock(), Good: !n.s.dead[u] && !n.blind[u], RTT: time.Millisecond}})
+				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.clock(), Good: !n.s.dead[u] && !n.blind[u], Carries: n.full[u], RTT: time.Millisecond}})
 			}
 			if c := n.m.cfg.Check.Command; c != nil {
 				n.handle(CheckRan{Command: c, Failed: n.ails})

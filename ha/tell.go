@@ -131,7 +131,7 @@ func (m *Machine) state(now time.Time) PeerState {
 // view is what this node itself sees of an uplink.
 func (m *Machine) view(uplink string) UplinkView {
 	h := m.health[uplink]
-	v := UplinkView{Name: uplink, Verdict: h.Verdict(), Since: h.Since(), RTT: h.RTT(), Failing: h.Failing(), Held: !h.HeldUntil().IsZero()}
+	v := UplinkView{Name: uplink, Verdict: m.sees(uplink), Since: h.Since(), RTT: h.RTT(), Failing: h.Failing(), Held: !h.HeldUntil().IsZero()}
 	if loss, ok := h.Loss(); ok {
 		v.Loss, v.Measured = loss, true
 	}

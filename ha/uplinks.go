@@ -18,16 +18,20 @@ func (m *Machine) onRound(r balancer.Round) {
 	}
 	h.Round(r)
 	m.rounds[r.Uplink]++
+	m.probedVouched(r)
 }
 
 // settlePool follows the master's word on the uplinks, or gives it.
 func (m *Machine) settlePool(now time.Time) {
 	word, pool := m.verdicts, m.pool
-	dead := func(uplink string) bool { return m.health[uplink].Verdict() == balancer.Down }
+	dead := func(uplink string) bool { return m.sees(uplink) == balancer.Down }
 	switch whose, master := m.word(now); whose {
 	case mine:
+		m.vouch(now)
 		word, pool = m.judge(now)
 	case theirs:
+		m.followed = master.worded
+		clear(m.vouched)
 		word, pool = m.follow(master.state)
 		dead = func(uplink string) bool { return master.view(uplink).Verdict == balancer.Down }
 	case kept:
@@ -81,7 +85,7 @@ func (m *Machine) judge(now time.Time) (map[string]balancer.Verdict, map[string]
 	m.release(now)
 	word, pool := map[string]balancer.Verdict{}, map[string]bool{}
 	for _, u := range m.cfg.Balancer.Uplinks {
-		v := m.health[u.Name].Verdict()
+		v := m.sees(u.Name)
 		if m.off(u.Name) {
 			word[u.Name] = balancer.Disabled
 			continue

@@ -108,7 +108,7 @@ func (m *Machine) peerStatus(p *peer, now time.Time) NodeStatus {
 func (m *Machine) uplinkStatus(u balancer.Uplink, now time.Time) UplinkStatus {
 	s := UplinkStatus{
 		Name: u.Name, ID: u.ID, Device: u.Device, State: m.verdicts[u.Name], Enabled: !m.off(u.Name),
-		Views: map[string]balancer.Verdict{m.cfg.Node: m.health[u.Name].Verdict()},
+		Views: map[string]balancer.Verdict{m.cfg.Node: m.sees(u.Name)},
 	}
 	if since, ok := m.changed[u.Name]; ok {
 		s.Since = &since

@@ -172,7 +172,7 @@ ip rule add pref 100 lookup 99; ip route add 10.9.9.0/24 dev lan0 table 99; ip r
 		"nft delete table inet harouter",
 		"nft flush chain inet harouter lan",
 		"nft add rule inet harouter pre counter drop",
-		"nft delete element inet harouter wan_in '{ wan1 }'",
+		"nft delete element inet harouter way_in '{ wan1 }'",
 		"nft flush map inet harouter slots_default",
 		"nft add element inet harouter nodes '{ 9.9.9.9 }'",
 		"for p in $(ip rule | sed -n 's/^\\(7[0-9]*\\):.*/\\1/p'); do ip rule del pref $p; done",

@@ -30,6 +30,11 @@ var needs = []struct {
 		&expr.Immediate{Register: 1, Data: []byte{192, 0, 2, 1}},
 		&expr.NAT{Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1},
 	}},
+	{"NFT_HASH", nil, "", []expr.Any{
+		&expr.Immediate{Register: 2, Data: []byte{192, 0, 2, 1}},
+		&expr.Hash{SourceRegister: 2, DestRegister: 1, Length: 4, Modulus: balancer.SlotCount, Seed: balancer.HashSeed, Type: expr.HashTypeJenkins},
+	}},
+	{"NFT_COUNTER", nil, "", []expr.Any{&expr.Counter{}}}, // part of NF_TABLES since 5.17
 	{"NFT_LIMIT", nil, "", []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: 1, Unit: expr.LimitTimeSecond, Burst: 5}}},
 	{"NFT_LOG", nil, "", []expr.Any{&expr.Log{Key: 1 << unix.NFTA_LOG_PREFIX, Data: []byte("harouter")}}},
 	{"NFT_MASQ", nftables.ChainHookPostrouting, nftables.ChainTypeNAT, []expr.Any{&expr.Masq{}}},

@@ -58,7 +58,7 @@ func lookup(set string, not bool) expr.Any {
 }
 
 // routeTypes are the kernel's RTN_* of the words that nft uses.
-var routeTypes = map[string]uint32{"local": unix.RTN_LOCAL, "broadcast": unix.RTN_BROADCAST, "multicast": unix.RTN_MULTICAST}
+var routeTypes = map[string]uint32{"unicast": unix.RTN_UNICAST, "local": unix.RTN_LOCAL, "broadcast": unix.RTN_BROADCAST, "multicast": unix.RTN_MULTICAST}
 
 // ipsDstNAT is the kernel's IPS_DST_NAT (nf_conntrack_common.h).
 const ipsDstNAT = 1 << 5
@@ -115,6 +115,23 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 	case balancer.MetaMarked:
 		return []expr.Any{
 			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1}, masked(s.Mask, 0),
+			&expr.Cmp{Op: op(!s.Not), Register: 1, Data: u32(0)},
+		}, nil
+	case balancer.Unmarked:
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: u32(0)},
+		}, nil
+	case balancer.CtMarkIn:
+		return []expr.Any{&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, masked(s.Mask, 0), lookup(s.Set, false)}, nil
+	case balancer.CopyMark:
+		return []expr.Any{
+			&expr.Ct{Key: expr.CtKeyMARK, Register: 1}, masked(s.Mask, 0),
+			&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
+		}, nil
+	case balancer.CameIn:
+		return []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyIIF, Register: 1},
 			&expr.Cmp{Op: op(!s.Not), Register: 1, Data: u32(0)},
 		}, nil
 	case balancer.TCPFlags:

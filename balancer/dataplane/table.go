@@ -249,6 +249,9 @@ func (d *diff) set(s balancer.Set, have *present) error {
 	if s.Lasts > 0 {
 		set.Dynamic, set.Timeout, set.Size = true, s.Lasts, uint32(s.Size())
 	}
+	if s.Lasts == 0 {
+		set.Size = uint32(s.Room)
+	}
 	if s.Verdicts {
 		set.DataType = nftables.TypeVerdict
 	}

@@ -70,9 +70,9 @@ table inet harouter {
 		type ipv4_addr . inet_service . ipv4_addr . inet_service
 		flags timeout
 	}
-	map wan_in {
+	map way_in {
 		type ifname : verdict
-		elements = { "wan1" : goto in_cable, "wan2" : goto in_dsl }
+		elements = { "lan0" : goto lan, "wan1" : goto in_cable, "wan2" : goto in_dsl }
 	}
 	map wan_out {
 		type ifname : verdict
@@ -80,7 +80,13 @@ table inet harouter {
 	}
 	map restore {
 		type mark : verdict
+		size 63
 		elements = { 0x100 : goto mark_cable, 0x200 : goto mark_dsl }
+	}
+	set marks {
+		type mark
+		size 63
+		elements = { 0x100, 0x200 }
 	}
 	map nat {
 		type ifname : verdict
@@ -88,21 +94,19 @@ table inet harouter {
 	}
 	map slots_default {
 		typeof numgen random mod 256 : verdict
+		size 256
 		elements = { 171 times goto up_cable, 85 times goto up_dsl }
 	}
 	chain pre {
 		type filter hook prerouting priority -150; policy accept;
+		meta mark 0 ct mark & 0x00003f00 @marks meta mark set ct mark & 0x00003f00 return
 		meta nfproto != ipv4 return
-		iifname vmap @wan_in
-		iifname @lan_if goto lan
+		iifname vmap @way_in
 		ip saddr @nodes goto lan
 	}
 	chain lan {
-		fib daddr type local return
-		fib daddr type broadcast return
-		fib daddr type multicast return
 		ct mark & 0x00003f00 vmap @restore
-		ct state new goto classify
+		ct state new fib daddr type unicast goto classify
 	}
 	chain classify {
 		goto policy_default
@@ -116,20 +120,23 @@ table inet harouter {
 	}
 	chain leave {
 		type filter hook postrouting priority -10; policy accept;
+		meta iif != 0 return
 		meta nfproto != ipv4 return
 		oifname != @wan_if return
 		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
 	}
 	chain forwarded {
 		type filter hook forward priority -10; policy accept;
+		ct state established,related meta mark & 0x00003f00 != 0 return
+		ct state established,related ct mark & 0x00003f00 == 0 return
 		meta nfproto != ipv4 return
 		oifname @wan_if goto to_wan
-		iifname != @wan_if ct state new ct mark & 0x00003f00 != 0 ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
+		ct state new ct mark & 0x00003f00 != 0 iifname != @wan_if ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
 	}
 	chain to_wan {
-		iifname @lan_if ct state invalid counter drop
-		ip saddr @nodes ct state invalid counter drop
-		iifname @lan_if ct state new meta mark & 0x00003f00 == 0 counter drop
+		ct state invalid iifname @lan_if counter drop
+		ct state invalid ip saddr @nodes counter drop
+		ct state new meta mark & 0x00003f00 == 0 iifname @lan_if counter drop
 		ct mark & 0x00003f00 != 0 meta mark & 0x00003f00 == 0 counter drop
 		meta mark & 0x00003f00 == 0 return
 		ct state new tcp flags & (fin | syn | rst | ack) != syn goto midstream
@@ -159,8 +166,8 @@ table inet harouter {
 	chain post {
 		type nat hook postrouting priority 100; policy accept;
 		meta nfproto != ipv4 return
-		fib saddr type local return
 		meta mark & 0x00003f00 == 0 return
+		meta iif 0 fib saddr type local return
 		oifname vmap @nat
 	}
 	chain policy_default {

@@ -18,7 +18,15 @@ func (d *daemon) give(ctx context.Context, r join.Request) (join.Bundle, error) 
 	if err != nil {
 		return join.Bundle{}, err
 	}
-	if !known {
+	if known {
+		status, err := d.loop.Status(ctx)
+		if err != nil {
+			return join.Bundle{}, err
+		}
+		if err := isElsewhere(status, d.settings().file, r); err != nil {
+			return join.Bundle{}, err
+		}
+	} else {
 		add := &ha.Joiner{Name: r.Node, Addresses: r.Addresses, Priority: r.Priority, Devices: r.Devices}
 		if err := d.loop.Command(ctx, ha.VerbAddNode, ha.Args{Add: add}); err != nil {
 			return join.Bundle{}, err
@@ -26,6 +34,18 @@ func (d *daemon) give(ctx context.Context, r join.Request) (join.Bundle, error) 
 	}
 	s := d.settings()
 	return join.Bundle{Cluster: s.file.Cluster, File: s.text, Key: d.key.Encode(), Generation: s.generation, Hash: s.file.Hash}, nil
+}
+
+// isElsewhere refuses the name of a router that runs on another machine than the
+// one that asks: two of a name would take each other for themselves.
+func isElsewhere(s ha.Status, file *config.Config, r join.Request) error {
+	for _, n := range s.Nodes {
+		i := slices.IndexFunc(file.Nodes, func(has config.Node) bool { return has.Name == n.Name })
+		if n.Name == r.Node && n.Alive && i >= 0 && !slices.Contains(file.Nodes[i].Addresses, r.From) {
+			return fmt.Errorf("a router %s runs already, at %v, and this one asks from %v: give it another name with --node and its address with --address, or stop the other one first", n.Name, n.Address, r.From)
+		}
+	}
+	return nil
 }
 
 // fits tells whether a router may come under the name that it gives, and whether

@@ -1,16 +1,20 @@
 package main
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -25,6 +29,8 @@ type initArgs struct {
 	priority         uint8
 	lans, uplinks    []string
 	force, newKey    bool
+	yes              bool       // ask nothing
+	person           *questions // nil: nobody to ask
 }
 
 const (
@@ -38,8 +44,9 @@ func newInit(c *common) *cobra.Command {
 		Use: "init", Short: "look at this machine, write a starter file and a new key", Args: noArgs,
 		Long: "Looks at this machine's devices, addresses and default routes, takes those with a default route or a\n" +
 			"public address for uplinks and those with a private address for lans, and writes a configuration file\n" +
-			"with this one node and comments, and a new cluster key. Nothing is asked: what it cannot see, or sees\n" +
-			"wrongly, is said with flags. --lan replaces all lans that it would choose, --uplink all uplinks.\n\n" +
+			"with this one node and comments, and a new cluster key. On a terminal it asks for what it cannot see,\n" +
+			"such as the address that the hosts have as gateway; --yes, or flags, answer that beforehand. What it\n" +
+			"sees wrongly is said with flags: --lan replaces all lans that it would choose, --uplink all uplinks.\n\n" +
 			"Other routers do not run init: they join, see harouter token.",
 		Example: "  harouter init\n" +
 			"  harouter init --cluster home --address 192.0.2.1 --lan office=lan0,192.168.77.1/24 \\\n" +
@@ -48,7 +55,22 @@ func newInit(c *common) *cobra.Command {
 			if cmd.Flags().Changed("priority") && (a.priority == 0 || a.priority == 255) {
 				return wrongInput{fmt.Errorf("--priority %d is out of range; allowed: 1 to 254", a.priority)}
 			}
-			return initialize(cmd.OutOrStdout(), c, a, flagsAgain(cmd, c))
+			if a.yes || !fromTerminal(os.Stdin) {
+				return initialize(cmd.OutOrStdout(), c, a, flagsAgain(cmd, c))
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			tty, err := openTerminal(ctx)
+			if err != nil {
+				return fmt.Errorf("%w; --yes asks nothing", err)
+			}
+			defer tty.Close()
+			a.person = &questions{bufio.NewReader(tty), tty}
+			err = initialize(cmd.OutOrStdout(), c, a, flagsAgain(cmd, c))
+			if errors.Is(err, context.Canceled) || errors.Is(err, os.ErrDeadlineExceeded) {
+				return errors.New("init was interrupted; nothing is written")
+			}
+			return err
 		},
 	}
 	f := cmd.Flags()
@@ -57,6 +79,7 @@ func newInit(c *common) *cobra.Command {
 	f.Uint8Var(&a.priority, "priority", config.StarterPriority, "1 to 254: the highest of the routers that work is master")
 	f.StringArrayVar(&a.lans, "lan", nil, "a lan, as `"+lanForm+"`: its virtual address; repeatable")
 	f.StringArrayVar(&a.uplinks, "uplink", nil, "an ISP line, as `"+uplinkForm+"`: address is a virtual one; repeatable")
+	f.BoolVarP(&a.yes, "yes", "y", false, "ask nothing: take what is seen and suggested")
 	f.BoolVar(&a.force, "force", false, "replace a configuration file that is there; a key that is there stays")
 	f.BoolVar(&a.newKey, "new-key", false, "with --force: replace the key too; other nodes are then locked out until they have it")
 	return cmd
@@ -105,7 +128,7 @@ func initialize(out io.Writer, c *common, a initArgs, flags string) error {
 	if err := place(docs...); err != nil {
 		return err
 	}
-	p := picture{c: c, flags: flags, devices: devices, machine: m, notes: notes, file: file, keyKept: len(docs) == 1}
+	p := picture{c: c, flags: flags, devices: devices, machine: m, notes: notes, file: file, keyKept: len(docs) == 1, asked: a.person != nil}
 	_, err = io.WriteString(out, p.text())
 	return err
 }
@@ -174,7 +197,11 @@ func (a initArgs) machine(node string, devices []survey.Device) (m config.Machin
 			m.Uplinks = append(m.Uplinks, u)
 		}
 	}
-	if err := a.enough(m, devices); err != nil {
+	if a.person != nil {
+		if a.address, err = a.person.complete(a, &m, devices); err != nil {
+			return m, nil, err
+		}
+	} else if err := a.enough(m, devices); err != nil {
 		return m, nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(said)) {
@@ -214,21 +241,9 @@ func (a initArgs) enough(m config.Machine, devices []survey.Device) error {
 
 // own is the address where other routers will reach this one.
 func (a initArgs) own(m config.Machine, devices []survey.Device, notes []string) (netip.Addr, []string, error) {
-	virtual := map[netip.Addr]bool{}
-	var candidates []netip.Prefix
-	for _, l := range m.Lans {
-		virtual[l.Virtual.Addr()] = true
-		candidates = append(candidates, l.Own)
-	}
-	for _, u := range m.Uplinks {
-		virtual[u.Virtual.Addr()] = true
-		candidates = append(candidates, u.Own)
-	}
 	if a.address == "" {
-		for _, p := range candidates {
-			if p.IsValid() && !virtual[p.Addr()] {
-				return p.Addr(), notes, nil
-			}
+		if seen, ok := firstOwn(m); ok {
+			return seen, notes, nil
 		}
 		return netip.Addr{}, nil, errors.New("no lan or uplink has an address of this router's own where others could reach it; give one with --address IP")
 	}
@@ -242,6 +257,27 @@ func (a initArgs) own(m config.Machine, devices []survey.Device, notes []string)
 		}
 	}
 	return ip, append(notes, fmt.Sprintf("no device has the address %s now; it must be there when harouter runs", ip)), nil
+}
+
+// firstOwn is the first address on a lan or uplink that is to stay this router's
+// own.
+func firstOwn(m config.Machine) (netip.Addr, bool) {
+	virtual := map[netip.Addr]bool{}
+	var candidates []netip.Prefix
+	for _, l := range m.Lans {
+		virtual[l.Virtual.Addr()] = true
+		candidates = append(candidates, l.Own)
+	}
+	for _, u := range m.Uplinks {
+		virtual[u.Virtual.Addr()] = true
+		candidates = append(candidates, u.Own)
+	}
+	for _, p := range candidates {
+		if p.IsValid() && !virtual[p.Addr()] {
+			return p.Addr(), true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 func parseLan(flag string) (l config.MachineLan, err error) {
@@ -303,23 +339,34 @@ type picture struct {
 	notes   []string
 	file    *config.Config
 	keyKept bool
+	asked   bool
+}
+
+// deviceTable shows the devices, each with its use.
+func deviceTable(devices []survey.Device, use func(survey.Device) string) string {
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
+	for _, d := range devices {
+		address := "-"
+		if d.Address.IsValid() {
+			address = d.Address.String()
+		}
+		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", d.Name, address, use(d), d.Why)
+	}
+	table.Flush()
+	return b.String()
 }
 
 // text tells it to a person, with what to do next.
 func (p *picture) text() string {
 	var b strings.Builder
-	b.WriteString("What this machine has:\n")
-	table := tabwriter.NewWriter(&b, 0, 0, 3, ' ', 0)
-	for _, d := range p.devices {
-		address := "-"
-		if d.Address.IsValid() {
-			address = d.Address.String()
-		}
-		fmt.Fprintf(table, "  %s\t%s\t%s\t%s\n", d.Name, address, use(p.file, d), d.Why)
+	if p.asked { // then the person has seen it
+		b.WriteString("\n")
+	} else {
+		fmt.Fprintf(&b, "What this machine has:\n%s\n", deviceTable(p.devices, func(d survey.Device) string { return use(p.file, d) }))
 	}
-	table.Flush()
 	n := p.file.Nodes[0]
-	fmt.Fprintf(&b, "\nWhat the file says:\n  cluster %s, node %s at %s, priority %d\n", p.file.Cluster, n.Name, n.Addresses[0], n.Priority)
+	fmt.Fprintf(&b, "What the file says:\n  cluster %s, node %s at %s, priority %d\n", p.file.Cluster, n.Name, n.Addresses[0], n.Priority)
 	for i, l := range p.file.Lans {
 		hint := ""
 		if !p.machine.Lans[i].Virtual.IsValid() {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"harouter/ha"
 	"harouter/ha/config"
 	"harouter/ha/join"
 	"harouter/test/netlab"
@@ -120,6 +121,30 @@ func TestFits(t *testing.T) {
 		}
 		if err == nil && known != (v.r.Node == "r2") {
 			t.Errorf("%s: known %v", name, known)
+		}
+	}
+}
+
+// TestIsElsewhere: a name is taken while its router runs, but by that router.
+func TestIsElsewhere(t *testing.T) {
+	file, problems := config.Parse("f", []byte(joinFile))
+	must(t, problems.Err())
+	own, other := netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.9")
+	for name, v := range map[string]struct {
+		node  string
+		alive bool
+		from  netip.Addr
+		want  string
+	}{
+		"itself again":    {"r2", true, own, ""},
+		"another machine": {"r2", true, other, "a router r2 runs already, at 192.0.2.2, and this one asks from 192.0.2.9: give it another name with --node"},
+		"it is dead":      {"r2", false, other, ""},
+		"another name":    {"r3", true, other, ""},
+	} {
+		s := ha.Status{Nodes: []ha.NodeStatus{{Name: "r1", Alive: true}, {Name: "r2", Address: own, Alive: v.alive}}}
+		err := isElsewhere(s, file, join.Request{Node: v.node, From: v.from})
+		if v.want == "" && err != nil || v.want != "" && (err == nil || !strings.Contains(err.Error(), v.want)) {
+			t.Errorf("%s: error %v, want %q", name, err, v.want)
 		}
 	}
 }

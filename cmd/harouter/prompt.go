@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,25 +14,16 @@ import (
 // askSecret reads one line from in; from a terminal without echo, after the
 // question.
 func askSecret(ctx context.Context, in *os.File, stderr io.Writer, question string) (string, error) {
-	if _, err := unix.IoctlGetTermios(int(in.Fd()), unix.TCGETS); err != nil {
+	if !fromTerminal(in) {
 		return readLine(in) // a pipe or a file
 	}
-	// Opened anew, a terminal's read can be interrupted by a deadline.
-	tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+	tty, err := openTerminal(ctx)
 	if err != nil {
 		return "", fmt.Errorf("ask for the ticket: %w; give it with --token-file", err)
 	}
 	defer tty.Close()
-	raw, err := tty.SyscallConn()
-	if err != nil {
-		return "", err
-	}
 	var old *unix.Termios
-	control := func(f func(fd int) error) error {
-		var inner error
-		return errors.Join(raw.Control(func(fd uintptr) { inner = f(int(fd)) }), inner)
-	}
-	err = control(func(fd int) (err error) {
+	err = tty.control(func(fd int) (err error) {
 		if old, err = unix.IoctlGetTermios(fd, unix.TCGETS); err != nil {
 			return err
 		}
@@ -46,10 +36,8 @@ func askSecret(ctx context.Context, in *os.File, stderr io.Writer, question stri
 		return "", fmt.Errorf("ask for the ticket: %w", err)
 	}
 	restore := func() error {
-		return control(func(fd int) error { return unix.IoctlSetTermios(fd, unix.TCSETS, old) })
+		return tty.control(func(fd int) error { return unix.IoctlSetTermios(fd, unix.TCSETS, old) })
 	}
-	stop := context.AfterFunc(ctx, func() { _ = tty.SetReadDeadline(time.Now()) })
-	defer stop()
 	_, asked := fmt.Fprint(stderr, question)
 	line, err := readLine(tty)
 	if ctx.Err() != nil {

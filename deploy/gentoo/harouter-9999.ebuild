@@ -37,16 +37,22 @@ CONFIG_CHECK="
 	NF_TABLES_INET
 	NFT_CT
 	NFT_FIB_INET
+	NFT_HASH
+	NFT_LIMIT
+	NFT_LOG
 	NFT_MASQ
 	NFT_NAT
 	NFT_NUMGEN
 	NFT_REJECT
 	NFT_REJECT_INET
-	NFT_SOCKET
+	~NFT_SOCKET
 	~MACVLAN
+	~NF_CONNTRACK_LABELS
+	~NF_CONNTRACK_ZONES
 "
 ERROR_NF_CT_NETLINK="NF_CT_NETLINK: without it open connections do not survive a takeover."
 ERROR_IP_MULTIPLE_TABLES="IP_MULTIPLE_TABLES: without it there is no balancing over several lines."
+WARNING_NFT_SOCKET="NFT_SOCKET: without it the first packets to a closed port of a virtual address are dropped."
 WARNING_MACVLAN="MACVLAN: needed for virtual_mac only."
 
 pkg_nofetch() {
@@ -60,9 +66,12 @@ src_compile() {
 }
 
 src_install() {
+	local unitdir init
+	unitdir=$(systemd_get_systemunitdir)
+	init="openrc$(usex systemd ' systemd' '')"
 	local -x PROGRAM="${S}/bin/harouter" DESTDIR="${D}" SBINDIR="${EPREFIX}/usr/sbin" \
 		SYSCONFDIR="${EPREFIX}/etc" SHAREDIR="${EPREFIX}/usr/share" LIBDIR="${EPREFIX}/usr/lib" \
-		UNITDIR="$(systemd_get_systemunitdir)" INIT="openrc$(usex systemd ' systemd' '')"
+		ZSHDIR="${EPREFIX}/usr/share/zsh/site-functions" UNITDIR="${unitdir}" INIT="${init}"
 	sh deploy/install.sh || die
 	# Portage compresses what it likes itself.
 	find "${ED}/usr/share/man" -name '*.gz' -exec gunzip {} + || die

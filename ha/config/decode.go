@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -90,7 +91,7 @@ func (d *decoder) table(v, parent *value, path string) *table {
 func (t *table) close() {
 	for _, e := range t.entries {
 		if !contains(t.known, e.key.text) {
-			t.d.fail(e.key, "%s: unknown key %s%s; allowed: %s", t.path, quote(e.key.text), didYouMean(e.key.text, t.known), join(t.known))
+			t.d.fail(e.key, "%s: unknown key %s%s; allowed: %s", t.path, quote(e.key.text), cmp.Or(didYouMean(e.key.text, t.known), " (a newer harouter may know it)"), join(t.known))
 		}
 	}
 }

@@ -36,7 +36,7 @@ func LoadKey(path string) (Key, error) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return Key{}, fmt.Errorf("read key file %s: there is none; copy it from another node, or make one: %s, mode 0600", path, newKeyHint)
+		return Key{}, fmt.Errorf("read key file %s: there is none; harouter join --force fetches it with the file from a router that runs; or copy it from there, mode 0600; or make one: %s", path, newKeyHint)
 	case err != nil:
 		return Key{}, fmt.Errorf("read key file: %w", err)
 	case !info.Mode().IsRegular():

@@ -53,7 +53,7 @@ func TestLoadKey(t *testing.T) {
 			t.Errorf("%s: the error shows the secret: %v", name, err)
 		}
 	}
-	if _, err := LoadKey("/nowhere/cluster.key"); err == nil || !strings.Contains(err.Error(), "there is none; copy it from another node, or make one") {
+	if _, err := LoadKey("/nowhere/cluster.key"); err == nil || !strings.Contains(err.Error(), "there is none; harouter join --force fetches it") {
 		t.Error(err)
 	}
 	if _, err := LoadKey(t.TempDir()); err == nil || !strings.Contains(err.Error(), "it is no file") {

@@ -28,7 +28,11 @@ func Read(path string) ([]byte, Problems) {
 		if inner, ok := errors.AsType[*fs.PathError](err); ok {
 			err = inner.Err
 		}
-		return nil, Problems{{File: path, Text: "read the configuration: " + err.Error()}}
+		text := "read the configuration: " + err.Error()
+		if errors.Is(err, fs.ErrNotExist) {
+			text += "; harouter init writes the first router's file, harouter join fetches it from one that runs"
+		}
+		return nil, Problems{{File: path, Text: text}}
 	}
 	if bytes.Contains(data, []byte(listMark)) { // on the disk it is none of ours
 		_, problems := newSource(path, data)

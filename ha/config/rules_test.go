@@ -76,7 +76,7 @@ func TestRules(t *testing.T) {
 		{"lans", "[{}]", []string{"lans[1]: the key name is missing; allowed: a name such as office or cable",
 			"lans[1]: the key device is missing; allowed: the name of a network device, such as eth0",
 			"lans[1]: the key virtual_addresses is missing; allowed: a list such as [192.168.77.1/24]"}},
-		{"colour", "blue", []string{`the file: unknown key "colour"; allowed: cluster, vrrp, nodes, lans, uplinks, policies, balance, firewall, routes, conntrack_sync, services, hooks, mail, webhook, ports, log`}},
+		{"colour", "blue", []string{`the file: unknown key "colour" (a newer harouter may know it); allowed: cluster, vrrp, nodes, lans, uplinks, policies, balance, firewall, routes, conntrack_sync, services, hooks, mail, webhook, ports, log`}},
 		{"conntrack-sync", "{}", []string{`the file: unknown key "conntrack-sync" (did you mean conntrack_sync?); allowed: cluster, vrrp, nodes, lans, uplinks, policies, balance, firewall, routes, conntrack_sync, services, hooks, mail, webhook, ports, log`}},
 		{"ports", "{gossip: 1, gossip: 2}", []string{`ports: the key "gossip" stands twice (first in line 6); allowed: once`}},
 
@@ -288,7 +288,7 @@ func TestRules(t *testing.T) {
 		{"balance", "{flap_hold: [10s, 5m]}", []string{"balance.flap_hold: a list stands here; allowed: a time such as 10s, or {hold: 10s, max: 5m} (doubling from one to the other); 0 turns it off"}},
 		{"balance", "{flap_hold: {hold: 10s, max: 5s}}", []string{"balance.flap_hold.max: 5s is less than hold (10s); allowed: at least that, up to 24h"}},
 		{"balance", "{flap_hold: {max: 5s}}", []string{"balance.flap_hold.max: 5s is less than hold (10s); allowed: at least that, up to 24h"}},
-		{"balance", "{flap_hold: {till: 5s}}", []string{`balance.flap_hold: unknown key "till"; allowed: hold, max`}},
+		{"balance", "{flap_hold: {till: 5s}}", []string{`balance.flap_hold: unknown key "till" (a newer harouter may know it); allowed: hold, max`}},
 		{"ports", "{gossip: 7947}", []string{"ports: gossip and sync are both 7947; allowed: two different ports"}},
 		{"ports", "{gossip: 0, sync: 65536}", []string{"ports.gossip: 0 is out of range; allowed: 1 to 65535", "ports.sync: 65536 is out of range; allowed: 1 to 65535"}},
 		{"log", "{level: verbose}", []string{`log.level: "verbose" is not known here; allowed: debug, info, warn, error`}},

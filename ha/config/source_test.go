@@ -127,7 +127,7 @@ func TestLongListOfProblems(t *testing.T) {
 
 func TestLoad(t *testing.T) {
 	for path, want := range map[string]string{
-		"testdata/none.yaml": "testdata/none.yaml: read the configuration: no such file or directory",
+		"testdata/none.yaml": "testdata/none.yaml: read the configuration: no such file or directory; harouter init writes the first router's file, harouter join fetches it from one that runs",
 		"testdata":           "testdata: read the configuration: is a directory",
 	} {
 		c, ps := Load(path)

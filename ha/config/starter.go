@@ -100,6 +100,10 @@ nodes:
 	}
 	starterUplinks(&b, m)
 	b.WriteString(`
+# From the uplinks nothing begins but pings and the routers' own talk: ssh from
+# outside is closed. The lans are not restricted. To let ssh in by the uplinks:
+# firewall: {allow: [{from: wan, protocol: tcp, ports: 22}]}
+
 # Everything else has a default that works; for example:
 # vrrp: {id: 52}    # if another VRRP router on these networks uses 51
 `)

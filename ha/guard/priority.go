@@ -32,6 +32,7 @@ func harden() (lacking []string) {
 	if err := LockMemory(); err != nil {
 		lacking = append(lacking, err.Error())
 	}
+	reserve()
 	// The kernel must not end the guard to save memory: when it ends the
 	// daemon for that, the guard is what is needed. Down to what the service
 	// manager has set (-1000 in our unit) it takes no right; below that
@@ -42,6 +43,22 @@ func harden() (lacking []string) {
 	}
 	_ = Relax(rtPriority) // it only saves processor time
 	return lacking
+}
+
+// reserved is more than the guard needs besides what it has: for a fence, and
+// until garbage is collected next.
+const reserved = 4 << 20 // bytes
+
+// reserve has the pages that the heap will need next: where memory is short, or
+// the whole unit has used up its limit, a fence must not wait for one. What was
+// touched is locked, and what is free again is taken before any other.
+func reserve() {
+	b := make([]byte, reserved)
+	for i := 0; i < len(b); i += os.Getpagesize() {
+		b[i] = 1
+	}
+	runtime.KeepAlive(b)
+	runtime.GC()
 }
 
 // spares are more threads than a fence needs at once.

@@ -35,6 +35,7 @@ type Request struct {
 	Priority  uint8             `json:"priority,omitempty"`  // 0: not given
 	Devices   map[string]string `json:"devices,omitempty"`   // by lan or uplink
 	Version   string            `json:"version"`             // of its harouter
+	From      netip.Addr        `json:"-"`                   // whence it comes, as the server sees it
 }
 
 // Bundle is what it gets.
@@ -164,7 +165,7 @@ func printable(s string, longest int) string {
 }
 
 // errTooLong: a message exceeds what the reader takes.
-type errTooLong struct{ size, most int }
+type errTooLong struct{ size, most uint64 }
 
 func (e errTooLong) Error() string {
 	return fmt.Sprintf("the message has %d bytes, at most %d are taken", e.size, e.most)
@@ -178,7 +179,7 @@ func readFrame(r io.Reader, most int) ([]byte, error) {
 	}
 	n := binary.BigEndian.Uint32(head[:])
 	if uint64(n) > uint64(most) {
-		return nil, errTooLong{int(n), most}
+		return nil, errTooLong{uint64(n), uint64(most)}
 	}
 	raw := make([]byte, n)
 	if _, err := io.ReadFull(r, raw); err != nil {
@@ -197,7 +198,7 @@ func writeFrame(w io.Writer, v any, most int) error {
 		return err
 	}
 	if len(raw) > most {
-		return errTooLong{len(raw), most}
+		return errTooLong{uint64(len(raw)), uint64(most)}
 	}
 	_, err = w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(raw))), raw...))
 	return err

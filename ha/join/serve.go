@@ -114,6 +114,7 @@ func (s *Server) answer(ctx context.Context, conn *tls.Conn, source netip.AddrPo
 		return no.drop, errors.New(no.text)
 	}
 	from := source.Addr()
+	h.Request.From = from.Unmap()
 	bundle, err := s.give(ctx, h.Request)
 	if err != nil {
 		s.settle(func(b *book) { b.release(e) }) // before the answer: it may be tried again at once

@@ -43,6 +43,14 @@ type way struct {
 	answered time.Time
 }
 
+// spot is what one socket asks on.
+type spot struct {
+	device string
+	six    bool
+}
+
+func (w *way) spot() spot { return spot{w.on, w.Address.Is6()} }
+
 // question is to be sent: to all on the wire, or to the machine that answered last.
 type question struct {
 	*way
@@ -95,7 +103,9 @@ func (b *book) heard(device string, from netip.Addr, mac net.HardwareAddr, now t
 		if w.on != device || w.Address != from {
 			continue
 		}
-		w.answered, w.mac = now, mac
+		if w.answered = now; mac != nil {
+			w.mac = mac
+		}
 		if b.asking && now.Sub(b.missed) >= pauseLeast {
 			out = append(out, ha.Recovered{Node: b.node, After: now.Sub(b.missed)})
 		}

@@ -26,10 +26,10 @@ type Asker struct {
 
 	// The rest belongs to that goroutine.
 	book    book
-	sockets map[string]*socket // by device
-	asked   map[string]bool    // devices on which an answer may lie
+	sockets map[spot]*socket
+	asked   map[spot]bool // on which an answer may lie
 	looked  time.Time
-	said    map[string]string // problem of a device that was logged
+	said    map[spot]string // problem that was logged
 }
 
 // New returns one that asks nobody yet. Report gets ha.Unanswered and
@@ -37,7 +37,7 @@ type Asker struct {
 func New(report func(ha.Event), log *slog.Logger) *Asker {
 	return &Asker{
 		report: report, log: log, kick: make(chan struct{}, 1),
-		sockets: map[string]*socket{}, asked: map[string]bool{}, said: map[string]string{},
+		sockets: map[spot]*socket{}, asked: map[spot]bool{}, said: map[spot]string{},
 	}
 }
 
@@ -90,22 +90,22 @@ func (a *Asker) obey() {
 }
 
 func (a *Asker) tick() {
-	for device := range a.asked {
-		a.read(device)
+	for at := range a.asked {
+		a.read(at)
 	}
 	clear(a.asked)
 	ask, tell := a.book.tick(time.Now())
 	lost := false
 	for _, q := range ask {
-		if s := a.sockets[q.on]; s != nil {
-			a.asked[q.on] = true
+		if s := a.sockets[q.spot()]; s != nil {
+			a.asked[q.spot()] = true
 			lost = s.ask(q) != nil || lost // a device without carrier; or one that is gone
 		}
 	}
 	if len(ask) > 0 && !a.book.asking { // the answer comes within microseconds: nobody need wake up for it
-		if s := a.sockets[ask[0].on]; s != nil {
+		if s := a.sockets[ask[0].spot()]; s != nil {
 			s.await()
-			a.read(ask[0].on)
+			a.read(ask[0].spot())
 		}
 	}
 	for _, ev := range tell {
@@ -117,65 +117,65 @@ func (a *Asker) tick() {
 }
 
 // read takes in the answers that are there.
-func (a *Asker) read(device string) {
-	s, now := a.sockets[device], time.Now()
+func (a *Asker) read(at spot) {
+	s, now := a.sockets[at], time.Now()
 	if s == nil {
 		return
 	}
 	s.read(func(ip netip.Addr, mac net.HardwareAddr) {
-		for _, ev := range a.book.heard(device, ip, mac, now) {
+		for _, ev := range a.book.heard(at.device, ip, mac, now) {
 			a.report(ev)
 		}
 	})
 }
 
-// look finds out where the ways lead and keeps one socket open on each device.
+// look finds out where the ways lead and keeps sockets open there.
 func (a *Asker) look() {
 	a.looked = time.Now()
-	wanted := map[string]*net.Interface{}
+	wanted := map[spot]*net.Interface{}
 	for _, w := range slices.Concat(a.book.ways, a.book.others) {
 		if w.Device == "" {
 			w.on = leads(w.Address)
 		}
-		if w.on == "" || wanted[w.on] != nil {
+		if w.on == "" || wanted[w.spot()] != nil {
 			continue
 		}
 		if ifi, err := net.InterfaceByName(w.on); err == nil && len(ifi.HardwareAddr) == 6 && ifi.Flags&net.FlagLoopback == 0 {
-			wanted[w.on] = ifi
+			wanted[w.spot()] = ifi
 		}
 	}
 	a.shut(wanted)
-	for device, ifi := range wanted {
-		if a.sockets[device] != nil {
+	for at, ifi := range wanted {
+		if a.sockets[at] != nil {
 			continue
 		}
-		s, err := openSocket(ifi)
-		a.problem(device, err)
+		s, err := openSocket(ifi, at.six)
+		a.problem(at, err)
 		if err == nil {
-			a.sockets[device] = s
+			a.sockets[at] = s
 		}
 	}
 }
 
 // shut closes the sockets on devices that are not wanted, or are others now.
-func (a *Asker) shut(wanted map[string]*net.Interface) {
-	for device, s := range a.sockets {
-		if ifi := wanted[device]; ifi == nil || ifi.Index != s.index || !bytes.Equal(ifi.HardwareAddr, s.mac) {
+func (a *Asker) shut(wanted map[spot]*net.Interface) {
+	for at, s := range a.sockets {
+		if ifi := wanted[at]; ifi == nil || ifi.Index != s.index || !bytes.Equal(ifi.HardwareAddr, s.mac) {
 			s.close()
-			delete(a.sockets, device)
+			delete(a.sockets, at)
 		}
 	}
 }
 
-func (a *Asker) problem(device string, err error) {
+func (a *Asker) problem(at spot, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	if text != a.said[device] && text != "" {
-		a.log.Warn("a dead master is found by the timers alone", "device", device, "reason", err)
+	if text != a.said[at] && text != "" {
+		a.log.Warn("a dead master is found by the timers alone", "device", at.device, "reason", err)
 	}
-	a.said[device] = text
+	a.said[at] = text
 }
 
 // leads is the device behind which an address is a neighbour, "" none.

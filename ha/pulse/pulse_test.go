@@ -1,6 +1,7 @@
 package pulse
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -12,6 +13,8 @@ import (
 	"time"
 
 	"github.com/mdlayher/arp"
+	"golang.org/x/net/icmp"
+	"golang.org/x/net/ipv6"
 
 	"harouter/ha"
 	"harouter/test/netlab"
@@ -50,19 +53,38 @@ func TestAsker(t *testing.T) {
 	if !netlab.Isolated(t) {
 		return
 	}
+	asker(t, map[string]string{"here": "192.0.2.2/24", "cable": "192.0.2.1/24", "office": "192.168.77.2/32", "host": "192.168.77.100/32"},
+		[]ha.Way{cable, office, gateway}, []ha.Way{host, {Device: "no-such", Address: gateway.Address}})
+}
+
+// TestAskerSix: the same where there is IPv6 alone.
+func TestAskerSix(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	way := func(device, address string) ha.Way {
+		return ha.Way{Device: device, Address: netip.MustParseAddr(address)}
+	}
+	asker(t, map[string]string{"here": "fd00::2/64 nodad", "cable": "fd00::1/64 nodad", "office": "fe80::77:2/64 nodad", "host": "fe80::77:100/64 nodad"},
+		[]ha.Way{way("", "fd00::1"), way("lan0", "fe80::77:2")}, []ha.Way{way("lan0", "fe80::77:100")})
+}
+
+// asker has the node asked on ways, and others with it.
+func asker(t *testing.T, at map[string]string, ways, others []ha.Way) {
 	netlab.Sh(t, strings.Join([]string{
+		"sysctl -qw net.ipv6.conf.default.accept_dad=0",
 		"ip netns add pulse-node", "ip link add sync0 type veth peer name sync0 netns pulse-node", "ip link add lan0 type veth peer name lan0 netns pulse-node",
-		"ip link set sync0 up", "ip link set lan0 up", "ip addr add 192.0.2.2/24 dev sync0",
+		"ip link set sync0 up", "ip link set lan0 up", "ip addr add " + at["here"] + " dev sync0",
 		"ip -n pulse-node link set sync0 up", "ip -n pulse-node link set lan0 up",
 	}, "; "))
 	defer netlab.Sh(t, "ip netns del pulse-node")
 	addresses := func(verb string) {
 		netlab.Sh(t, strings.Join([]string{
-			"ip -n pulse-node addr " + verb + " 192.0.2.1/24 dev sync0", "ip -n pulse-node addr " + verb + " 192.168.77.2/32 dev lan0",
+			"ip -n pulse-node addr " + verb + " " + at["cable"] + " dev sync0", "ip -n pulse-node addr " + verb + " " + at["office"] + " dev lan0",
 		}, "; "))
 	}
 	addresses("add")
-	netlab.Sh(t, "ip -n pulse-node addr add 192.168.77.100/32 dev lan0") // the host
+	netlab.Sh(t, "ip -n pulse-node addr add "+at["host"]+" dev lan0") // the host
 
 	r := &reports{}
 	a := New(r.add, slog.New(slog.NewTextHandler(io.Discard, nil)))
@@ -75,7 +97,7 @@ func TestAsker(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	order := ha.Pulse{Node: "r1", Ways: []ha.Way{cable, office, gateway}, Others: []ha.Way{host, {Device: "no-such", Address: gateway.Address}}}
+	order := ha.Pulse{Node: "r1", Ways: ways, Others: others}
 	a.Ask(order)
 	settle := func() { // both ways were answered
 		t.Helper()
@@ -112,13 +134,44 @@ func TestAsker(t *testing.T) {
 	// A device that is made anew.
 	netlab.Sh(t, strings.Join([]string{
 		"ip link del lan0", "ip link add lan0 type veth peer name lan0 netns pulse-node", "ip link set lan0 up", "ip -n pulse-node link set lan0 up",
-		"ip -n pulse-node addr add 192.168.77.2/32 dev lan0", "ip -n pulse-node addr add 192.168.77.100/32 dev lan0",
+		"ip -n pulse-node addr add " + at["office"] + " dev lan0", "ip -n pulse-node addr add " + at["host"] + " dev lan0",
 	}, "; "))
 	r.mu.Lock()
 	r.all = nil
 	r.mu.Unlock()
 	settle()
 	a.Ask(ha.Pulse{})
+}
+
+// TestSolicits: the packet is that of RFC 4861 §4.3, as another implementation
+// reads it.
+func TestSolicits(t *testing.T) {
+	from, to := netip.MustParseAddr("fe80::2"), netip.MustParseAddr("fd00::1")
+	b := solicits(from, to, to, mac)
+	h, err := ipv6.ParseHeader(b)
+	if err != nil || h.HopLimit != 255 || h.NextHeader != 58 || h.PayloadLen != len(b)-40 || h.Src.String() != "fe80::2" || h.Dst.String() != "fd00::1" {
+		t.Errorf("%+v %v", h, err)
+	}
+	body, err := (&icmp.Message{Type: ipv6.ICMPTypeNeighborSolicitation, Body: &icmp.RawBody{Data: b[44:]}}).Marshal(icmp.IPv6PseudoHeader(h.Src, h.Dst))
+	if err != nil || !bytes.Equal(body, b[40:]) {
+		t.Errorf("%x, want %x, %v", b[40:], body, err)
+	}
+}
+
+// FuzzAdvertiser: as FuzzReplier.
+func FuzzAdvertiser(f *testing.F) {
+	to := netip.MustParseAddr("fe80::2")
+	b := solicits(to, to, to, mac)
+	b[40], b[44], b[64] = advertisement, solicited, 2
+	f.Add(b)
+	f.Add(b[:64])
+	f.Add(b[:63])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ip, hw, ok := advertiser(b)
+		if ok && (!ip.Is6() || hw != nil && len(hw) != 6 || b[7] != 255 || b[40] != 136) {
+			t.Errorf("%x: %v %v", b, ip, hw)
+		}
+	})
 }
 
 // FuzzReplier: whatever comes from the wire, nothing breaks, and only replies

@@ -13,12 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socket hears the ARP replies on one device. Nobody
-// is woken by an answer: they are read when the next question is due.
+// socket hears the answers on one device: ARP replies, or neighbour
+// advertisements (nd.go). Nobody is woken by one: they are read when the next
+// question is due.
 type socket struct {
-	fd    int
-	index int
-	mac   net.HardwareAddr
+	fd       int
+	index    int
+	mac      net.HardwareAddr
+	protocol uint16     // in network order
+	from     netip.Addr // of neighbour discovery: this node's link-local address there
 }
 
 // onlyReplies keeps the requests of a busy segment out. A cooked socket begins
@@ -33,29 +36,37 @@ var onlyReplies = []bpf.Instruction{
 // arpProtocol is ETH_P_ARP in network order.
 const arpProtocol = unix.ETH_P_ARP>>8 | unix.ETH_P_ARP<<8&0xff00
 
-func openSocket(ifi *net.Interface) (*socket, error) {
+func openSocket(ifi *net.Interface, six bool) (*socket, error) {
 	fail := func(what string, err error) (*socket, error) {
 		return nil, fmt.Errorf("%s on %s: %w", what, ifi.Name, err)
 	}
 	// No protocol yet: nothing is heard before the filter is there.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return fail("open an ARP socket", err)
+		return fail("open a socket for neighbours", err)
 	}
-	s := &socket{fd: fd, index: ifi.Index, mac: slices.Clone(ifi.HardwareAddr)}
-	if err := s.filter(); err != nil {
-		s.close()
-		return fail("filter an ARP socket", err)
+	s := &socket{fd: fd, index: ifi.Index, mac: slices.Clone(ifi.HardwareAddr), protocol: arpProtocol}
+	filter := onlyReplies
+	if six {
+		s.protocol, filter = sixProtocol, onlyAdvertisements
+		if s.from, err = linkLocal(ifi.Index); err != nil {
+			s.close()
+			return fail("find an address to ask neighbours from", err)
+		}
 	}
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: arpProtocol, Ifindex: ifi.Index}); err != nil {
+	if err := s.filter(filter); err != nil {
 		s.close()
-		return fail("bind an ARP socket", err)
+		return fail("filter a socket for neighbours", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: s.protocol, Ifindex: ifi.Index}); err != nil {
+		s.close()
+		return fail("bind a socket for neighbours", err)
 	}
 	return s, nil
 }
 
-func (s *socket) filter() error {
-	raw, err := bpf.Assemble(onlyReplies)
+func (s *socket) filter(program []bpf.Instruction) error {
+	raw, err := bpf.Assemble(program)
 	if err != nil {
 		return err
 	}
@@ -71,6 +82,9 @@ func (s *socket) close() { _ = unix.Close(s.fd) } // nothing was written that co
 // ask sends one request. With sender 0.0.0.0 it changes nobody's table
 // (RFC 5227 §2.1.1); it is answered as well.
 func (s *socket) ask(q question) error {
+	if q.Address.Is6() {
+		return s.solicit(q)
+	}
 	source, to := q.Source, q.mac
 	if !source.IsValid() {
 		source = netip.IPv4Unspecified()
@@ -86,7 +100,11 @@ func (s *socket) ask(q question) error {
 	if err != nil {
 		return fmt.Errorf("ask for %v: %w", q.Address, err)
 	}
-	at := &unix.SockaddrLinklayer{Protocol: arpProtocol, Ifindex: s.index, Halen: 6}
+	return s.send(b, to)
+}
+
+func (s *socket) send(b []byte, to net.HardwareAddr) error {
+	at := &unix.SockaddrLinklayer{Protocol: s.protocol, Ifindex: s.index, Halen: 6}
 	copy(at.Addr[:], to)
 	return unix.Sendto(s.fd, b, unix.MSG_DONTWAIT, at)
 }
@@ -104,13 +122,17 @@ const perRead = 64
 
 // read takes what came since the last time.
 func (s *socket) read(heard func(netip.Addr, net.HardwareAddr)) {
-	var b [64]byte
+	var b [128]byte
+	answer := replier
+	if s.from.IsValid() {
+		answer = advertiser
+	}
 	for range perRead {
 		n, err := unix.Read(s.fd, b[:])
 		if err != nil {
 			return // EAGAIN, or ENETDOWN: whoever looks next opens anew
 		}
-		if ip, mac, ok := replier(b[:n]); ok {
+		if ip, mac, ok := answer(b[:n]); ok {
 			heard(ip, mac)
 		}
 	}

@@ -29,6 +29,10 @@ func TestLife(t *testing.T) {
 	before := r2.sh(files)
 	rulesBefore := r2.sh("ip rule; ip -br addr; ip route show table all proto 111 2>/dev/null; true")
 
+	for _, r := range []*container{r1, r2} {
+		r.sh(helpers)
+	}
+
 	// A first installation says what is next, and starts nothing.
 	for _, r := range []*container{r1, r2} {
 		r.put(one, "/root/one.deb")
@@ -53,7 +57,7 @@ func TestLife(t *testing.T) {
 	r1.sh(`harouter init --address 192.0.2.1 --lan office=lan0,192.168.77.1/24 \
 		--uplink cable=wan1,gateway=203.0.113.1,address=203.0.113.10/25,weight=2 --uplink dsl=wan2,gateway=203.0.113.129,address=203.0.113.140/25
 		sed -i 's/# probe: .*/probe: {targets: [198.51.100.1, 198.51.100.2], interval: 200ms, timeout: 200ms}/' /etc/harouter/harouter.yaml
-		printf 'vrrp: {preempt_delay: 2s}\n' >>/etc/harouter/harouter.yaml
+		printf 'vrrp: {preempt_delay: 2s}\nservices: [from-harouter]\nmail: {to: [root]}\n' >>/etc/harouter/harouter.yaml
 		harouter check && systemctl start harouter`)
 	r1.wait("r1 to be master", "harouter status | grep -q 'r1 is master'", 20*time.Second)
 	line := strings.TrimSpace(lastLine(r1.sh("harouter token 2>/dev/null")))
@@ -67,6 +71,8 @@ func TestLife(t *testing.T) {
 		t.Logf("doctor:\n%s", out)
 	}
 
+	r1.wait("the master's service", "systemctl is-active from-harouter", 10*time.Second)
+	r1.wait("a mail", "grep -q '^Subject: ' /var/spool/from-harouter", 30*time.Second)
 	t.Run("the service", func(t *testing.T) { service(t, r2) })
 	r1.wait("r1 and r2 to be in sync again", synced, 30*time.Second)
 
@@ -108,6 +114,7 @@ func TestLife(t *testing.T) {
 		}
 	}
 
+	r2.sh("rm -f /usr/sbin/sendmail /var/spool/from-harouter")
 	// The administrator's configuration stays when the package goes, until the purge.
 	r2.sh("dpkg -r harouter && test -e /etc/harouter/harouter.yaml && test -e /etc/default/harouter")
 	if out := r2.sh("ps -eo comm,args | grep -v grep | grep '[h]arouter' || true"); out != "" {
@@ -128,6 +135,31 @@ func TestLife(t *testing.T) {
 	r1.wait("r1 to go on alone", "harouter status | grep -q 'r1 is master'", 10*time.Second)
 }
 
+// helpers is what the daemon uses from within its unit: a service, a sendmail and
+// a hook that does what hooks do.
+const helpers = `
+for unit in from-harouter from-hook; do
+	printf '[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n' >/run/systemd/system/$unit.service
+done
+printf '#!/bin/sh\ncat >>/var/spool/from-harouter\n' >/usr/sbin/sendmail
+cat >/root/hook <<'EOF'
+#!/bin/sh
+test -e /run/hook && exit
+exec >/run/hook 2>&1
+echo began
+systemctl start from-hook && systemctl is-active -q from-hook && echo from-hook runs
+for dir in /etc /var/lib /var/spool /var/log /run /tmp; do
+	echo x >$dir/from-hook && rm $dir/from-hook || exit
+done
+echo wrote
+test "$(runuser -u nobody -- id -un)" = nobody && echo as nobody
+sysctl -q -w net.ipv4.conf.lo.log_martians=1 && echo set a sysctl
+touch /usr/from-hook || echo /usr is not to be written
+echo end
+EOF
+chmod 755 /usr/sbin/sendmail
+systemctl daemon-reload`
+
 // service is what systemd does with the daemon.
 func service(t *testing.T, r *container) {
 	pid := func() string {
@@ -146,7 +178,11 @@ func service(t *testing.T, r *container) {
 	if out, _ := r.try("systemctl is-active harouter"); strings.TrimSpace(out) != "inactive" {
 		t.Errorf("after harouter stop the service is %s", out)
 	}
-	r.sh("systemctl start harouter")
+	r.sh("install -d /etc/harouter/hooks/uplink-up.d; install -m 755 /root/hook /etc/harouter/hooks/uplink-up.d; systemctl start harouter")
+	r.wait("a hook", "grep -q ^end /run/hook", 20*time.Second)
+	if diff := cmp.Diff("began\nfrom-hook runs\nwrote\nas nobody\nset a sysctl\n/usr is not to be written\nend\n", r.sh("rm /etc/harouter/hooks/uplink-up.d/hook; grep -v ': ' /run/hook")); diff != "" {
+		t.Errorf("what a hook can do:\n%s\n%s", diff, r.sh("cat /run/hook"))
+	}
 	// It lives beneath all that the unit forbids, and has what it needs.
 	log := r.sh("journalctl -u harouter --no-pager -o cat")
 	if m := regexp.MustCompile(`(?m)^.*(permitted|denied|lacking).*$`).FindString(log); m != "" {

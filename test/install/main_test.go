@@ -45,10 +45,11 @@ func sources(t *testing.T) string {
 	return dir
 }
 
-// deb builds the package for amd64 out of a copy of the sources.
+// deb builds the package for amd64 out of a copy of the sources, with the quick
+// compression.
 func deb(t *testing.T, dir, version string) string {
 	t.Helper()
-	run(t, dir, "make", "deb", "ARCHES=amd64", "VERSION="+version, "COMMIT=test", "DATE=2026-01-01")
+	run(t, dir, "make", "deb", "ARCHES=amd64", "VERSION="+version, "COMMIT=test", "DATE=2026-01-01", "COMPRESSION=gzip")
 	path := filepath.Join(dir, "bin/deb", "harouter_"+version+"_amd64.deb")
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal(err)

@@ -64,10 +64,24 @@ func TestGuardAndDaemon(t *testing.T) {
 		must(t, syscall.Kill(old, syscall.SIGSTOP))
 		another(t, old)
 	})
-	t.Run("the new guard fences", func(t *testing.T) {
+	t.Run("out of memory, the new guard fences", func(t *testing.T) {
 		time.Sleep(100 * time.Millisecond) // it has its orders
+		guard := someGuardOf(t, c, "r1")
+		group, why := memoryGroup(t, 8<<20)
 		at := netlab.Now()
-		must(t, c.Daemons["r1"].Kill())
+		if why != "" {
+			t.Logf("no real lack of memory here (%s): killed instead", why)
+			must(t, c.Daemons["r1"].Kill())
+		} else {
+			group.take(t, c.Daemons["r1"].PID, guard)
+			for n := 0; c.Daemons["r1"].Ended() == 0 && n < 100000; n += 5000 { // the table of flows grows
+				entries(t, c, "r1", n, n+5000)
+			}
+			t.Logf("the daemon ended %v after it began to get more", c.Daemons["r1"].Ended().Sub(at))
+			if n := group.killed(t); n != 1 || c.Daemons["r1"].Ended() == 0 || slices.Contains(group.processes(t), c.Daemons["r1"].PID) {
+				t.Fatalf("the kernel ended %d processes, the daemon at %v", n, c.Daemons["r1"].Ended())
+			}
+		}
 		must(t, c.WaitHolder(site.LANAddress, "r2", time.Second))
 		if o := c.Watch().Overlap(site.LANAddress, at); o > 0 {
 			t.Errorf("two holders for %v", o)
@@ -77,9 +91,17 @@ func TestGuardAndDaemon(t *testing.T) {
 	both := func(t *testing.T) {
 		t.Helper()
 		guard := someGuardOf(t, c, "r1")
-		must(t, syscall.Kill(guard, syscall.SIGSTOP)) // it does nothing between the two signals
-		must(t, c.Daemons["r1"].Kill())
-		must(t, syscall.Kill(guard, syscall.SIGKILL))
+		if group, why := newCgroup(t, "cgroup.kill"); why == "" {
+			group.take(t, c.Daemons["r1"].PID, guard)
+			group.set(t, "cgroup.kill", "1")
+			must(t, netlab.WaitFor("all have ended", 5*time.Second, func() bool { return len(group.processes(t)) == 0 }))
+			<-c.Daemons["r1"].Done()
+		} else {
+			t.Logf("no end of a whole cgroup here (%s): killed one by one", why)
+			must(t, syscall.Kill(guard, syscall.SIGSTOP)) // it does nothing between the two signals
+			must(t, c.Daemons["r1"].Kill())
+			must(t, syscall.Kill(guard, syscall.SIGKILL))
+		}
 		at := netlab.Now()
 		out, err := c.Command("r1", "fence")
 		must(t, err)
@@ -92,7 +114,7 @@ func TestGuardAndDaemon(t *testing.T) {
 		}
 		must(t, c.WaitHolder(site.LANAddress, "r2", time.Second))
 	}
-	t.Run("both are killed", func(t *testing.T) {
+	t.Run("the whole cgroup ends", func(t *testing.T) {
 		must(t, c.Run("r1"))
 		must(t, c.WaitHolder(site.LANAddress, "r1", 15*time.Second))
 		both(t)

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,8 +29,8 @@ func put(nl *netlink.Handle, link netlink.Link, p netip.Prefix, scope netlink.Sc
 	return nil
 }
 
-// forever is the lifetime that does not end; where an int has 32 bits it is 68 years.
-const forever = min(math.MaxUint32, math.MaxInt)
+// forever is the lifetime that does not end.
+const forever uint32 = math.MaxUint32
 
 // put6 adds an IPv6 address that is good at once: there is no detection of
 // duplicates, which takes a second and would find the node that has it now. It
@@ -42,14 +43,14 @@ func put6(nl *netlink.Handle, link netlink.Link, p netip.Prefix, on []netlink.Ad
 		return err
 	}
 	a := kernelAddr(p)
-	a.Flags, a.ValidLft, a.PreferedLft = unix.IFA_F_NODAD, forever, 0
+	a.Flags = unix.IFA_F_NODAD
 	if p.IsSingleIP() || isIn(on, link, p) {
 		a.Flags |= unix.IFA_F_NOPREFIXROUTE
 	}
-	err := nl.AddrAdd(link, a)
+	err := addDeprecated(nl, link, a)
 	if errors.Is(err, unix.EEXIST) {
 		if err = clear6(nl, link, p); err == nil {
-			err = nl.AddrAdd(link, a)
+			err = addDeprecated(nl, link, a)
 		}
 		if errors.Is(err, unix.EEXIST) {
 			return nil // it was there, and good
@@ -58,6 +59,35 @@ func put6(nl *netlink.Handle, link netlink.Link, p netip.Prefix, on []netlink.Ad
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
 		return fmt.Errorf("%w: IPv6 is switched off there, see net.ipv6.conf.%s.disable_ipv6", err, link.Attrs().Name)
 	}
+	return err
+}
+
+// addDeprecated adds an IPv6 address that stays for ever and is preferred never.
+func addDeprecated(h *netlink.Handle, link netlink.Link, a *netlink.Addr) error {
+	if math.MaxInt < math.MaxUint32 {
+		return addMessage(link, a)
+	}
+	lasts := int64(forever)
+	a.ValidLft = int(lasts)
+	return h.AddrAdd(link, a)
+}
+
+// addMessage is that where an int has 32 bits: with the library's, which is not
+// written where it is negative, the address would end after 68 years. That is
+// long, but the kernel does not count it among the permanent ones, by which a
+// later self knows it as ours.
+func addMessage(link netlink.Link, a *netlink.Addr) error {
+	req := nl.NewNetlinkRequest(unix.RTM_NEWADDR, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
+	head := nl.NewIfAddrmsg(netlink.FAMILY_V6)
+	length, _ := a.Mask.Size()
+	head.Prefixlen, head.Scope, head.Index = uint8(length), uint8(a.Scope), uint32(link.Attrs().Index)
+	req.AddData(head)
+	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.IP.To16()))
+	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.IP.To16()))
+	req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(uint32(a.Flags))))
+	lasts := nl.IfaCacheInfo{IfaCacheinfo: unix.IfaCacheinfo{Valid: forever}}
+	req.AddData(nl.NewRtAttr(unix.IFA_CACHEINFO, lasts.Serialize()))
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
 	return err
 }
 

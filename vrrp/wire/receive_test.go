@@ -138,7 +138,7 @@ func FuzzJudge6(f *testing.F) {
 	f.Add(b, hopLimit(255))
 	f.Add(b, hopLimit(64))
 	f.Add(b, []byte{})
-	f.Add(b[:9], hopLimit(255)[:18])
+	f.Add(b[:9], cutHopLimit())
 	f.Fuzz(func(t *testing.T, b, control []byte) {
 		r, ok := judge(datagram{src: ip("fe80::2"), dst: vrrp.Group6, ttl: readHopLimit(control), payload: b}, 51, vrrp.Terms{Version: 3})
 		if ok && r.Drop == "" && (r.TTL != 255 || !r.Advert.Addresses[0].IsLinkLocalUnicast()) {
@@ -146,6 +146,9 @@ func FuzzJudge6(f *testing.F) {
 		}
 	})
 }
+
+// cutHopLimit ends in the middle of the number.
+func cutHopLimit() []byte { return hopLimit(255)[:unix.CmsgLen(0)+2] }
 
 func TestHopLimit(t *testing.T) {
 	for _, c := range []struct {
@@ -157,7 +160,7 @@ func TestHopLimit(t *testing.T) {
 		{"behind something else", append(unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: 7}), hopLimit(64)...), 64},
 		{"not there", unix.PktInfo6(&unix.Inet6Pktinfo{Ifindex: 7}), -1},
 		{"nothing", nil, -1},
-		{"cut", hopLimit(255)[:18], -1},
+		{"cut", cutHopLimit(), -1},
 	} {
 		if got := readHopLimit(c.control); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
