@@ -190,6 +190,7 @@ func (c *Config) policySets(d doing, in Input) []Set {
 		return nil
 	}
 	slots := Set{Name: "slots_" + d.Name, Key: KeySlot, Verdicts: true, Room: SlotCount}
+	holds := c.holds(d, in)
 	for slot, id := range d.slots {
 		for _, u := range c.Uplinks {
 			if u.ID != id {
@@ -201,6 +202,9 @@ func (c *Config) policySets(d doing, in Input) []Set {
 			}
 			if d.spills() {
 				to = overChain(d.Name, u.Name)
+			}
+			if holds {
+				to = holdChain(d.Name, u.Name)
 			}
 			slots.Elements = append(slots.Elements, Element{Mark: uint32(slot), Verdict: Jump{Kind: "goto", Chain: to}})
 		}
@@ -223,13 +227,14 @@ func (c *Config) policySets(d doing, in Input) []Set {
 }
 
 // learners are the uplinks that a policy with Learned may lead flows to: those
-// that have slots, and those that had some and are still usable.
+// that have slots, and those that had some and are still usable, unless flows are
+// to leave these as soon as a better one is back.
 func (c *Config) learners(d doing, in Input) []Uplink {
 	var out []Uplink
 	members := c.members(d.Policy)
 	for _, u := range c.Uplinks {
 		member := slices.ContainsFunc(members, func(m Uplink) bool { return m.ID == u.ID })
-		if slotsOf(d.slots, u.ID) > 0 || member && in.Usable[u.Name] && in.Verdicts[u.Name] != Disabled {
+		if slotsOf(d.slots, u.ID) > 0 || !d.Move && member && in.Usable[u.Name] && in.Verdicts[u.Name] != Disabled {
 			out = append(out, u)
 		}
 	}
@@ -261,6 +266,9 @@ func (c *Config) policyChains(d doing, in Input, lost Rule) []Chain {
 		}
 		if d.races() {
 			rules = c.raceRules(d, in)
+		}
+		if c.holds(d, in) {
+			more = c.holdChains(d)
 		}
 		if d.spills() {
 			more = c.spillChains(d, in)
