@@ -24,11 +24,12 @@
 //	config.go   what goes in           plan.go   what comes out
 //	match.go    what a policy is for   span.go   values as runs of numbers   hours.go
 //	tree.go     how a packet finds its policy    policies.go  what that does with it
+//	lost.go     what belongs to nothing, and goes nowhere in silence
 //	own.go      the node's own traffic           strays.go    flows that should move back
-//	forward.go  ports that lead to a host inside
-//	firewall.go what may begin at an uplink
+//	forward.go  ports that lead to a host inside   networks.go  what is reached past the uplinks
+//	firewall.go what may begin at an uplink      groups.go   what may begin at a lan
 //	measure.go  the shares of the methods that measure: overflow.go, leastused.go, latency.go
-//	race.go     who answers a destination first
+//	race.go     who answers a destination first      hold.go  and who waits for that
 //	brake.go    what the kernel does about a full line by itself
 //	ended.go    how hosts learn that a connection of theirs is gone
 //	table.go    the nft table as data  rules.go  its rules   text.go  as a script

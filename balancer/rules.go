@@ -159,8 +159,9 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	search := c.classify(does, now)
 	forward := c.forwarding(now)
 	guardSets, guards := c.firewall()
+	extra := c.extraRules()
 	clamp := c.clamp()
-	sets = slices.Concat(sets, elsewheres, search.sets, c.brakeSets(), forward.sets, guardSets)
+	sets = slices.Concat(sets, elsewheres, search.sets, c.brakeSets(), forward.sets, guardSets, extra.sets)
 
 	chains := append([]Chain{
 		// Marks, before routing.
@@ -170,10 +171,11 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{VMap{By: ByInput, Map: "way_in"}},
 			{AddrIn{Set: "nodes"}, jump(search.ofNodes)}, // a backup without an own way out
 		}},
-		{Name: "lan", Rules: []Rule{
+		{Name: "lan", Rules: slices.Concat([]Rule{
 			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
+		}, extra.lan, []Rule{
 			{State{CtNew}, FibType{Type: "unicast"}, jump("classify")},
-		}},
+		}, search.invalid)},
 		// Which policy, and by it which uplink.
 		{Name: "classify", Rules: search.rules},
 		// The node's own packets: those that carry a mark chose by themselves
@@ -202,9 +204,10 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		})},
 		// Packets without a mark are of nobody's that we look after, unless they
 		// come from a lan: then they would leave without translation.
-		{Name: "to_wan", Rules: []Rule{
+		{Name: "to_wan", Rules: slices.Concat([]Rule{
 			{State{CtInvalid}, InSet{Set: "lan_if"}, Counter{}, drop},
 			{State{CtInvalid}, AddrIn{Set: "nodes"}, Counter{}, drop},
+		}, extra.toWAN, []Rule{
 			append(Rule{State{CtNew}, MetaMarked{Mask: mask, Not: true}, InSet{Set: "lan_if"}}, search.unmarked...),
 			// A flow of an uplink that a reload took out of the file: what the main
 			// table would lead it to is another ISP, with the wrong source.
@@ -214,7 +217,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{State{CtNew}, ProtoIn{Not: true, Set: SetActive}, Counter{}, drop},
 			// To an uplink's own network the main table leads, whatever was drawn.
 			{State{CtNew}, VMap{By: ByOutput, Map: "wan_out"}},
-		}},
+		})},
 		c.midstream(),
 		// From uplinks to virtual addresses: an answer "closed" would end a
 		// flow whose entry the other node has.
@@ -225,12 +228,12 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{Listener{}, ret},
 			{Counter{}, drop},
 		}},
-		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: slices.Concat([]Rule{{others, ret}}, forward.post, []Rule{
+		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: slices.Concat([]Rule{{others, ret}}, forward.post, extra.post, []Rule{
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{CameIn{Not: true}, FibType{Source: true, Type: "local"}, ret},
 			{VMap{By: ByOutput, Map: "nat"}},
 		})},
-	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains, guards, clamp, c.notice())...)
+	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains, guards, extra.chains, clamp, c.notice())...)
 	for i := range sets {
 		sets[i].tidy()
 	}

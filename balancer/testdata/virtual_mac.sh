@@ -141,6 +141,7 @@ table inet harouter {
 	chain lan {
 		ct mark & 0x00003f00 vmap @restore
 		ct state new fib daddr type unicast goto classify
+		ct state invalid fib daddr type unicast goto lost
 	}
 	chain classify {
 		goto policy_default
@@ -205,7 +206,18 @@ table inet harouter {
 	chain policy_default {
 		numgen random mod 256 vmap @slots_default
 		numgen random mod 256 vmap @slots_default
-		counter accept
+		counter goto lost
+	}
+	chain lost {
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
+		fib daddr . mark oif missing goto nowhere
+		fib daddr . mark oifname "wan1" goto nowhere
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		accept
+	}
+	chain nowhere {
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		counter drop
 	}
 	chain in_cable {
 		ct state new ct mark & 0x00003f00 == 0 ct mark set ct mark & 0xffffc0ff | 0x00000100
