@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Which uplink answers a destination first is found out beside the traffic. The
-// first flow goes by the slots, and the kernel notes where it wanted to go; the
+// Which uplink answers a destination first is found out beside the traffic (hold.go
+// has the other way). The first flow goes by the slots, and the kernel notes where it wanted to go; the
 // node connects there by each uplink at once, and the one that is through first
 // is remembered in the kernel for the flows that follow.
 
@@ -41,6 +41,7 @@ type RaceSet struct {
 	Set     string // of the table, with the destinations
 	Uplinks []string
 	Lasts   time.Duration // how long a winner is remembered
+	Queue   uint16        // of the kernel, where first packets wait; 0: none does
 }
 
 // Wanted is a destination that a flow of a policy went to without a winner.
@@ -84,6 +85,9 @@ func (c *Config) races(does []doing, in Input) []RaceSet {
 			continue
 		}
 		r := RaceSet{Policy: d.Name, Set: wantSet(d.Name), Lasts: d.Learned}
+		if c.holds(d, in) {
+			r.Queue = c.queue(d.Name)
+		}
 		for _, u := range c.racers(d, in) {
 			r.Uplinks = append(r.Uplinks, u.Name)
 		}
@@ -103,6 +107,9 @@ func (c *Config) raceSets(d doing, in Input) []Set {
 	}
 	if len(racers) > 1 {
 		out = append(out, Set{Name: wantSet(d.Name), Key: KeyService, Timeout: true, Lasts: wantFor, Room: WantRoom, Volatile: true})
+		if c.holds(d, in) {
+			out = append(out, Set{Name: heldSet(d.Name), Key: KeyService, Timeout: true, Lasts: time.Second, Room: WantRoom, Volatile: true})
+		}
 	}
 	return out
 }
@@ -115,8 +122,12 @@ func (c *Config) raceRules(d doing, in Input) []Rule {
 	for _, u := range racers {
 		rules = append(rules, Rule{Learned{ByDestination, learnedSet(d.Name, u.Name)}, Jump{Kind: "goto", Chain: "up_" + u.Name}})
 	}
-	if len(racers) > 1 {
-		rules = append(rules, Rule{TCPFlags{Mask: flagFIN | flagSYN | flagRST | flagACK, Value: flagSYN}, Want{wantSet(d.Name), wantFor}})
+	switch {
+	case len(racers) < 2:
+	case c.holds(d, in):
+		rules = append(rules, holdRule(d.Name))
+	default:
+		rules = append(rules, Rule{firstSYN, Want{wantSet(d.Name), wantFor}})
 	}
 	return rules
 }

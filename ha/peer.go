@@ -1,11 +1,7 @@
 package ha
 
 import (
-	"bytes"
-	"compress/flate"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/netip"
 	"slices"
 	"time"
@@ -101,63 +97,6 @@ type PeerState struct {
 	Shares     balancer.Shares   `json:"shares,omitempty"`
 	ShareEpoch uint64            `json:"share_epoch,omitempty"`
 	Switches   map[string]Switch `json:"switches,omitempty"` // what operators said of uplinks
-}
-
-// maxPeerState bounds what is read from a peer, bytes.
-const maxPeerState = 256 << 10
-
-// smallState is what surely fits into one packet of gossip, bytes. A longer
-// state is deflated: that of a site with many lines then fits too, and does not
-// have to go the slow way.
-const smallState = 900
-
-// deflated stands before a state that is.
-const deflated = "z"
-
-// Encode returns the form in which a state travels.
-func (s PeerState) Encode() []byte {
-	b, err := json.Marshal(s)
-	if err != nil { // only strings, numbers and enums: cannot happen
-		panic(err)
-	}
-	if len(b) <= smallState {
-		return b
-	}
-	small := bytes.NewBufferString(deflated)
-	w, err := flate.NewWriter(small, flate.BestSpeed)
-	if err == nil {
-		_, err = w.Write(b)
-	}
-	if err == nil {
-		err = w.Close()
-	}
-	if err != nil { // of a buffer: cannot happen
-		panic(err)
-	}
-	return small.Bytes()
-}
-
-// DecodePeerState reads what Encode wrote. Fields that this version does not
-// know are ignored, values that it cannot understand are an error.
-func DecodePeerState(b []byte) (PeerState, error) {
-	if rest, ok := bytes.CutPrefix(b, []byte(deflated)); ok {
-		long, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(rest)), maxPeerState+1))
-		if err != nil {
-			return PeerState{}, fmt.Errorf("read a node's state: %w", err)
-		}
-		b = long
-	}
-	if len(b) > maxPeerState {
-		return PeerState{}, fmt.Errorf("read a node's state: %d bytes, at most %d", len(b), maxPeerState)
-	}
-	var s PeerState
-	if err := json.Unmarshal(b, &s); err != nil {
-		return PeerState{}, fmt.Errorf("read a node's state: %w", err)
-	}
-	if s.Node == "" {
-		return PeerState{}, fmt.Errorf("read a node's state: it names no node")
-	}
-	return s, nil
 }
 
 // peer is what this node knows of another.

@@ -23,6 +23,7 @@ type Loop struct {
 	lost    atomic.Uint64 // events for which there was no room
 	asks    chan ask
 	machine *Machine
+	writer  stateWriter
 	workers workers
 	pending map[uint64]chan string // commands that wait for their Answer
 	nextID  uint64
@@ -268,10 +269,12 @@ func (l *Loop) perform(a Action) {
 		l.workers.deletions <- a
 	case MoveFlows:
 		l.workers.moves <- a
+	case DropAddresses:
+		l.workers.drops <- a
 	case Source:
 		l.ports.Probe(a)
 	case Publish:
-		state := a.State.Encode()
+		state := l.writer.encode(a.State)
 		l.ports.Gossip.Publish(state)
 		if l.ports.Lans != nil {
 			l.ports.Lans.Publish(state)

@@ -65,6 +65,7 @@ type simNode struct {
 	toldOf   []string // uplinks of whose dead flows it told the hosts
 	marks    []uint32 // of what was deleted
 	moved    int      // how often flows were to return
+	dropped  []string // addresses whose flows were ended
 	applied  int
 	guard    Guard
 	lost     map[string]bool // nodes whose gossip does not arrive here
@@ -604,6 +605,10 @@ func (n *simNode) perform(a Action) {
 		}
 	case MoveFlows:
 		n.moved++
+	case DropAddresses:
+		for _, gone := range a.Addresses {
+			n.dropped = append(n.dropped, gone.String())
+		}
 	case Source:
 		n.sources[a.Uplink] = a
 	case Look:

@@ -12,6 +12,15 @@ import (
 	"harouter/balancer"
 )
 
+// Races tells who may run, by the plan that was applied last, and whether this node
+// gives flows to uplinks. It waits for no plan that is being applied.
+func (k *Kernel) Races() (sets []balancer.RaceSet, active bool) {
+	if races := k.races.Load(); races != nil {
+		sets = *races
+	}
+	return sets, k.Active()
+}
+
 // Wanted reads the destinations for which the kernel has no winner of a race,
 // and tells who may run. There are none while this node gives no flows to
 // uplinks.

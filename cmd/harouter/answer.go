@@ -19,11 +19,21 @@ type stopArgs struct {
 	Clean bool `json:"clean,omitempty"`
 }
 
+type statusArgs struct {
+	// Watch: it is asked for again and again. The numbers of flows may be older
+	// then, as it takes long to count them.
+	Watch bool `json:"watch,omitempty"`
+}
+
 // handle answers one request of the control socket.
 func (d *daemon) handle(ctx context.Context, req control.Request, reply func(any) error) error {
 	switch req.Command {
 	case "status":
-		s, err := d.status(ctx)
+		var args statusArgs
+		if err := decode(req.Args, &args); err != nil {
+			return err
+		}
+		s, err := d.status(ctx, args)
 		if err != nil {
 			return err
 		}
@@ -119,7 +129,7 @@ func decode(raw json.RawMessage, into any) error {
 }
 
 // status is what the machine knows, completed by what only the kernel knows.
-func (d *daemon) status(ctx context.Context) (ha.Status, error) {
+func (d *daemon) status(ctx context.Context, args statusArgs) (ha.Status, error) {
 	s, err := d.loop.Status(ctx)
 	if err != nil {
 		return s, err
@@ -146,7 +156,7 @@ func (d *daemon) status(ctx context.Context) (ha.Status, error) {
 			}
 		}
 	}
-	flows, known := d.flows.get(ctx)
+	flows, known := d.flows.get(ctx, args.Watch)
 	rates := d.load.Rates()
 	total := uint64(0)
 	for _, n := range flows {
@@ -178,17 +188,34 @@ type flowCounter struct {
 
 	mu   sync.Mutex
 	at   time.Time
+	took time.Duration // the last time
 	last map[uint32]int
 }
 
-func (f *flowCounter) get(ctx context.Context) (map[uint32]int, bool) {
+const (
+	// watchShare: counting for those who watch takes a five-hundredth of a
+	// processor.
+	watchShare = 500
+	// watchOldest is how old what they see may be all the same.
+	watchOldest = 30 * time.Second
+)
+
+// get counts, or tells what was counted within a second; to those who watch,
+// longer ago where that takes long.
+func (f *flowCounter) get(ctx context.Context, watch bool) (map[uint32]int, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if time.Since(f.at) > time.Second {
+	age := time.Second
+	if watch {
+		age = max(age, min(f.took*watchShare, watchOldest))
+	}
+	if time.Since(f.at) > age {
 		ctx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
+		begin := time.Now()
 		n, err := f.count(ctx)
 		f.at = time.Now()
+		f.took = f.at.Sub(begin)
 		if err != nil {
 			n = nil
 		}

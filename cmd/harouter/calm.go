@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"harouter/ha/guard"
@@ -88,11 +89,17 @@ const threadsEvery = 3 * time.Second
 func (t threads) Run(ctx context.Context) error {
 	look := time.NewTicker(threadsEvery)
 	defer look.Stop()
+	var before []int
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-look.C:
+			now, err := guard.Threads()
+			if err == nil && slices.Equal(now, before) { // each was put right, and stays so
+				continue
+			}
+			before = now
 			_ = guard.Relax(priority(t.d.settings())) // said at the start if it cannot
 		}
 	}

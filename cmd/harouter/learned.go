@@ -25,7 +25,7 @@ const (
 const learnedQueue = 256
 
 func (l learned) Run(ctx context.Context) error {
-	t := time.NewTicker(learnedEvery)
+	t := time.NewTimer(ha.Together(time.Now(), learnedEvery))
 	defer t.Stop()
 	var told balancer.Told
 	anew := time.Now()
@@ -40,6 +40,7 @@ func (l learned) Run(ctx context.Context) error {
 		case <-l.d.newcomer:
 			told = balancer.Told{}
 		case now := <-t.C:
+			t.Reset(ha.Together(now, learnedEvery))
 			if now.Sub(anew) >= learnedAnew {
 				told, anew = balancer.Told{}, now
 			}

@@ -160,6 +160,7 @@ func (d *daemon) configureReplica(s *settings) {
 	r := d.replicated(s)
 	if d.told == nil || !equalSettings(*d.told, r) {
 		d.told = &r
+		d.unheard.set(d, r.Ignore) // before: of what is told from now on nothing may be missed
 		d.replica.Configure(r)
 	}
 }
@@ -233,7 +234,46 @@ func (d *daemon) openTable(h replica.Hear) (replica.Kernel, int, conntracksync.T
 	if err != nil {
 		return nil, 0, none, errors.Join(err, i.Close())
 	}
+	d.unheard.listen(d, l)
 	return &flowTable{injector: i, listener: l}, size, timeouts, nil
+}
+
+// unheard has the kernel wake nobody up for connections that are not
+// replicated: an idle node's own probes are several a second.
+type unheard struct {
+	mu        sync.Mutex
+	listener  *kernel.Listener // nil before the table was open once
+	addresses []netip.Addr
+}
+
+// listen takes the listener that is open now.
+func (u *unheard) listen(d *daemon, l *kernel.Listener) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.listener = l
+	u.settle(d)
+}
+
+// set takes the networks whose connections are not replicated.
+func (u *unheard) set(d *daemon, networks []netip.Prefix) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.addresses = nil
+	for _, n := range networks {
+		if n.IsSingleIP() {
+			u.addresses = append(u.addresses, n.Addr())
+		}
+	}
+	u.settle(d)
+}
+
+func (u *unheard) settle(d *daemon) {
+	if u.listener == nil {
+		return
+	}
+	if err := u.listener.Ignore(u.addresses); err != nil {
+		d.log.part("conntracksync").Warn("connections of this node itself cost more than they need", "error", err)
+	}
 }
 
 func (t *flowTable) Do(ctx context.Context, a conntracksync.Action) (int, error) {

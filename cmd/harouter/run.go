@@ -103,6 +103,9 @@ type daemon struct {
 
 	configuring sync.Mutex // links and a reload both do
 	told        *replica.Settings
+	unheard     unheard
+
+	words ha.Heard // of the goroutine that gossip tells
 }
 
 func (d *daemon) settings() *settings { return d.current.Load() }

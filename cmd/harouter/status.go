@@ -43,7 +43,7 @@ func newStatus(c *common) *cobra.Command {
 }
 
 func showStatus(ctx context.Context, out io.Writer, c *common, asJSON, watch bool) error {
-	raw, err := askOnce(ctx, c, askLimit, "status", nil)
+	raw, err := askOnce(ctx, c, askLimit, "status", statusArgs{Watch: watch})
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,10 @@ package kernel
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -40,6 +40,9 @@ type Handler struct {
 // Listener hears what happens in the connection table of one network namespace.
 type Listener struct {
 	handler Handler
+	ignore  uint32     // port
+	mu      sync.Mutex // closed, and the use of fd by Ignore
+	closed  bool
 	fd      int
 	// bell is an epoll that rings once for all events that come until it is set
 	// again: fd itself would wake this process up for each.
@@ -73,8 +76,9 @@ func NewListener(buffer int, ignore uint32, h Handler) (*Listener, error) {
 	for _, group := range []int{groupNew, groupUpdate, groupDestroy, groupExpected, groupUnexpected} {
 		set(unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
 	}
-	if err == nil && ignore != 0 {
-		err = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, allBut(ignore))
+	l := &Listener{handler: h, fd: fd, ignore: ignore}
+	if err == nil {
+		err = l.Ignore(nil)
 	}
 	bell := -1
 	if err == nil {
@@ -93,30 +97,22 @@ func NewListener(buffer int, ignore uint32, h Handler) (*Listener, error) {
 		}
 		return nil, fmt.Errorf("listen to the connection table: %w", err)
 	}
-	return &Listener{handler: h, fd: fd, bell: os.NewFile(uintptr(bell), "ctnetlink")}, nil
+	l.bell = os.NewFile(uintptr(bell), "ctnetlink")
+	return l, nil
 }
 
 const ring = unix.EPOLLIN | unix.EPOLLONESHOT
-
-// allBut is a filter program of the kernel: no event of the changes that are
-// made from a port. Each comes in a datagram of its own.
-func allBut(port uint32) *unix.SockFprog {
-	// The kernel compares in network byte order what stands there in the machine's.
-	k := binary.BigEndian.Uint32(native.AppendUint32(nil, port))
-	program := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 12}, // nlmsg_pid
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 1, K: k},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
-	}
-	return &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-}
 
 // String names the task.
 func (l *Listener) String() string { return "connection events" }
 
 // Close ends the subscription of a Listener whose Run was never called.
-func (l *Listener) Close() error { return errors.Join(l.bell.Close(), unix.Close(l.fd)) }
+func (l *Listener) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	return errors.Join(l.bell.Close(), unix.Close(l.fd))
+}
 
 // gather is how long events gather at least before they are read, while there
 // are many: to wake up for each would cost more than all that is done with it.

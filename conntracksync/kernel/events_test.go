@@ -71,6 +71,12 @@ const markerPort = 7
 // function all that had happened before it has been heard.
 func listen(t *testing.T, buffer int, ignore uint32, h *heard) func() {
 	t.Helper()
+	return listenWith(t, buffer, ignore, h, new(*Listener))
+}
+
+// listenWith is listen that tells who listens.
+func listenWith(t *testing.T, buffer int, ignore uint32, h *heard, who **Listener) func() {
+	t.Helper()
 	seen, marked := make(chan struct{}), false
 	l, err := NewListener(buffer, ignore, Handler{
 		Event: func(e *ct.Event) {
@@ -94,6 +100,7 @@ func listen(t *testing.T, buffer int, ignore uint32, h *heard) func() {
 	if err != nil {
 		t.Fatal(err)
 	}
+	*who = l
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- l.Run(ctx) }()
@@ -121,6 +128,12 @@ func listen(t *testing.T, buffer int, ignore uint32, h *heard) func() {
 			}
 		}
 	}
+}
+
+func (h *heard) clear() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = nil
 }
 
 // lost is how often something got lost.

@@ -27,7 +27,7 @@ type Config struct {
 	// each connection and must not block.
 	Other func(alpn string) (*tls.Config, func(ctx context.Context, conn net.Conn))
 
-	Heard func(node string)                      // a sign of life of a node with which there is a session, about each 350 ms; it must not block
+	Heard func(node string)                      // a sign of life of a node with which there is a session, about each 450 ms; it must not block
 	Drop  func(reason Reason, source netip.Addr) // at most ten a second of each reason; Counters has them all
 	// Taken tells that another program has the port on an own address, in a
 	// sentence, and with "" that it has it no more, or that it does not matter.
@@ -60,7 +60,7 @@ type Handler interface {
 
 // How it keeps time.
 const (
-	beatEvery   = 300 * time.Millisecond
+	beatEvery   = 400 * time.Millisecond
 	silentAfter = 1200 * time.Millisecond // a session without a byte
 	drainAfter  = 50 * time.Millisecond   // once more, for a node that overslept
 	writeWithin = 1200 * time.Millisecond // the other side always reads

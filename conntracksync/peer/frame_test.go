@@ -193,9 +193,9 @@ func TestOutboxBeat(t *testing.T) {
 		want  []string
 		next  time.Duration
 	}{
-		{"a moment after the own", 100 * time.Millisecond, []string{"pong 7"}, 200 * time.Millisecond},
-		{"later", 200 * time.Millisecond, []string{"pong 7", "ping 200000000", "mark 2"}, 350 * time.Millisecond},
-		{"when it is overdue", time.Second, []string{"pong 7", "ping 1000000000", "mark 2"}, 350 * time.Millisecond},
+		{"a moment after the own", 100 * time.Millisecond, []string{"pong 7"}, beatEvery - 100*time.Millisecond},
+		{"later", 300 * time.Millisecond, []string{"pong 7", "ping 300000000", "mark 2"}, beatEvery * 7 / 6},
+		{"when it is overdue", time.Second, []string{"pong 7", "ping 1000000000", "mark 2"}, beatEvery * 7 / 6},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			o := newOutbox(1<<20, false)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"harouter/ha"
 )
 
 // outbox is what waits for the other side. Senders and the session's reader
@@ -13,6 +15,7 @@ type outbox struct {
 	wake  chan struct{} // for the writer, when it found nothing
 
 	mu           sync.Mutex
+	accepted     bool // the other side has connected
 	open         bool // frames are taken
 	closed       bool // for good
 	overflowed   bool // and the handler does not know yet
@@ -58,7 +61,7 @@ var (
 
 // newOutbox makes one. The side that accepted starts with its answer to kindGo.
 func newOutbox(limit int, accepted bool) *outbox {
-	return &outbox{limit: limit, wake: make(chan struct{}, 1), start: accepted, waiting: map[uint64]chan<- error{}}
+	return &outbox{limit: limit, wake: make(chan struct{}, 1), accepted: accepted, start: accepted, waiting: map[uint64]chan<- error{}}
 }
 
 // signal wakes the writer if it waits. The lock is held.
@@ -175,7 +178,10 @@ func (o *outbox) beat(now time.Time, since time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.pulse(now, since)
-	o.nextBeat = now.Add(beatEvery)
+	o.nextBeat = now.Add(ha.Together(now, beatEvery))
+	if o.accepted { // the other side is to be first
+		o.nextBeat = now.Add(beatEvery + beatEvery/6)
+	}
 }
 
 // untilBeat is when this side is to beat by itself.
@@ -321,7 +327,7 @@ func (o *outbox) move(b []byte, l *lane, credit uint64) []byte {
 // Lag is how far the other side is behind.
 type Lag struct {
 	RoundTrip time.Duration // of the network and both daemons, as last measured; 0 before
-	Behind    time.Duration // age of what the other side's Handler has still to handle, at most 350 ms old
+	Behind    time.Duration // age of what the other side's Handler has still to handle, at most 470 ms old
 	Queued    int           // bytes that wait here
 }
 

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"harouter/ha"
 )
 
 // Kind names the messages of Exchange where they travel with others.
@@ -97,7 +99,7 @@ func (x *Exchange) admit(from string, now time.Time) bool {
 
 // Run exchanges until ctx ends.
 func (x *Exchange) Run(ctx context.Context) error {
-	look := time.NewTicker(lookEvery)
+	look := time.NewTimer(ha.Together(time.Now(), lookEvery))
 	defer look.Stop()
 	push := time.NewTimer(0)
 	defer push.Stop()
@@ -114,7 +116,8 @@ func (x *Exchange) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			x.push(context.WithoutCancel(ctx)) // the last word, as far as it still goes out
 			return nil
-		case <-look.C:
+		case now := <-look.C:
+			look.Reset(ha.Together(now, lookEvery))
 			x.look(ctx)
 		case r := <-x.inbox:
 			if x.take(ctx, r) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"harouter/ha"
 )
 
 // peer is another node of the file, whatever its addresses are.
@@ -67,7 +69,7 @@ const packetLimit = 1200
 func (g *Gossip) tend(ctx context.Context, list *memberlist.Memberlist, p *peer) {
 	var joined time.Time
 	for {
-		wait := repeatEvery
+		wait := ha.Together(time.Now(), repeatEvery)
 		if p.up.Load() {
 			g.sendState(list, p)
 		} else if wait = joinEvery - time.Since(joined); wait <= 0 {

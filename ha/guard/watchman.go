@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -70,17 +71,27 @@ func setSlack(tid, slack int) error {
 	return err
 }
 
-// watchman finds the thread: the runtime starts it before any other.
-func watchman() (int, error) {
+// Threads are the ids of this process's threads, in order.
+func Threads() ([]int, error) {
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
-		return 0, err
+		return nil, fmt.Errorf("list the threads: %w", err)
 	}
 	var tids []int
 	for _, t := range tasks {
 		if tid, err := strconv.Atoi(t.Name()); err == nil {
 			tids = append(tids, tid)
 		}
+	}
+	slices.Sort(tids)
+	return tids, nil
+}
+
+// watchman finds the thread: the runtime starts it before any other.
+func watchman() (int, error) {
+	tids, err := Threads()
+	if err != nil {
+		return 0, err
 	}
 	tid, ok := second(os.Getpid(), tids)
 	if !ok {
@@ -92,11 +103,11 @@ func watchman() (int, error) {
 // second is the thread that a process started first: the kernel counts ids up,
 // and from the highest on to small ones.
 func second(pid int, tids []int) (tid int, ok bool) {
-	after := func(tid int) int {
+	after := func(tid int) int64 {
 		if tid > pid {
-			return tid - pid
+			return int64(tid - pid)
 		}
-		return tid + math.MaxInt32
+		return int64(tid) + math.MaxInt32
 	}
 	for _, t := range tids {
 		if t != pid && (!ok || after(t) < after(tid)) {

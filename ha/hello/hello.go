@@ -48,6 +48,7 @@ type Greeter struct {
 	life  uint64
 	seq   uint64
 	state []byte
+	told  ha.Heard
 	ears  map[string]*ear         // by device
 	looks map[string]*asking      // by lan
 	hosts map[string][]netip.Addr // told last, by lan

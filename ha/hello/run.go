@@ -49,9 +49,9 @@ func random() uint64 {
 // can be had.
 func (g *Greeter) Run(ctx context.Context) error {
 	defer g.close()
-	hosts := time.NewTicker(hostsEvery)
+	hosts := time.NewTimer(ha.Together(time.Now(), hostsEvery))
 	defer hosts.Stop()
-	g.again, g.asks = time.NewTimer(ha.HelloEvery), time.NewTimer(0)
+	g.again, g.asks = time.NewTimer(0), time.NewTimer(0)
 	g.asks.Stop() // until somebody is looked for
 	defer g.again.Stop()
 	defer g.asks.Stop()
@@ -74,6 +74,7 @@ func (g *Greeter) Run(ctx context.Context) error {
 		case <-g.asks.C:
 			g.ask()
 		case <-hosts.C: // LinkChanged tells of devices earlier
+			hosts.Reset(ha.Together(time.Now(), hostsEvery))
 			if err := g.look(); err != nil {
 				return err
 			}
@@ -175,9 +176,9 @@ func (g *Greeter) problem(device string, err error) {
 	}
 }
 
-// greet tells this node's state on each lan, and again in HelloEvery.
+// greet tells this node's state on each lan, and again within HelloEvery.
 func (g *Greeter) greet() {
-	g.again.Reset(ha.HelloEvery)
+	g.again.Reset(ha.Together(time.Now(), ha.HelloEvery))
 	if g.state == nil { // nothing is decided yet
 		return
 	}
@@ -216,7 +217,7 @@ func (g *Greeter) hear(p packetIn) bool {
 	if g.opened++; g.opened > perSecond {
 		return false
 	}
-	if p.arp {
+	if p.host {
 		for _, l := range g.cfg.Lans {
 			if a := g.looks[l.Name]; a != nil && l.Device == p.device && a.answers(p.bytes) {
 				g.report(ha.Reached{Lan: l.Name})
@@ -244,8 +245,8 @@ func (g *Greeter) hear(p packetIn) bool {
 	case kindSeen:
 		g.report(ha.PeerSeen{Node: f.From, Lan: f.Lan})
 	case kindState:
-		state, err := ha.DecodePeerState(f.Payload)
-		if err != nil || state.Node != f.From {
+		state, err := g.told.State(f.From, f.Payload)
+		if err != nil {
 			g.drop(errGarbage.Error())
 			return false
 		}
@@ -303,16 +304,9 @@ func (g *Greeter) ask() {
 		if err != nil || len(ifi.HardwareAddr) != 6 {
 			continue
 		}
-		if a.ear != nil && !a.ear.good(ifi) {
-			a.ear.close()
-			a.ear = nil
-		}
-		if a.ear == nil {
-			if a.ear, err = openEar(ifi, unix.ETH_P_ARP, onlyReplies, g.heard); err != nil {
-				a.ear = nil
-				g.log.Warn("ask the hosts of a lan", "lan", l.Name, "reason", err)
-				continue
-			}
+		if err := a.listen(ifi, g.heard); err != nil {
+			g.log.Warn("ask the hosts of a lan", "lan", l.Name, "reason", err)
+			continue
 		}
 		if err := a.ask(); err != nil {
 			g.log.Debug("ask the hosts of a lan", "lan", l.Name, "reason", err)

@@ -11,6 +11,8 @@ import (
 	"github.com/mdlayher/ethernet"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"harouter/vrrp"
 )
 
 // socket hears the answers on one device: ARP replies, or neighbour
@@ -48,7 +50,7 @@ func openSocket(ifi *net.Interface, six bool) (*socket, error) {
 	s := &socket{fd: fd, index: ifi.Index, mac: slices.Clone(ifi.HardwareAddr), protocol: arpProtocol}
 	filter := onlyReplies
 	if six {
-		s.protocol, filter = sixProtocol, onlyAdvertisements
+		s.protocol, filter = sixProtocol, onlyNeighbours
 		if s.from, err = linkLocal(ifi.Index); err != nil {
 			s.close()
 			return fail("find an address to ask neighbours from", err)
@@ -125,7 +127,7 @@ func (s *socket) read(heard func(netip.Addr, net.HardwareAddr)) {
 	var b [128]byte
 	answer := replier
 	if s.from.IsValid() {
-		answer = advertiser
+		answer = vrrp.Neighbour
 	}
 	for range perRead {
 		n, err := unix.Read(s.fd, b[:])
