@@ -2,7 +2,6 @@ package vrrp
 
 import (
 	"encoding/binary"
-	"net"
 	"net/netip"
 	"slices"
 )
@@ -29,12 +28,12 @@ const (
 // Solicitation is the IPv6 packet that asks for a target, from an own address and a
 // MAC of six bytes. With wide it goes to all who could have the target and returns
 // their group's MAC, else to the target alone and returns nil.
-func Solicitation(from, target netip.Addr, mac net.HardwareAddr, wide bool) (packet []byte, to net.HardwareAddr) {
+func Solicitation(from, target netip.Addr, mac []byte, wide bool) (packet, to []byte) {
 	dst := target
 	if wide { // §2.3
 		t := target.As16()
 		dst = netip.AddrFrom16([16]byte{0: 0xff, 1: 0x02, 11: 1, 12: 0xff, 13: t[13], 14: t[14], 15: t[15]})
-		to = net.HardwareAddr{0x33, 0x33, 0xff, t[13], t[14], t[15]}
+		to = []byte{0x33, 0x33, 0xff, t[13], t[14], t[15]}
 	}
 	b := make([]byte, sixHeaderLen+solicitationLen)
 	b[0] = 6 << 4
@@ -66,7 +65,7 @@ func icmp6Sum(b []byte) uint16 {
 // Neighbour reads the answer to a solicitation, an IPv6 packet from the wire whose
 // checksum nobody needs: who answers, and its MAC, nil where it does not tell, as
 // one that was asked alone need not.
-func Neighbour(b []byte) (netip.Addr, net.HardwareAddr, bool) {
+func Neighbour(b []byte) (netip.Addr, []byte, bool) {
 	if len(b) < sixHeaderLen+24 || b[0]>>4 != 6 || b[6] != icmp6 || b[7] != NeighbourHops {
 		return netip.Addr{}, nil, false
 	}
@@ -79,7 +78,7 @@ func Neighbour(b []byte) (netip.Addr, net.HardwareAddr, bool) {
 		return netip.Addr{}, nil, false
 	}
 	if len(m) >= solicitationLen && m[24] == targetOption && m[25] == 1 {
-		return target, slices.Clone(net.HardwareAddr(m[26:32])), true
+		return target, slices.Clone(m[26:32]), true
 	}
 	return target, nil, true
 }

@@ -125,19 +125,24 @@ const perRead = 64
 // read takes what came since the last time.
 func (s *socket) read(heard func(netip.Addr, net.HardwareAddr)) {
 	var b [128]byte
-	answer := replier
-	if s.from.IsValid() {
-		answer = vrrp.Neighbour
-	}
 	for range perRead {
 		n, err := unix.Read(s.fd, b[:])
 		if err != nil {
 			return // EAGAIN, or ENETDOWN: whoever looks next opens anew
 		}
-		if ip, mac, ok := answer(b[:n]); ok {
+		if ip, mac, ok := s.answer(b[:n]); ok {
 			heard(ip, mac)
 		}
 	}
+}
+
+// answer tells who answers, in a packet of what the socket is for.
+func (s *socket) answer(b []byte) (netip.Addr, net.HardwareAddr, bool) {
+	if !s.from.IsValid() {
+		return replier(b)
+	}
+	ip, mac, ok := vrrp.Neighbour(b)
+	return ip, mac, ok
 }
 
 // replier returns the sender of an ARP reply for IPv4 over Ethernet.

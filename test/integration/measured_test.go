@@ -182,7 +182,7 @@ func byHand(t *testing.T, c *site.Cluster, fresh func(string, ...netip.Addr) map
 		{"disable cabel", "did you mean cable?"},
 		{"disable", "the name of one uplink"},
 	} {
-		if out, err := c.Command("r1", append([]string{"uplink"}, strings.Fields(w.args)...)...); err == nil || !strings.Contains(fmt.Sprint(err, out), w.want) || !strings.Contains(err.Error(), "exit status 2") {
+		if out, err := c.Command("r1", append([]string{"uplink"}, strings.Fields(w.args)...)...); err == nil || !strings.Contains(fmt.Sprint(err, out), w.want) || !strings.Contains(err.Error(), "exit status 2: ") {
 			t.Errorf("uplink %s: %v %s", w.args, err, out)
 		}
 	}
