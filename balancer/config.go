@@ -57,6 +57,7 @@ type Policy struct {
 	WhenNone        WhenNone
 	Persistence     PersistenceKey
 	Learned         time.Duration // how long a place that Persistence found is kept, 0: by hash alone; or a winner of FastestResponse
+	Hold            bool          // FastestResponse: the first packet waits for the race
 	// Move: flows on an uplink that has no share any more are ended once a better
 	// one is back.
 	Move bool
@@ -117,6 +118,7 @@ type Config struct {
 	Uplinks      []Uplink
 	Lans         []Lan
 	Policies     []Policy
+	Networks     []Network // reached another way than over the uplinks
 	Forwards     []Forward
 	Firewall     Firewall
 	ClampMSS     bool   // the segment size of TCP is fitted to the way over an uplink

@@ -10,13 +10,14 @@ import (
 // Firewall says what may begin at an uplink: to the routers nothing but what
 // Allow names, pings and the cluster's own talk, to the lans nothing but what is
 // forwarded. All decisions go by the state of the connection, never by flags or
-// source ports. What the lans may is not its matter.
+// source ports. What the lans may say Groups.
 type Firewall struct {
 	Enabled   bool
 	Allow     []Allow
 	ICMP, SYN Rate // pings of all, and new connections of one source; Count 0: no limit
 	Log       bool
 	Antispoof bool
+	Groups    Groups
 
 	Gossip, Sync uint16 // ports that are open for the nodes
 }
@@ -71,11 +72,11 @@ func (s Log) String() string {
 	return fmt.Sprintf("limit rate 1/second burst 5 packets log prefix %q", s.Prefix)
 }
 
-// Refusals are the reasons of the firewall, by which it counts. What it drops for
-// one goes through the chain RefusalChain of it.
-var Refusals = []string{"denied", "invalid", "spoofed", "icmp", "syn"}
+// Refusals are the reasons of the firewall, by which it counts. What it refuses
+// for one goes through the chain RefusalChain of it.
+var Refusals = []string{"denied", "invalid", "spoofed", "icmp", "syn", refusedGroup}
 
-// RefusalChain is the chain whose last rule counts and drops.
+// RefusalChain is the chain that counts and refuses.
 func RefusalChain(reason string) string { return "refuse_" + reason }
 
 const (
@@ -88,7 +89,7 @@ const (
 // firewall is what it adds to the table.
 func (c *Config) firewall() (sets []Set, chains []Chain) {
 	f := c.Firewall
-	if !f.Enabled || len(c.Uplinks) == 0 {
+	if !f.Enabled || len(c.Uplinks) == 0 && len(f.Groups) == 0 {
 		return nil, nil
 	}
 	ret := Jump{Kind: "return"}
@@ -111,7 +112,7 @@ func (c *Config) firewall() (sets []Set, chains []Chain) {
 	}
 	doubtful := []Rule{{State{CtInvalid}, refuse("invalid")}}
 	if f.Antispoof { // who comes from outside is not one of those inside
-		for _, d := range c.lanOnly() {
+		for _, d := range append(c.lanOnly(), c.networkDevices()...) {
 			doubtful = append(doubtful, Rule{SourceBehind{d}, refuse("spoofed")})
 		}
 	}
@@ -169,7 +170,12 @@ func (c *Config) firewall() (sets []Set, chains []Chain) {
 		}
 	}
 	in = append(in, Rule{refuse("denied")})
-	through := slices.Concat(begun, doubtful, []Rule{{Redirected{}, ret}, {refuse("denied")}})
+	first, groupSets, groups := c.groups()
+	if len(first) > 0 {
+		used = append(used, refusedGroup)
+	}
+	sets, chains = append(sets, groupSets...), append(chains, groups...)
+	through := slices.Concat(first, begun, doubtful, []Rule{{Redirected{}, ret}, {refuse("denied")}})
 	if f.Antispoof {
 		behind := Chain{Name: "of_lans"}
 		for _, d := range c.lanDevices() {
@@ -187,7 +193,7 @@ func (c *Config) firewall() (sets []Set, chains []Chain) {
 		if f.Log {
 			rules = append(rules, Rule{Log{"harouter " + reason + ": "}})
 		}
-		chains = append(chains, Chain{Name: RefusalChain(reason), Rules: append(rules, Rule{Counter{}, Jump{Kind: "drop"}})})
+		chains = append(chains, Chain{Name: RefusalChain(reason), Rules: append(rules, refusalRules(reason)...)})
 	}
 	return sets, chains
 }

@@ -29,5 +29,8 @@ func Hash(c Config, in Input) string {
 		line("policy %q %s %q %s router=%t match:%s persistence=%s %s move=%t %d",
 			d.Name, d.Method, d.Uplinks, d.outcome, d.Router, d.Match.key(c.Lans), d.Persistence, d.Learned, d.Move, d.slots)
 	}
+	for _, n := range c.Networks {
+		line("network %s gateway=%s source=%s masquerade=%t", n.To, n.Gateway, n.Source, n.Masquerade)
+	}
 	return hex.EncodeToString(h.Sum(nil))
 }

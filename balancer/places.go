@@ -22,27 +22,24 @@ type Told struct {
 	until map[Place]time.Time // by the place without its time
 }
 
-// News are the places that the others do not know yet, or would forget clearly
-// before this node does. It takes them for told.
+// News are, of all places that this node knows, those that the others do not know
+// yet, or would forget clearly before this node does. It takes them for told. What
+// is no longer among them is not told either: the others have forgotten it with
+// their uplink, or were told of another one.
 func (t *Told) News(places []Place, now time.Time) []Place {
-	if t.until == nil {
-		t.until = map[Place]time.Time{}
-	}
-	for p, until := range t.until {
-		if !until.After(now) {
-			delete(t.until, p)
-		}
-	}
+	until := make(map[Place]time.Time, len(places))
 	var out []Place
 	for _, p := range places {
-		key, until := p, now.Add(p.Left)
+		key, ends := p, now.Add(p.Left)
 		key.Left = 0
-		if told, ok := t.until[key]; ok && until.Sub(told) < p.Left/4 {
+		if told, ok := t.until[key]; ok && told.After(now) && ends.Sub(told) < p.Left/4 {
+			until[key] = told
 			continue
 		}
-		t.until[key] = until
+		until[key] = ends
 		out = append(out, p)
 	}
+	t.until = until
 	return out
 }
 

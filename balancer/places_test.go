@@ -25,12 +25,17 @@ func TestPlacesAreToldOnce(t *testing.T) {
 		{time.Second, place("cable", time.Minute), false}, // refreshed, but not by much
 		{20 * time.Second, place("cable", time.Minute), true},
 		{time.Second, place("dsl", time.Minute), true},
+		{time.Second, place("cable", time.Minute), true}, // back again: they know it on dsl
 		{2 * time.Minute, place("cable", time.Minute), true},
 	} {
 		now = now.Add(step.after)
 		if got := told.News([]Place{step.place}, now); (len(got) == 1) != step.news {
 			t.Errorf("step %d: %v", i, got)
 		}
+	}
+	told.News(nil, now) // its uplink died, and with that it was forgotten everywhere
+	if got := told.News([]Place{place("cable", time.Minute)}, now); len(got) != 1 {
+		t.Error("what is learned anew is not told")
 	}
 	told = Told{}
 	if got := told.News([]Place{place("cable", time.Minute)}, now); len(got) != 1 {

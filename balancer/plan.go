@@ -53,9 +53,9 @@ type IPRule struct {
 	Specific   bool // no default route of that table (suppress_prefixlength 0)
 }
 
-// Route is one route. Routes never name a source address, and reach their
-// gateway without looking at addresses (onlink), so that no address that comes
-// or goes changes one.
+// Route is one route. Routes reach their gateway without looking at addresses
+// (onlink), and only those to extra networks name a source, so that no address
+// that comes or goes changes another one.
 type Route struct {
 	Table       int
 	To          netip.Prefix // /0: default
@@ -65,6 +65,9 @@ type Route struct {
 	// Waits: it is there while its device is up and has an address, which is
 	// while this node holds the virtual ones, and lacks in silence else.
 	Waits bool
+	// Source is that of the node's own packets; left out while the node does not
+	// have it.
+	Source netip.Addr
 }
 
 // Hop is a way out of a route; several share by Weight.
@@ -143,6 +146,9 @@ func (c *Config) Check() error {
 	if err := c.checkForwards(); err != nil {
 		return err
 	}
+	if err := c.checkNetworks(); err != nil {
+		return err
+	}
 	return c.checkOwn()
 }
 
@@ -192,6 +198,9 @@ func (c *Config) sysctls() []Sysctl {
 		if uplink[d] { // where rp_filter is on for all devices, it must look at our mark
 			out = append(out, Sysctl{Key: "net/ipv4/conf/" + d + "/src_valid_mark", Value: "1"})
 		}
+	}
+	for _, d := range c.networkDevices() {
+		out = append(out, Sysctl{Key: "net/ipv4/conf/" + d + "/forwarding", Value: "1"})
 	}
 	return out
 }
@@ -244,6 +253,7 @@ func (c *Config) routes(in Input, does []doing) []Route {
 		out = append(out, c.spread(c.TableBase, c.pool(in, does[n-1].slots))...)
 	}
 	out = append(out, c.ownRoutes(in, does)...)
+	out = append(out, c.networkRoutes()...)
 	slices.SortFunc(out, func(a, b Route) int {
 		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.To.String(), b.To.String()))
 	})
@@ -349,6 +359,9 @@ func (p Plan) String() string {
 	for _, r := range p.Routes {
 		if r.Waits && !p.Active {
 			continue
+		}
+		if r.Source.IsValid() { // refused where it is no address of the machine
+			fmt.Fprintf(&b, "ip route add %v src %v 2>/dev/null || ", r, r.Source)
 		}
 		fmt.Fprintf(&b, "ip route add %v\n", r)
 	}

@@ -76,11 +76,13 @@ type search struct {
 	chains   []Chain
 	ofNodes  string // chain for packets that other nodes send out through this one
 	unmarked Rule   // for a new flow towards an uplink that got no mark
+	lost     Rule   // for a packet that nothing was picked for
+	invalid  []Rule // and for one that belongs to nothing
 }
 
 // classify makes the chains of the policies and the trees that lead to them.
 func (c *Config) classify(does []doing, in Input) search {
-	w := search{ofNodes: "lan", unmarked: Rule{Counter{}, Jump{Kind: "drop"}}}
+	w := search{ofNodes: "lan", unmarked: Rule{Counter{}, Jump{Kind: "drop"}}, lost: Rule{Jump{Kind: "accept"}}}
 	has := map[string]bool{}
 	add := func(rules []Rule, sets []Set, chains []Chain) []Rule {
 		for _, s := range sets {
@@ -98,6 +100,10 @@ func (c *Config) classify(does []doing, in Input) search {
 		return rules
 	}
 	var lans, nodes, aside []leaf
+	if slices.ContainsFunc(c.Uplinks, c.leadsOut) {
+		w.lost = Rule{Jump{Kind: "goto", Chain: lostChain}}
+		w.invalid = []Rule{append(Rule{State{CtInvalid}, FibType{Type: "unicast"}}, w.lost...)}
+	}
 	for i, d := range does {
 		if d.outcome == passes {
 			continue
@@ -114,16 +120,16 @@ func (c *Config) classify(does []doing, in Input) search {
 		if concerns(does, i, true) {
 			nodes = append(nodes, leaf{d.Match, to})
 		}
-		add(nil, c.policySets(d, in), c.policyChains(d, in))
+		add(nil, c.policySets(d, in), c.policyChains(d, in, w.lost))
 	}
 	w.rules = add(classifier(c.Lans, lans))
 	if slices.ContainsFunc(does, func(d doing) bool { return d.Router && d.outcome != passes }) {
 		w.ofNodes = "node"
 		add(nil, nil, []Chain{
-			{Name: "node", Rules: []Rule{
+			{Name: "node", Rules: append([]Rule{
 				{VMap{By: ByCtMark, Mask: c.MarkMask, Map: "restore"}},
 				{State{CtNew}, FibType{Not: true, Type: "local"}, Jump{Kind: "goto", Chain: "classify_node"}},
-			}},
+			}, w.invalid...)},
 			{Name: "classify_node", Rules: add(classifier(nil, nodes))},
 		})
 	}
@@ -141,6 +147,7 @@ func (c *Config) classify(does []doing, in Input) search {
 			{Name: "unpicked", Rules: []Rule{{Counter{}, Jump{Kind: "drop"}}}},
 		})
 	}
+	add(nil, nil, c.lost(w.unmarked))
 	return w
 }
 
@@ -183,6 +190,7 @@ func (c *Config) policySets(d doing, in Input) []Set {
 		return nil
 	}
 	slots := Set{Name: "slots_" + d.Name, Key: KeySlot, Verdicts: true, Room: SlotCount}
+	holds := c.holds(d, in)
 	for slot, id := range d.slots {
 		for _, u := range c.Uplinks {
 			if u.ID != id {
@@ -194,6 +202,9 @@ func (c *Config) policySets(d doing, in Input) []Set {
 			}
 			if d.spills() {
 				to = overChain(d.Name, u.Name)
+			}
+			if holds {
+				to = holdChain(d.Name, u.Name)
 			}
 			slots.Elements = append(slots.Elements, Element{Mark: uint32(slot), Verdict: Jump{Kind: "goto", Chain: to}})
 		}
@@ -216,13 +227,14 @@ func (c *Config) policySets(d doing, in Input) []Set {
 }
 
 // learners are the uplinks that a policy with Learned may lead flows to: those
-// that have slots, and those that had some and are still usable.
+// that have slots, and those that had some and are still usable, unless flows are
+// to leave these as soon as a better one is back.
 func (c *Config) learners(d doing, in Input) []Uplink {
 	var out []Uplink
 	members := c.members(d.Policy)
 	for _, u := range c.Uplinks {
 		member := slices.ContainsFunc(members, func(m Uplink) bool { return m.ID == u.ID })
-		if slotsOf(d.slots, u.ID) > 0 || member && in.Usable[u.Name] && in.Verdicts[u.Name] != Disabled {
+		if slotsOf(d.slots, u.ID) > 0 || !d.Move && member && in.Usable[u.Name] && in.Verdicts[u.Name] != Disabled {
 			out = append(out, u)
 		}
 	}
@@ -230,8 +242,8 @@ func (c *Config) learners(d doing, in Input) []Uplink {
 }
 
 // policyChains are the chain that a policy's flows come to, and those that
-// remember.
-func (c *Config) policyChains(d doing, in Input) []Chain {
+// remember. lost is for what it has no uplink for.
+func (c *Config) policyChains(d doing, in Input, lost Rule) []Chain {
 	end := Jump{Kind: "accept"} // of the search, not of the packet's way
 	var rules []Rule
 	var more []Chain
@@ -239,7 +251,7 @@ func (c *Config) policyChains(d doing, in Input) []Chain {
 	case bypasses:
 		rules = []Rule{{Counter{}, end}}
 	case drops: // where the main table leads it to a lan, or the like, it is free to go
-		rules = []Rule{{Counter{}, end}}
+		rules = []Rule{append(Rule{Counter{}}, lost...)}
 	case passes:
 	case spreads:
 		if d.learns() {
@@ -255,6 +267,9 @@ func (c *Config) policyChains(d doing, in Input) []Chain {
 		if d.races() {
 			rules = c.raceRules(d, in)
 		}
+		if c.holds(d, in) {
+			more = c.holdChains(d)
+		}
 		if d.spills() {
 			more = c.spillChains(d, in)
 		}
@@ -263,8 +278,8 @@ func (c *Config) policyChains(d doing, in Input) []Chain {
 			find.By, find.Of = ByHash, d.Persistence
 		}
 		// Nothing was picked: old kernels may miss an element that is being
-		// exchanged. Once more, then it is counted, and dropped in to_wan.
-		rules = append(rules, Rule{find}, Rule{find}, Rule{Counter{}, end})
+		// exchanged. Once more, then it is counted, and dropped.
+		rules = append(rules, Rule{find}, Rule{find}, append(Rule{Counter{}}, lost...))
 	}
 	return append([]Chain{{Name: "policy_" + d.Name, Rules: rules}}, more...)
 }

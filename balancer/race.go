@@ -2,13 +2,14 @@ package balancer
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
 )
 
-// Which uplink answers a destination first is found out beside the traffic. The
-// first flow goes by the slots, and the kernel notes where it wanted to go; the
+// Which uplink answers a destination first is found out beside the traffic (hold.go
+// has the other way). The first flow goes by the slots, and the kernel notes where it wanted to go; the
 // node connects there by each uplink at once, and the one that is through first
 // is remembered in the kernel for the flows that follow.
 
@@ -40,6 +41,7 @@ type RaceSet struct {
 	Set     string // of the table, with the destinations
 	Uplinks []string
 	Lasts   time.Duration // how long a winner is remembered
+	Queue   uint16        // of the kernel, where first packets wait; 0: none does
 }
 
 // Wanted is a destination that a flow of a policy went to without a winner.
@@ -83,6 +85,9 @@ func (c *Config) races(does []doing, in Input) []RaceSet {
 			continue
 		}
 		r := RaceSet{Policy: d.Name, Set: wantSet(d.Name), Lasts: d.Learned}
+		if c.holds(d, in) {
+			r.Queue = c.queue(d.Name)
+		}
 		for _, u := range c.racers(d, in) {
 			r.Uplinks = append(r.Uplinks, u.Name)
 		}
@@ -102,6 +107,9 @@ func (c *Config) raceSets(d doing, in Input) []Set {
 	}
 	if len(racers) > 1 {
 		out = append(out, Set{Name: wantSet(d.Name), Key: KeyService, Timeout: true, Lasts: wantFor, Room: WantRoom, Volatile: true})
+		if c.holds(d, in) {
+			out = append(out, Set{Name: heldSet(d.Name), Key: KeyService, Timeout: true, Lasts: time.Second, Room: WantRoom, Volatile: true})
+		}
 	}
 	return out
 }
@@ -114,8 +122,12 @@ func (c *Config) raceRules(d doing, in Input) []Rule {
 	for _, u := range racers {
 		rules = append(rules, Rule{Learned{ByDestination, learnedSet(d.Name, u.Name)}, Jump{Kind: "goto", Chain: "up_" + u.Name}})
 	}
-	if len(racers) > 1 {
-		rules = append(rules, Rule{TCPFlags{Mask: flagFIN | flagSYN | flagRST | flagACK, Value: flagSYN}, Want{wantSet(d.Name), wantFor}})
+	switch {
+	case len(racers) < 2:
+	case c.holds(d, in):
+		rules = append(rules, holdRule(d.Name))
+	default:
+		rules = append(rules, Rule{firstSYN, Want{wantSet(d.Name), wantFor}})
 	}
 	return rules
 }
@@ -141,6 +153,7 @@ const (
 type Races struct {
 	known   map[Wanted]raced
 	running map[Wanted]bool
+	sets    []RaceSet // as they were last
 	budget  float64
 	filled  time.Time
 }
@@ -160,6 +173,7 @@ func (r *Races) Next(sets []RaceSet, wanted []Wanted, now time.Time) []Race {
 	}
 	r.budget = min(racesPerSecond, r.budget+racesPerSecond*max(0, now.Sub(r.filled).Seconds()))
 	r.filled = now
+	r.leave(sets)
 	var out []Race
 	for _, w := range wanted {
 		i := slices.IndexFunc(sets, func(s RaceSet) bool { return s.Policy == w.Policy })
@@ -174,6 +188,19 @@ func (r *Races) Next(sets []RaceSet, wanted []Wanted, now time.Time) []Race {
 		out = append(out, Race{w, slices.Clone(sets[i].Uplinks), sets[i].Lasts})
 	}
 	return out
+}
+
+// leave forgets the winners that are out of the race now: the kernel has, and also
+// knows nothing of them once they are back.
+func (r *Races) leave(sets []RaceSet) {
+	same := func(a, b RaceSet) bool { return a.Policy == b.Policy && slices.Equal(a.Uplinks, b.Uplinks) }
+	if slices.EqualFunc(r.sets, sets, same) {
+		return
+	}
+	r.sets = slices.Clone(sets)
+	maps.DeleteFunc(r.known, func(w Wanted, k raced) bool {
+		return k.winner != "" && !slices.ContainsFunc(sets, func(s RaceSet) bool { return s.Policy == w.Policy && slices.Contains(s.Uplinks, k.winner) })
+	})
 }
 
 // settled tells that a race is not long ago: any port of the destination has a

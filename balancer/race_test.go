@@ -63,6 +63,39 @@ func TestRacesOfADestination(t *testing.T) {
 	}
 }
 
+// TestWinnerThatReturns: what the kernel forgot of an uplink that was dead for a
+// moment is found out anew.
+func TestWinnerThatReturns(t *testing.T) {
+	both := []RaceSet{{Policy: "default", Uplinks: []string{"cable", "dsl"}, Lasts: time.Hour}}
+	others := []RaceSet{{Policy: "default", Uplinks: []string{"dsl", "lte"}, Lasts: time.Hour}}
+	web, mail := wanted("198.51.100.1:443"), wanted("198.51.100.2:25")
+	for _, c := range []struct {
+		name      string
+		meanwhile []RaceSet
+		again     []Wanted
+	}{
+		{"nothing happened", both, nil},
+		{"two others are left", others, []Wanted{web}},
+		{"no two are left", nil, []Wanted{web, mail}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var r Races
+			now := time.Unix(1, 0)
+			races := r.Next(both, []Wanted{web, mail}, now)
+			r.Done(races[0], "cable", now)
+			r.Done(races[1], "dsl", now)
+			r.Next(c.meanwhile, nil, now.Add(time.Second))
+			var again []Wanted
+			for _, race := range r.Next(both, []Wanted{web, mail}, now.Add(2*time.Second)) {
+				again = append(again, race.Wanted)
+			}
+			if !slices.Equal(again, c.again) {
+				t.Errorf("run again: %v, want %v", again, c.again)
+			}
+		})
+	}
+}
+
 func TestRacesAreBounded(t *testing.T) {
 	sets := []RaceSet{{Policy: "default", Uplinks: []string{"cable", "dsl"}, Lasts: time.Hour}}
 	var many []Wanted

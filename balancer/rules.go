@@ -61,8 +61,10 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	wayIn := Set{Name: "way_in", Key: KeyIfname, Verdicts: true}
 	wanOut := Set{Name: "wan_out", Key: KeyIfname, Verdicts: true}
 	restore := Set{Name: "restore", Key: KeyMark, Verdicts: true, Room: maxUplinks}
+	restoreOwn := Set{Name: "restore_own", Key: KeyMark, Verdicts: true, Room: maxUplinks}
 	marks := Set{Name: "marks", Key: KeyMark, Room: maxUplinks}
 	nat := Set{Name: "nat", Key: KeyIfname, Verdicts: true}
+	var elsewheres []Set
 	var perUplink []Chain
 	for _, u := range c.Uplinks {
 		id := c.mark(u)
@@ -73,6 +75,14 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			nat.Elements = append(nat.Elements, Element{Ifname: d, Verdict: jump("nat_" + u.Name)})
 		}
 		restore.Elements = append(restore.Elements, Element{Mark: id, Verdict: jump("mark_" + u.Name)})
+		restoreOwn.Elements = append(restoreOwn.Elements, Element{Mark: id, Verdict: jump("back_" + u.Name)})
+		elsewhere := Set{Name: "elsewhere_" + u.Name, Key: KeyAddr4}
+		for _, e := range inside.Elements {
+			if !slices.Contains(now.Own[u.Name], e.Addr) {
+				elsewhere.Elements = append(elsewhere.Elements, e)
+			}
+		}
+		elsewheres = append(elsewheres, elsewhere)
 		if c.brake(u) == 0 { // else each packet is measured
 			marks.Elements = append(marks.Elements, Element{Mark: id})
 		}
@@ -95,6 +105,12 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			Chain{Name: "up_" + u.Name, Rules: []Rule{{Counter{}, SetCtMark{mask, id}, SetMetaMark{mask, id}, Jump{Kind: "accept"}}}},
 			// A flow that is on it stays on it.
 			Chain{Name: "mark_" + u.Name, Rules: append([]Rule{{SetMetaMark{mask, id}}}, c.brakeRules(u, u.Speed.Up)...)},
+			// The same of the node's own: the route led elsewhere until now, so
+			// this cannot be left to the chain leave.
+			Chain{Name: "back_" + u.Name, Rules: []Rule{
+				{AddrIn{Set: elsewhere.Name}, FibType{Source: true, Type: "local"}, Counter{}, drop},
+				{jump("mark_" + u.Name)},
+			}},
 			// The route led there: remember.
 			Chain{Name: "own_" + u.Name, Rules: []Rule{{SetCtMark{mask, id}}}},
 			Chain{Name: "nat_" + u.Name, Rules: []Rule{translate}},
@@ -105,7 +121,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			wayIn.Elements = append(wayIn.Elements, Element{Ifname: e.Ifname, Verdict: jump("lan")})
 		}
 	}
-	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, ended, wayIn, wanOut, restore, marks, nat}
+	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, ended, wayIn, wanOut, restore, restoreOwn, marks, nat}
 	in := []Rule{{others, ret}}
 	var unaccepted []Chain
 	if c.NoAccept {
@@ -143,8 +159,9 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	search := c.classify(does, now)
 	forward := c.forwarding(now)
 	guardSets, guards := c.firewall()
+	extra := c.extraRules()
 	clamp := c.clamp()
-	sets = slices.Concat(sets, search.sets, c.brakeSets(), forward.sets, guardSets)
+	sets = slices.Concat(sets, elsewheres, search.sets, c.brakeSets(), forward.sets, guardSets, extra.sets)
 
 	chains := append([]Chain{
 		// Marks, before routing.
@@ -154,26 +171,26 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{VMap{By: ByInput, Map: "way_in"}},
 			{AddrIn{Set: "nodes"}, jump(search.ofNodes)}, // a backup without an own way out
 		}},
-		{Name: "lan", Rules: []Rule{
+		{Name: "lan", Rules: slices.Concat([]Rule{
 			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
+		}, extra.lan, []Rule{
 			{State{CtNew}, FibType{Type: "unicast"}, jump("classify")},
-		}},
+		}, search.invalid)},
 		// Which policy, and by it which uplink.
 		{Name: "classify", Rules: search.rules},
 		// The node's own packets: those that carry a mark chose by themselves
 		// (probes); others follow the flow that they belong to.
 		{Name: "out", Type: "route", Hook: "output", Priority: prioMark, Rules: []Rule{
 			{others, ret},
-			{MetaMarked{Mask: mask}, ret},
-			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
+			{MetaMarked{Mask: mask}, jump("leave")},
+			{VMap{By: ByCtMark, Mask: mask, Map: "restore_own"}},
+			{Jump{"jump", "leave"}},
 			{State{CtNew}, FibType{Source: true, OnOutput: true, Type: "local"}, VMap{By: ByOutput, Map: "wan_out"}},
 		}},
 		// The node's own packets are not translated. In the moment between two
 		// roles some may have a way out but no address there: better none than
 		// one from an inner network.
-		{Name: "leave", Type: "filter", Hook: "postrouting", Priority: prioFilter, Rules: []Rule{
-			{CameIn{}, ret},
-			{others, ret},
+		{Name: "leave", Rules: []Rule{
 			{InSet{Output: true, Not: true, Set: "wan_if"}, ret},
 			{AddrIn{Set: "inside"}, FibType{Source: true, Type: "local"},
 				FibType{Source: true, OnOutput: true, Not: true, Type: "local"}, Counter{}, drop},
@@ -187,9 +204,10 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		})},
 		// Packets without a mark are of nobody's that we look after, unless they
 		// come from a lan: then they would leave without translation.
-		{Name: "to_wan", Rules: []Rule{
+		{Name: "to_wan", Rules: slices.Concat([]Rule{
 			{State{CtInvalid}, InSet{Set: "lan_if"}, Counter{}, drop},
 			{State{CtInvalid}, AddrIn{Set: "nodes"}, Counter{}, drop},
+		}, extra.toWAN, []Rule{
 			append(Rule{State{CtNew}, MetaMarked{Mask: mask, Not: true}, InSet{Set: "lan_if"}}, search.unmarked...),
 			// A flow of an uplink that a reload took out of the file: what the main
 			// table would lead it to is another ISP, with the wrong source.
@@ -199,7 +217,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{State{CtNew}, ProtoIn{Not: true, Set: SetActive}, Counter{}, drop},
 			// To an uplink's own network the main table leads, whatever was drawn.
 			{State{CtNew}, VMap{By: ByOutput, Map: "wan_out"}},
-		}},
+		})},
 		c.midstream(),
 		// From uplinks to virtual addresses: an answer "closed" would end a
 		// flow whose entry the other node has.
@@ -210,12 +228,12 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{Listener{}, ret},
 			{Counter{}, drop},
 		}},
-		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: slices.Concat([]Rule{{others, ret}}, forward.post, []Rule{
+		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: slices.Concat([]Rule{{others, ret}}, forward.post, extra.post, []Rule{
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{CameIn{Not: true}, FibType{Source: true, Type: "local"}, ret},
 			{VMap{By: ByOutput, Map: "nat"}},
 		})},
-	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains, guards, clamp, c.notice())...)
+	}, slices.Concat(search.chains, perUplink, unaccepted, forward.chains, guards, extra.chains, clamp, c.notice())...)
 	for i := range sets {
 		sets[i].tidy()
 	}

@@ -3,6 +3,7 @@ package balancer
 import (
 	"net/netip"
 	"testing"
+	"time"
 )
 
 func TestStrays(t *testing.T) {
@@ -78,6 +79,24 @@ func TestEnforces(t *testing.T) {
 		c.Policies = test.policies
 		if got := c.Enforces("dsl"); got != test.want {
 			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// TestLearnedOfAWorseUplink: what a policy has learned keeps hosts where they are,
+// also on an uplink that gets no new flows any more; but not where flows are to
+// move back.
+func TestLearnedOfAWorseUplink(t *testing.T) {
+	for name, want := range map[string]int{"keep": 2, "move": 1} {
+		c, in := pair()
+		c.Uplinks[1].Tier = 2
+		c.Policies = []Policy{{Name: "default", Method: Persistence, Learned: time.Minute, Move: name == "move"}}
+		p, err := Build(c, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(p.Learned) != want || p.Learned[0].Uplink != "cable" {
+			t.Errorf("%s: learned of %+v, want %d uplinks", name, p.Learned, want)
 		}
 	}
 }

@@ -54,6 +54,11 @@ type (
 		Strays balancer.Strays
 		Mask   uint32
 	}
+	// DropAddresses ends the flows that have an address of this node which it lost.
+	DropAddresses struct {
+		Addresses []netip.Addr
+		Tell      bool
+	}
 	// TakeFlows makes this node the owner of all flows; what follows waits until
 	// those that it was told are in the kernel, one second at most.
 	TakeFlows struct{ Term uint64 }
@@ -162,6 +167,7 @@ func (Announce) haAction()        {}
 func (ApplyPlan) haAction()       {}
 func (DeleteFlows) haAction()     {}
 func (MoveFlows) haAction()       {}
+func (DropAddresses) haAction()   {}
 func (TakeFlows) haAction()       {}
 func (YieldFlows) haAction()      {}
 func (FlushFlows) haAction()      {}

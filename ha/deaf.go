@@ -233,7 +233,7 @@ func (m *Machine) candidates(l balancer.Lan) []netip.Addr {
 	var out []netip.Addr
 	add := func(all []netip.Addr) {
 		for _, a := range all {
-			if len(out) < hostsAsked && a.Is4() && inLan(l, a) && !m.isRouter(a) && !slices.Contains(out, a) {
+			if len(out) < hostsAsked && inLan(l, a) && !m.isRouter(a) && !slices.Contains(out, a) {
 				out = append(out, a)
 			}
 		}

@@ -24,6 +24,9 @@
 // (deaf.go, ways.go). The greetings also tell who missed a generation of the file
 // which nodes there are now, and whether it is one of them (newer.go).
 //
+// A new master does not end the flows of a line by what it saw as a backup
+// (vouch.go). An operator's hand-over waits for a node that is nearly ready (wish.go).
+//
 // A machine that answers ARP on no path, while others there do, is dead: its
 // successor does not wait for the timers (pulse.go, ha/pulse).
 //

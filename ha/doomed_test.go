@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"harouter/balancer"
 )
 
 // ended compares the uplinks whose flows a node ended, each once.
@@ -139,5 +141,32 @@ func TestFlowsMoveBack(t *testing.T) {
 				t.Errorf("the master moved flows %d times, the backup %d; want %d and 0", got, s.nodes["r2"].moved, want)
 			}
 		})
+	}
+}
+
+// TestFlowsMoveBackFromDegraded: an uplink that was bad and is well again has
+// returned, too.
+func TestFlowsMoveBackFromDegraded(t *testing.T) {
+	s := newSim(t, "r1", "r2")
+	for _, n := range s.nodes {
+		n.disk += " back=move latency=100ms"
+	}
+	s.boot("r1", "r2")
+	s.run(3 * time.Second)
+	s.master("r1")
+	s.nodes["r1"].moved = 0
+	for _, slow := range []bool{true, false} {
+		s.slow["cable"] = slow
+		s.run(time.Minute)
+		want, moved := balancer.Up, 1
+		if slow {
+			want, moved = balancer.Degraded, 0
+		}
+		if v, n := s.nodes["r1"].m.verdicts["cable"], s.nodes["r1"].moved; v != want || n != moved {
+			t.Errorf("cable is %v and flows were moved %d times, want %v and %d", v, n, want, moved)
+		}
+	}
+	if n := s.nodes["r2"].moved; n != 0 {
+		t.Errorf("the backup moved flows %d times", n)
 	}
 }

@@ -17,6 +17,7 @@ type Link struct {
 	// Index is the kernel's number of the device, 0 if it is missing. Another
 	// one under the same name is another device, and has lost all routes.
 	Index     int
+	Point     bool // a line between two points
 	Carrier   bool
 	Addresses []netip.Prefix
 }

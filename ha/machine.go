@@ -87,11 +87,12 @@ type Machine struct {
 	followed time.Time                   // when the master said so; zero: they are this node's
 	vouched  map[string]int              // uplinks that the last master vouched for, and bad rounds since
 	pool     map[string]bool
-	returned bool   // an uplink is back in the pool; the plan with it is not in the kernel yet
+	returned bool   // an uplink is back in the pool, or well again; the plan with it is not in the kernel yet
 	dying    []line // left the pool; the plan without them is not in the kernel yet
 	doomed   []line // it is; their flows end as soon as this node may say so
 	sweeps   []sweep
 	sources  map[string]Source
+	leases   map[string][]netip.Addr // own addresses of uplinks, while they had some
 
 	loads      map[string]load // of uplinks
 	meter      *balancer.Meter // the shares of policies that go by what is measured
@@ -156,7 +157,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		peers: map[string]*peer{}, speakers: map[netip.Addr]string{},
 		forwarded: map[uint64]forwarded{},
 		health:    map[string]*balancer.Health{}, rounds: map[string]int{}, verdicts: map[string]balancer.Verdict{},
-		changed: map[string]time.Time{}, vouched: map[string]int{}, pool: map[string]bool{}, sources: map[string]Source{},
+		changed: map[string]time.Time{}, vouched: map[string]int{}, pool: map[string]bool{}, sources: map[string]Source{}, leases: map[string][]netip.Addr{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
 		looks: map[string]*look{}, hosts: map[string][]netip.Addr{},
@@ -520,6 +521,7 @@ func (m *Machine) onLinks(ev Links, now time.Time) {
 			}
 		}
 	}
+	m.noteLeases()
 }
 
 // uses tells whether the file gives this node a lan or an uplink on a device.

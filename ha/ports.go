@@ -93,6 +93,9 @@ type Ports struct {
 	DeleteFlows func(ctx context.Context, id int, mask uint32, tell bool) error
 	// MoveFlows ends those flows that are strays; their ids are in mask.
 	MoveFlows func(ctx context.Context, s balancer.Strays, mask uint32) error
+	// DropAddresses ends those that come to an address or are translated to it; tell
+	// as above.
+	DropAddresses func(ctx context.Context, gone []netip.Addr, tell bool) error
 	// Forwarded counts the packets that this node forwarded; nil: it cannot be told.
 	Forwarded func() (uint64, error)
 	// Probe sets where an uplink is probed from.

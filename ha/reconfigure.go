@@ -117,6 +117,7 @@ func (m *Machine) forgetUplink(u balancer.Uplink, mask uint32) {
 	delete(m.changed, u.Name)
 	delete(m.pool, u.Name)
 	delete(m.sources, u.Name)
+	delete(m.leases, u.Name)
 	delete(m.moved, u.Name)
 	delete(m.loads, u.Name)
 	delete(m.switches, u.Name)

@@ -269,6 +269,8 @@ func (l *Loop) perform(a Action) {
 		l.workers.deletions <- a
 	case MoveFlows:
 		l.workers.moves <- a
+	case DropAddresses:
+		l.workers.drops <- a
 	case Source:
 		l.ports.Probe(a)
 	case Publish:

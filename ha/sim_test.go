@@ -27,6 +27,7 @@ type sim struct {
 	sorted  []*simNode
 	log     []string
 	dead    map[string]bool // uplinks whose probes are not answered
+	slow    map[string]bool // and those where that takes long
 	chaos   *chaos          // nil: wires and edges always take the same time
 	every   time.Duration   // between probes
 	crashes map[string]int  // before the next life
@@ -64,6 +65,7 @@ type simNode struct {
 	toldOf   []string // uplinks of whose dead flows it told the hosts
 	marks    []uint32 // of what was deleted
 	moved    int      // how often flows were to return
+	dropped  []string // addresses whose flows were ended
 	applied  int
 	guard    Guard
 	lost     map[string]bool // nodes whose gossip does not arrive here
@@ -139,7 +141,7 @@ var priorities = map[string]uint8{"r1": 200, "r2": 150, "r3": 100, "r4": 150, "r
 func newSim(t testing.TB, names ...string) *sim {
 	t.Helper()
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}, dead: map[string]bool{}, every: 200 * time.Millisecond}
+	s := &sim{t: t, now: start, start: start, nodes: map[string]*simNode{}, dead: map[string]bool{}, slow: map[string]bool{}, every: 200 * time.Millisecond}
 	for _, n := range names {
 		s.nodes[n] = &simNode{
 			s: s, name: n, links: map[string]Link{}, lost: map[string]bool{}, blind: map[string]bool{}, full: map[string]bool{},
@@ -203,6 +205,12 @@ func simFile(node, text string) (Config, error) {
 			d, _ := time.ParseDuration(value)
 			for name, p := range c.Probes {
 				p.FlapHold, p.FlapMax = d, 30*d
+				c.Probes[name] = p
+			}
+		case "latency": // from which uplinks are degraded
+			d, _ := time.ParseDuration(value)
+			for name, p := range c.Probes {
+				p.Latency = balancer.Limit[time.Duration]{Degraded: d, Clear: d / 2}
 				c.Probes[name] = p
 			}
 		case "hello": // on each lan
@@ -380,7 +388,7 @@ func (n *simNode) probe() {
 	n.s.after(n.s.every, func() {
 		if n.life == life && n.running {
 			for _, u := range []string{"cable", "dsl"} {
-				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.clock(), Good: !n.s.dead[u] && !n.blind[u], Carries: n.full[u], RTT: time.Millisecond}})
+				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.clock(), Good: !n.s.dead[u] && !n.blind[u], Carries: n.full[u], RTT: n.s.rtt(u)}})
 			}
 			if c := n.m.cfg.Check.Command; c != nil {
 				n.handle(CheckRan{Command: c, Failed: n.ails})
@@ -391,6 +399,13 @@ func (n *simNode) probe() {
 }
 
 func (s *sim) kill(uplink string, dead bool) { s.dead[uplink] = dead }
+
+func (s *sim) rtt(uplink string) time.Duration {
+	if s.slow[uplink] {
+		return 500 * time.Millisecond
+	}
+	return time.Millisecond
+}
 
 // power cuts a node off at once.
 func (s *sim) power(name string) {
@@ -590,6 +605,10 @@ func (n *simNode) perform(a Action) {
 		}
 	case MoveFlows:
 		n.moved++
+	case DropAddresses:
+		for _, gone := range a.Addresses {
+			n.dropped = append(n.dropped, gone.String())
+		}
 	case Source:
 		n.sources[a.Uplink] = a
 	case Look:

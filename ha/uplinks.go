@@ -50,7 +50,8 @@ func (m *Machine) settlePool(now time.Time) {
 			m.record("uplink", u.Name, m.verdicts[u.Name].String(), word[u.Name].String(), reason)
 			m.changed[u.Name] = now
 		}
-		m.returned = m.returned || pool[u.Name] && !m.pool[u.Name]
+		well := m.verdicts[u.Name] == balancer.Degraded && word[u.Name] == balancer.Up
+		m.returned = m.returned || pool[u.Name] && (!m.pool[u.Name] || well)
 	}
 	m.dying = append(m.dying, m.settleDrains(word, pool, dead)...)
 	m.verdicts, m.pool = word, pool

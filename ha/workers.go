@@ -21,6 +21,7 @@ type workers struct {
 	plans     chan ApplyPlan   // the newest only
 	deletions chan DeleteFlows // flows of dead uplinks
 	moves     chan MoveFlows   // flows of returned ones
+	drops     chan DropAddresses
 	addresses chan map[string][]netip.Addr
 	files     chan Action   // the configuration: read, adopted
 	done      chan struct{} // closed when switching has been drained
@@ -36,6 +37,7 @@ func (w *workers) start(ctx context.Context, wg *sync.WaitGroup, l *Loop) {
 	w.plans = make(chan ApplyPlan, 1)
 	w.deletions = make(chan DeleteFlows, 256)
 	w.moves = make(chan MoveFlows, 256)
+	w.drops = make(chan DropAddresses, 256)
 	w.addresses = make(chan map[string][]netip.Addr, 1)
 	w.files = make(chan Action, 64)
 	w.done = make(chan struct{})
@@ -203,6 +205,10 @@ func (w *workers) runDeletions() {
 		case a := <-w.moves:
 			if err := w.loop.ports.MoveFlows(w.ctx, a.Strays, a.Mask); err != nil && w.ctx.Err() == nil {
 				w.loop.log.Error("move flows to where they belong", "error", err)
+			}
+		case a := <-w.drops:
+			if err := w.loop.ports.DropAddresses(w.ctx, a.Addresses, a.Tell); err != nil && w.ctx.Err() == nil {
+				w.loop.log.Error("end the flows of addresses that are gone", "addresses", a.Addresses, "error", err)
 			}
 		case <-w.ctx.Done():
 			return

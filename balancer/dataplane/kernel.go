@@ -34,6 +34,9 @@ type Config struct {
 	// Fought, if set, is told when a fight with another program over a kind
 	// begins and when it is over, with a sentence for people.
 	Fought func(kind string, on bool, text string)
+	// Lacks, if set, is told once what a plan asks for that this kernel has not, and
+	// what is done instead.
+	Lacks func(what, instead string)
 }
 
 // Kernel applies plans to the network namespace of this process. It is a Task
@@ -43,7 +46,8 @@ type Kernel struct {
 	cfg     Config
 	kick    chan struct{} // to Run: a plan was applied
 	scope   atomic.Pointer[scope]
-	waiting atomic.Pointer[[]balancer.Route] // of the newest plan, those that wait
+	waiting atomic.Pointer[[]balancer.Route]   // of the newest plan, those that wait
+	races   atomic.Pointer[[]balancer.RaceSet] // of the plan that was applied last
 	repairs counters
 	buffer  int // bytes, of the sockets that listen
 
@@ -53,6 +57,7 @@ type Kernel struct {
 	rules    *mdnetlink.Conn // for what the library reads badly
 	routes   *netlink.Handle
 	deaf     bool              // this kernel's nftables cannot ask for listening sockets
+	queue    queueing          // how this kernel lets packets wait, once that is known
 	known    map[string]string // how the kernel tells our rules, by tag
 	plan     *balancer.Plan    // applied last; nil: none
 	index    map[string]int    // of the plan's devices
@@ -186,6 +191,7 @@ func (k *Kernel) Apply(ctx context.Context, p balancer.Plan) error {
 	k.noticeDevices(&p)
 	found, failed := k.pass(&p, allKinds, true)
 	k.plan = &p
+	k.races.Store(&p.Races)
 	k.count(found, time.Now())
 	failed = errors.Join(failed, k.leaveSysctls(&p))
 	if isSoon(failed) {
@@ -379,6 +385,7 @@ func (k *Kernel) Cleanup(context.Context) error {
 	defer k.applying.Unlock()
 	k.plan, k.wrote = nil, wrote{}
 	k.waiting.Store(nil)
+	k.races.Store(nil)
 	k.scope.Store(nil)
 	rules, _, ruleErr := k.ourRules()
 	if ruleErr != nil {

@@ -47,57 +47,85 @@ func (k *Kernel) Learned() ([]balancer.Place, error) {
 // Learn adds what another node has learned, and takes it away where this one knew
 // it to belong on another uplink. Places of policies and uplinks that the plan
 // does not have, or that have other keys, are left out; so is what is known with
-// about the same time left.
+// about the same time left, what is forgotten meanwhile, and what a set has no room
+// for. An error tells which sets could not be changed for another reason; the
+// others are.
 func (k *Kernel) Learn(places []balancer.Place) error {
 	k.applying.Lock()
 	defer k.applying.Unlock()
 	if k.plan == nil || len(k.plan.Learned) == 0 {
 		return nil
 	}
-	known := map[string]map[string]time.Duration{} // by set and key: time left
+	var failed error
 	for _, l := range k.plan.Learned {
-		elements, there, err := k.elementsOf(learnedElements(l))
-		if err != nil || !there {
-			return err
-		}
-		known[l.Name] = map[string]time.Duration{}
-		for _, e := range elements {
-			known[l.Name][string(e.Key)] = e.Expires
+		if err := k.learnIn(l, places); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("learn in %s what another node has learned: %w", l.Name, err))
 		}
 	}
-	d := diff{conn: k.nft}
-	for _, l := range k.plan.Learned {
-		var add, del []nftables.SetElement
-		for _, p := range places {
-			key := placeKey(p, l.Of)
-			if p.Policy != l.Policy || key == nil || p.Left <= 0 {
-				continue
-			}
-			left, there := known[l.Name][string(key)]
-			here := p.Uplink == l.Uplink
-			if here && there && p.Left < left+l.Lasts/8 {
-				continue
-			}
-			delete(known[l.Name], string(key)) // once, also where it is told twice
-			if there {
-				del = append(del, nftables.SetElement{Key: key})
-			}
-			if here {
-				add = append(add, nftables.SetElement{Key: key, Timeout: max(min(p.Left, l.Lasts), time.Millisecond)})
-			}
+	return failed
+}
+
+// learnIn is Learn for one set.
+func (k *Kernel) learnIn(l balancer.LearnedSet, places []balancer.Place) error {
+	set := learnedElements(l)
+	elements, there, err := k.elementsOf(set)
+	if err != nil || !there {
+		return err
+	}
+	known := map[string]time.Duration{} // by key: time left
+	for _, e := range elements {
+		known[string(e.Key)] = e.Expires
+	}
+	var add, del []nftables.SetElement
+	for _, p := range places {
+		key := placeKey(p, l.Of)
+		if p.Policy != l.Policy || key == nil || p.Left <= 0 {
+			continue
 		}
-		set := learnedElements(l)
-		if err := errors.Join(d.elements(set, del, k.nft.SetDeleteElements), d.elements(set, add, k.nft.SetAddElements)); err != nil {
+		left, there := known[string(key)]
+		here := p.Uplink == l.Uplink
+		if here && there && p.Left < left+l.Lasts/8 {
+			continue
+		}
+		delete(known, string(key)) // once, also where it is told twice
+		if there {
+			del = append(del, nftables.SetElement{Key: key})
+		}
+		if here {
+			add = append(add, nftables.SetElement{Key: key, Timeout: max(min(p.Left, l.Lasts), time.Millisecond)})
+		}
+	}
+	return errors.Join(k.some(set, del, (*nftables.Conn).SetDeleteElements), k.some(set, add, (*nftables.Conn).SetAddElements))
+}
+
+// some changes elements of a set as far as they can be: the kernel takes all of a
+// transaction or none, so one that it refuses is tried in halves. ENOENT: an element
+// that is to go is gone; ENFILE: the set is full, and the rest need not be tried.
+func (k *Kernel) some(set *nftables.Set, elements []nftables.SetElement, do func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
+	full := false
+	var try func([]nftables.SetElement) error
+	try = func(some []nftables.SetElement) error {
+		if full || len(some) == 0 {
+			return nil
+		}
+		d := diff{conn: k.nft}
+		if err := d.elements(set, some, func(s *nftables.Set, e []nftables.SetElement) error { return do(k.nft, s, e) }); err != nil {
 			return errors.Join(err, reopen(&k.nft))
 		}
+		err := commit(&k.nft)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, unix.ENFILE) && !errors.Is(err, unix.ENOENT):
+			return err
+		case len(some) == 1:
+			full = errors.Is(err, unix.ENFILE)
+			return nil
+		}
+		half := len(some) / 2
+		return errors.Join(try(some[:half]), try(some[half:]))
 	}
-	if d.steps == 0 {
-		return nil
-	}
-	if err := commit(&k.nft); err != nil { // one that was forgotten meanwhile, perhaps: it is told again
-		return fmt.Errorf("learn what another node has learned: %w", err)
-	}
-	return nil
+	return try(elements)
 }
 
 // elementsOf reads a set. One that is not there was taken away by somebody: the

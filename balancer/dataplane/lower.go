@@ -169,6 +169,10 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 		return append(ends(balancer.ByDestination, 1, 0),
 			&expr.Payload{DestRegister: pairRegister, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
 			&expr.Dynset{SrcRegKey: 1, SetName: s.Set, Operation: unix.NFT_DYNSET_OP_ADD, Timeout: s.Lasts}), nil
+	case balancer.Serves:
+		return append(ends(balancer.ByDestination, 1, 0), transport(2, 2, pairRegister), lookup(s.Set, s.Not)), nil
+	case balancer.Queue:
+		return []expr.Any{&expr.Queue{Num: s.Num, Total: 1, Flag: expr.QueueFlagBypass}}, nil
 	case balancer.LimitOver:
 		return []expr.Any{&expr.Limit{Type: expr.LimitTypePktBytes, Rate: s.Bytes, Over: true, Unit: expr.LimitTimeSecond, Burst: uint32(min(s.Burst, 1<<32-1))}}, nil
 	case balancer.Fill:
@@ -232,6 +236,16 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 			&expr.Fib{Register: 1, ResultOIFNAME: true, FlagSADDR: true, FlagMARK: true},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(s.Device)},
 		}, nil
+	case balancer.WayOver:
+		return []expr.Any{
+			&expr.Fib{Register: 1, ResultOIFNAME: true, FlagDADDR: true, FlagMARK: true},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(s.Device)},
+		}, nil
+	case balancer.NoWay:
+		return []expr.Any{
+			&expr.Fib{Register: 1, ResultOIF: true, FlagDADDR: true, FlagMARK: true, FlagPRESENT: true},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: u32(0)},
+		}, nil
 	case balancer.SourceOver:
 		limit, err := lower(balancer.RateOver{Rate: s.Rate})
 		if err != nil {
@@ -265,6 +279,8 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 		return []expr.Any{&expr.Notrack{}}, nil
 	case balancer.Reset:
 		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}, nil
+	case balancer.Prohibited:
+		return []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_ADMIN_PROHIBITED}}, nil
 	case balancer.Jump:
 		return []expr.Any{verdict(s)}, nil
 	}

@@ -115,7 +115,9 @@ func (k *Kernel) setRoute(r balancer.Route, route *netlink.Route, there bool, ol
 		return nil
 	case errors.Is(err, unix.ENETDOWN), errors.Is(err, unix.ENODEV):
 		return &SkippedError{Item: "the route " + r.String(), Reason: "the device went away"}
-	case errors.Is(err, unix.EINVAL) && k.isOwn(route):
+	case errors.Is(err, unix.EINVAL) && route.Src != nil && !k.holds(route.Src):
+		return &SkippedError{Item: "the route " + r.String(), Reason: "its source has just left this node", soon: true}
+	case errors.Is(err, unix.EINVAL) && k.holds(route.Gw):
 		if there { // it would lead out without an address to be answered at
 			if err := k.routes.RouteDel(&old); err != nil && !errors.Is(err, unix.ESRCH) {
 				return fmt.Errorf("remove the former route of %v: %w", r, err)
@@ -126,14 +128,14 @@ func (k *Kernel) setRoute(r balancer.Route, route *netlink.Route, there bool, ol
 	return fmt.Errorf("set the route %v: %w", r, err)
 }
 
-// isOwn tells whether a gateway is an address that this node holds: on a backup
-// the way leads over the master's, which it may be about to give up.
-func (k *Kernel) isOwn(route *netlink.Route) bool {
+// holds tells whether an address is on this node, nil never. On a backup the way
+// leads over the master's, which it may be about to give up.
+func (k *Kernel) holds(a net.IP) bool {
 	addrs, err := k.routes.AddrList(nil, netlink.FAMILY_V4)
 	if err != nil {
 		return false
 	}
-	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return route.Gw != nil && a.IP.Equal(route.Gw) })
+	return slices.ContainsFunc(addrs, func(on netlink.Addr) bool { return a != nil && on.IP.Equal(a) })
 }
 
 // ourRoutes are the routes with our protocol number, in whatever table; whole:
@@ -168,6 +170,9 @@ func (k *Kernel) kernelRoute(r balancer.Route) (*netlink.Route, error) {
 	if r.Unreachable {
 		route.Type = unix.RTN_UNREACHABLE
 		return route, nil
+	}
+	if r.Source.IsValid() && k.holds(r.Source.AsSlice()) {
+		route.Src = r.Source.AsSlice()
 	}
 	var failed error
 	var hops []*netlink.NexthopInfo

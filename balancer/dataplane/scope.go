@@ -19,6 +19,7 @@ type scope struct {
 	devices            map[string]bool
 	indexes            map[int]bool    // of the devices that were there
 	anyDevice          bool            // a way is looked up by address
+	anyAddress         bool            // a way names an address of the node, wherever it is
 	theirs             map[string]bool // sets whose elements are what rules and nodes learn
 }
 
@@ -43,6 +44,7 @@ func newScope(p balancer.Plan, index map[string]int) *scope {
 		if r.Table == unix.RT_TABLE_MAIN {
 			s.main[r.To] = true
 		}
+		s.anyAddress = s.anyAddress || r.Source.IsValid()
 		for _, h := range r.Hops {
 			s.anyDevice = s.anyDevice || h.Device == ""
 		}
@@ -120,7 +122,7 @@ func readRouting(b []byte, s *scope) sighting {
 			if len(m.Data) < unix.SizeofIfAddrmsg {
 				continue
 			}
-			if s.anyDevice || s.indexes[int(binary.NativeEndian.Uint32(m.Data[4:]))] {
+			if s.anyDevice || s.anyAddress || s.indexes[int(binary.NativeEndian.Uint32(m.Data[4:]))] {
 				out.kinds.put(kindRoute)
 			}
 		case unix.RTM_NEWNETCONF:

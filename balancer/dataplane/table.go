@@ -42,10 +42,7 @@ const tableTries = 3
 // table and its base chains are kept: while hooks are exchanged a flow could
 // leave without NAT. Only the last try makes all anew.
 func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
-	table := p.Table
-	if k.deaf {
-		table = table.WithoutListener()
-	}
+	table := k.possible(p.Table)
 	for try := 1; try <= tableTries; try++ {
 		generation, err := k.generation()
 		if err != nil {
@@ -57,7 +54,7 @@ func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 			out.err = fmt.Errorf("read the table %s: %w", balancer.TableName, err)
 			return out
 		}
-		d := diff{conn: k.nft, active: k.wanted(p.Active), grace: k.graceLeft(), known: k.known}
+		d := diff{conn: k.nft, active: k.wanted(p.Active), grace: k.graceLeft(), known: k.known, compat: k.queue == queueCompat}
 		if !write {
 			if d.conn, out.err = nftables.New(); out.err != nil { // it only collects
 				return out
@@ -85,9 +82,7 @@ func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 				out.err = missing
 				return out
 			}
-			if k.deaf {
-				table = p.Table.WithoutListener()
-			}
+			table = k.possible(p.Table)
 			continue
 		}
 		if !d.ruled || k.learn(table, generation+1, try == tableTries) {
@@ -108,6 +103,17 @@ func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 		k.wrote.table = true
 	}
 	return out
+}
+
+// possible is a plan's table as this kernel can have it.
+func (k *Kernel) possible(t balancer.Table) balancer.Table {
+	if k.deaf {
+		t = t.WithoutListener()
+	}
+	if t.Queues() && k.queueing() == queueNone {
+		t = t.WithoutQueue()
+	}
+	return t
 }
 
 // unsteady stands for the print of a rule that the kernel tells differently
@@ -146,6 +152,7 @@ type diff struct {
 	active bool              // the switch, where it must be made
 	grace  time.Duration     // what is left of it, where it must be made
 	known  map[string]string // prints of our rules, by tag
+	compat bool              // packets are queued as iptables does it
 	steps  int               // messages put
 	ruled  bool              // some of them are rules
 	what   []string          // the chains and sets that differ
@@ -368,6 +375,9 @@ func (d *diff) rules(c balancer.Chain, have []written) error {
 		exprs, err := lowerRule(r)
 		if err != nil {
 			return fmt.Errorf("chain %s: %w", c.Name, err)
+		}
+		if d.compat {
+			compatible(exprs)
 		}
 		d.conn.AddRule(&nftables.Rule{
 			Table: ourTable, Chain: chain, Exprs: exprs,

@@ -12,15 +12,22 @@ import (
 	"harouter/balancer"
 )
 
+// Races tells who may run, by the plan that was applied last, and whether this node
+// gives flows to uplinks. It waits for no plan that is being applied.
+func (k *Kernel) Races() (sets []balancer.RaceSet, active bool) {
+	if races := k.races.Load(); races != nil {
+		sets = *races
+	}
+	return sets, k.Active()
+}
+
 // Wanted reads the destinations for which the kernel has no winner of a race,
 // and tells who may run. There are none while this node gives no flows to
-// uplinks, and while a plan is being applied, for which it does not wait.
+// uplinks.
 func (k *Kernel) Wanted() ([]balancer.RaceSet, []balancer.Wanted, error) {
-	if !k.Active() || !k.applying.TryLock() {
-		return nil, nil, nil
-	}
+	k.applying.Lock()
 	defer k.applying.Unlock()
-	if k.plan == nil {
+	if k.plan == nil || !k.Active() {
 		return nil, nil, nil
 	}
 	var out []balancer.Wanted

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
@@ -151,6 +152,64 @@ func TestManyRaces(t *testing.T) {
 		t.Error(err)
 	}
 	must(t, k.Learn(places[:1]))
+}
+
+// TestLearnIntoAFullSet: what another node has learned finds no room in one set, and
+// is gone from the other; all the rest is learned.
+func TestLearnIntoAFullSet(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	devices(t)
+	k := quietKernel(t)
+	c, in := twoUplinks()
+	c.Policies = []balancer.Policy{{Name: "default", Method: balancer.FastestResponse, Learned: time.Hour}}
+	must(t, k.Apply(t.Context(), build(t, c, in)))
+	place := func(uplink string, last byte) balancer.Place {
+		return balancer.Place{Policy: "default", Uplink: uplink, Destination: netip.AddrFrom4([4]byte{20, 0, 0, last}), Left: time.Hour}
+	}
+	netlab.Sh(t, `nft 'flush chain inet harouter policy_default; delete set inet harouter learned_default/cable
+		add set inet harouter learned_default/cable { type ipv4_addr; size 8; flags dynamic,timeout; timeout 1h; }'`)
+	var places []balancer.Place
+	for i := range byte(20) {
+		places = append(places, place("cable", i), place("dsl", 100+i))
+	}
+	must(t, k.Learn(places[:4]))
+	count := func() map[string]int {
+		t.Helper()
+		known, err := k.Learned()
+		must(t, err)
+		n := map[string]int{}
+		for _, p := range known {
+			n[p.Uplink]++
+		}
+		return n
+	}
+	if d := cmp.Diff(map[string]int{"cable": 2, "dsl": 2}, count()); d != "" {
+		t.Fatalf("at first (-want +got):\n%s", d)
+	}
+	places = append(places, place("dsl", 0)) // which moves, and makes room
+	places = slices.DeleteFunc(places, func(p balancer.Place) bool { return p == place("cable", 0) })
+	must(t, k.Learn(places))
+	if d := cmp.Diff(map[string]int{"cable": 8, "dsl": 21}, count()); d != "" {
+		t.Errorf("a full set (-want +got):\n%s", d)
+	}
+	netlab.Sh(t, "nft 'delete set inet harouter learned_default/cable'")
+	must(t, k.Learn([]balancer.Place{place("cable", 200), place("dsl", 201)}))
+	if d := cmp.Diff(map[string]int{"dsl": 22}, count()); d != "" {
+		t.Errorf("a set that is gone (-want +got):\n%s", d)
+	}
+	// Elements that are gone by the time they are to go.
+	set := learnedElements(k.plan.Learned[1])
+	var gone []nftables.SetElement
+	for _, last := range []byte{100, 250, 101, 251, 102} {
+		gone = append(gone, nftables.SetElement{Key: []byte{20, 0, 0, last}})
+	}
+	must(t, k.some(set, gone, (*nftables.Conn).SetDeleteElements))
+	if d := cmp.Diff(map[string]int{"dsl": 19}, count()); d != "" {
+		t.Errorf("elements that are gone (-want +got):\n%s", d)
+	}
 }
 
 // TestLearnedElementsAreNoNews: nobody looks at the table because of them.

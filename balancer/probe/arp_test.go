@@ -177,3 +177,27 @@ func FuzzReplier(f *testing.F) {
 		}
 	})
 }
+
+// TestPointToPoint: where there is no gateway, the line itself is what is looked at.
+func TestPointToPoint(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	i := newISP(t)
+	r := start(t, wan1(1))
+	r.Gateway("cable", netip.IPv4Unspecified())
+	r.Source("cable", netip.MustParseAddr(own))
+	r.all(r.next(2), false, false, "wan1 does not exist")
+	i.attach(t, "wan1")
+	netlab.Sh(t, "ip link set wan1 arp off")
+	r.next(3) // what was decided before
+	for _, round := range r.next(2) {
+		if !round.Good || round.OnlyARP || round.RTT != 0 {
+			t.Errorf("%+v, want a good round without a time", round)
+		}
+	}
+	r.Source("cable", netip.Addr{})
+	r.next(3) // what was decided before
+	r.all(r.next(2), false, false, "the line has no address yet")
+}

@@ -12,6 +12,9 @@
 // that table ends in an unreachable default, and a probe without a route is a
 // bad round and never one that went out by another uplink.
 //
+// A bad round whose source has left this machine is not handed on for a while: it
+// says nothing about the line (uplink.isVoid).
+//
 // The round trip of every method is one round trip of the line: that of the
 // handshake with tcp and http. A round has that of its fastest target.
 //

@@ -21,6 +21,9 @@ type round struct {
 	extended bool
 	cancel   func() // ends the asking of the round
 
+	source   netip.Addr // from which targets were asked; zero: none was, but by ARP
+	homeless bool       // one could not be asked, since this machine has not got the source
+
 	asked      []string     // names of those who were asked
 	neighbours []netip.Addr // whom of them by ARP; zero: otherwise
 	waiting    []bool       // which of them have neither answered nor failed

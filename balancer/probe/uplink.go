@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"harouter/balancer"
@@ -23,6 +24,9 @@ const (
 	// sockets; they get drain to be read before they count as missing.
 	overslept = 25 * time.Millisecond
 	drain     = 50 * time.Millisecond
+	// homelessMost is how long rounds without their source are taken for a change
+	// of the role that is under way.
+	homelessMost = 3 * time.Second
 )
 
 // answer is what one target did.
@@ -47,14 +51,15 @@ type uplink struct {
 	stop  context.CancelFunc
 	busy  atomic.Bool // in Report
 
-	asking  sync.WaitGroup
-	answers chan answer
-	heard   chan netip.Addr
-	socket  *arpSocket // nil until it is needed
-	open    []*round   // not over yet, in the order of their deadlines
-	queue   []*round   // not handed on yet, in the order of their beginning
-	jammed  bool
-	witness *witness // nil: the last round was good, or it cannot be had
+	asking   sync.WaitGroup
+	answers  chan answer
+	heard    chan netip.Addr
+	socket   *arpSocket // nil until it is needed
+	open     []*round   // not over yet, in the order of their deadlines
+	queue    []*round   // not handed on yet, in the order of their beginning
+	jammed   bool
+	homeless time.Time // when the first of the rounds without a source began; zero: the last one had it
+	witness  *witness  // nil: the last round was good, or it cannot be had
 }
 
 // closed is the after of an uplink that needs not wait.
@@ -103,6 +108,9 @@ func (u *uplink) run(ctx context.Context, rounds chan<- balancer.Round) {
 	for {
 		var out chan<- balancer.Round
 		var head balancer.Round
+		for len(u.queue) > 0 && u.queue[0].decided && u.isVoid(u.queue[0]) {
+			u.queue = u.queue[1:]
+		}
 		if len(u.queue) > 0 && u.queue[0].decided {
 			u.weigh(u.queue[0])
 			out, head = rounds, u.queue[0].result
@@ -144,6 +152,22 @@ func (u *uplink) run(ctx context.Context, rounds chan<- balancer.Round) {
 			deadline.Stop()
 		}
 	}
+}
+
+// isVoid tells whether a bad round says nothing about the line: its source has
+// left this machine. A virtual address goes when the role does, or when the guard
+// takes it, a moment before the source is told anew; answers to what was asked
+// from it go to another node. Were these rounds counted, a change of the role on
+// a slow machine would end the connections of a line that works.
+func (u *uplink) isVoid(r *round) bool {
+	if r.result.Good || !r.homeless {
+		u.homeless = time.Time{}
+		return !r.result.Good && r.source.IsValid() && r.source != *u.source.Load()
+	}
+	if u.homeless.IsZero() {
+		u.homeless = r.began
+	}
+	return r.began.Sub(u.homeless) < homelessMost
 }
 
 // weigh asks, for a round that is bad, whether the line carries traffic all the
@@ -204,6 +228,10 @@ func (u *uplink) begin(ctx context.Context, now time.Time) {
 	switch {
 	case err != nil:
 		r.refuse(err.Error())
+	case u.gateway.Load().IsUnspecified() && noSource:
+		r.refuse("the line has no address yet")
+	case u.gateway.Load().IsUnspecified() && len(u.Targets) == 0: // there is nobody else to ask
+		r.decided, r.result.Good = true, true
 	case onlyARP:
 		if err := u.askGateway(r, source); err != nil {
 			r.refuse(fmt.Sprintf("no own address to probe from; %v", err))
@@ -229,7 +257,9 @@ func (u *uplink) askTargets(ctx context.Context, r *round, source netip.Addr) {
 	}
 	arp := false
 	for who, t := range u.Targets {
-		if t.Method == ARP {
+		if t.Method != ARP {
+			r.source = source
+		} else {
 			arp = true
 			r.neighbours[who] = t.Address
 			if err := u.send(source, t.Address); err != nil {
@@ -302,6 +332,7 @@ func (u *uplink) send(own, neighbour netip.Addr) error {
 // take takes in what a target did.
 func (u *uplink) take(a answer) {
 	if a.err != nil {
+		a.round.homeless = a.round.homeless || errors.Is(a.err, syscall.EADDRNOTAVAIL)
 		a.round.failed(a.who, a.err.Error())
 	} else {
 		a.round.answered(a.who, a.rtt)

@@ -2,6 +2,7 @@ package race
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"net/netip"
@@ -14,23 +15,30 @@ import (
 // Config says between whom races are run.
 type Config struct {
 	Marks map[string]uint32 // by uplink; none: there is no policy with races
-	// Wanted tells who may run and what for, Won remembers winners. Both are called
-	// by one goroutine.
+	Mask  uint32            // the bits of a packet's mark that those are in
+	// Wanted tells who may run and what for, Won remembers winners. They may take
+	// their time, and are not called at once.
 	Wanted func() ([]balancer.RaceSet, []balancer.Wanted, error)
 	Won    func([]balancer.Place) error
-	Log    *slog.Logger
+	// Races tells who may run, and whether this node gives flows to uplinks; it is
+	// quick.
+	Races func() (sets []balancer.RaceSet, active bool)
+	Log   *slog.Logger
 }
 
 // Racer is a Task.
 type Racer struct {
 	wanted  func() ([]balancer.RaceSet, []balancer.Wanted, error)
 	won     func([]balancer.Place) error
+	races   func() ([]balancer.RaceSet, bool)
 	log     *slog.Logger
 	changed chan struct{}
 	run     func(ctx context.Context, l lane, to netip.AddrPort) error
+	open    func(num uint16) (room, error)
 
 	mu      sync.Mutex // others tell it
 	marks   map[string]uint32
+	mask    uint32
 	sources map[string]netip.Addr
 }
 
@@ -42,18 +50,19 @@ const (
 // New returns a racer that Run starts.
 func New(cfg Config) *Racer {
 	return &Racer{
-		wanted: cfg.Wanted, won: cfg.Won, log: cfg.Log, changed: make(chan struct{}, 1), run: connect,
-		marks: cfg.Marks, sources: map[string]netip.Addr{},
+		wanted: cfg.Wanted, won: cfg.Won, races: cfg.Races, log: cfg.Log, changed: make(chan struct{}, 1), run: connect,
+		open:  func(num uint16) (room, error) { return openQueue(num, balancer.HoldRoom) },
+		marks: cfg.Marks, mask: cfg.Mask, sources: map[string]netip.Addr{},
 	}
 }
 
 func (r *Racer) String() string { return "race" }
 
-// Configure replaces the marks of the uplinks; with none, no race is run any
-// more. It never blocks.
-func (r *Racer) Configure(marks map[string]uint32) {
+// Configure replaces the marks of the uplinks, and the bits that they are in; with
+// none, no race is run any more. It never blocks.
+func (r *Racer) Configure(marks map[string]uint32, mask uint32) {
 	r.mu.Lock()
-	r.marks = maps.Clone(marks)
+	r.marks, r.mask = maps.Clone(marks), mask
 	r.mu.Unlock()
 	select {
 	case r.changed <- struct{}{}:
@@ -75,54 +84,125 @@ type result struct {
 	took   time.Duration
 }
 
+// course is what Run keeps in mind.
+type course struct {
+	book    balancer.Races
+	places  []balancer.Place // winners that the kernel is to be told of
+	asking  bool             // the kernel is being asked
+	answers chan answer
+	*holding
+}
+
+// answer is what the kernel wants to know.
+type answer struct {
+	sets   []balancer.RaceSet
+	wanted []balancer.Wanted
+	err    error
+}
+
 // Run runs races until ctx ends.
 func (r *Racer) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
-	var races sync.WaitGroup
-	defer races.Wait()
-	defer cancel()
+	var running sync.WaitGroup
 	results := make(chan result)
-	var book balancer.Races
-	var places []balancer.Place
-	told := ""
+	c := &course{answers: make(chan answer, 1), holding: newHolding(r.open)}
+	defer func() {
+		cancel()
+		err := c.end()
+		running.Wait()
+		c.readers.Wait()
+		if err != nil {
+			r.log.Warn("packets that waited for a race", "error", err)
+		}
+	}()
+	start := func(next balancer.Race) {
+		lanes := r.lanes(next.Uplinks)
+		running.Go(func() { r.race(ctx, next, lanes, results) })
+	}
+	ask := func() {
+		if c.asking {
+			return // what there is to tell is told at the next tick
+		}
+		c.asking = true
+		places := c.places
+		c.places = nil
+		running.Go(func() { c.answers <- r.ask(places) })
+	}
+	told, unheld := "", error(nil)
+	tell := func(err error) {
+		text := ""
+		if err != nil {
+			text = err.Error()
+		}
+		if text != told && text != "" {
+			r.log.Warn("races", "error", err)
+		}
+		told = text
+	}
 	t := time.NewTicker(every)
 	defer t.Stop()
 	for {
 		if !r.on() {
 			t.Stop()
+			if err := c.end(); err != nil {
+				r.log.Warn("packets that waited for a race", "error", err)
+			}
 		}
+		var failed error
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.changed:
 			t.Reset(every)
 		case end := <-results:
-			place, ok := book.Done(end.Race, end.winner, time.Now())
+			place, ok := c.book.Done(end.Race, end.winner, time.Now())
 			if ok {
-				places = append(places, place)
+				c.places = append(c.places, place)
 			}
-			r.log.Debug("race", "policy", end.Policy, "to", end.To, "winner", end.winner, "after", end.took)
+			waited := c.waiting.Release(end.Wanted)
+			failed = c.decide(r.marked(waited, end.winner), verdictAccept)
+			if ok && len(waited) > 0 { // else they wait for a tick, so that the kernel is told of many at once
+				ask()
+			}
+			r.log.Debug("race", "policy", end.Policy, "to", end.To, "winner", end.winner, "after", end.took, "waited", len(waited))
+		case p := <-c.packets:
+			var next *balancer.Race
+			if next, failed = r.arrived(c, p, time.Now()); next != nil {
+				start(*next)
+			}
+		case <-c.timer.C:
+			failed = c.over(time.Now())
+			c.rewind()
+		case b := <-c.broken:
+			failed = c.lost(b, time.Now())
+		case got := <-c.answers:
+			c.asking = false
+			if got.err == nil {
+				for _, next := range c.book.Next(r.ready(got.sets), got.wanted, time.Now()) {
+					start(next)
+				}
+			}
+			tell(errors.Join(got.err, unheld))
 		case <-t.C:
-			text := ""
-			sets, wanted, err := r.wanted()
-			if err == nil {
-				for _, next := range book.Next(r.ready(sets), wanted, time.Now()) {
-					lanes := r.lanes(next.Uplinks)
-					races.Go(func() { r.race(ctx, next, lanes, results) })
-				}
-				if len(places) > 0 { // they wait for a tick, so that the kernel is told of many at once
-					err, places = r.won(places), nil
-				}
-			}
-			if err != nil {
-				text = err.Error()
-			}
-			if text != told && text != "" {
-				r.log.Warn("races", "error", err)
-			}
-			told = text
+			sets, _ := r.races()
+			unheld = c.follow(ctx, sets, time.Now())
+			ask()
+		}
+		if failed != nil {
+			r.log.Warn("packets that waited for a race", "error", failed)
 		}
 	}
+}
+
+// ask tells the kernel of winners, and asks what it wants to know.
+func (r *Racer) ask(places []balancer.Place) (a answer) {
+	if len(places) > 0 {
+		if a.err = r.won(places); a.err != nil {
+			return a
+		}
+	}
+	a.sets, a.wanted, a.err = r.wanted()
+	return a
 }
 
 func (r *Racer) on() bool {

@@ -22,6 +22,7 @@ type lab struct {
 	delays map[string]time.Duration // by uplink; 0: nobody answers
 	asked  int
 	places []balancer.Place
+	backup bool
 	mu     sync.Mutex
 	ran    map[string]int
 }
@@ -32,6 +33,8 @@ func (n *lab) racer() *Racer {
 		Marks:  map[string]uint32{"cable": 1, "dsl": 2, "lte": 3},
 		Wanted: func() ([]balancer.RaceSet, []balancer.Wanted, error) { n.asked++; return n.sets, n.wanted, nil },
 		Won:    func(p []balancer.Place) error { n.places = append(n.places, p...); n.wanted = nil; return nil },
+		Races:  func() ([]balancer.RaceSet, bool) { return n.sets, !n.backup },
+		Mask:   0xff,
 		Log:    slog.New(slog.DiscardHandler),
 	})
 	r.run = func(ctx context.Context, l lane, _ netip.AddrPort) error {
@@ -87,13 +90,13 @@ func TestRacer(t *testing.T) {
 					t.Errorf("attempts (-want +got):\n%s", d)
 				}
 				asked := n.asked
-				r.Configure(nil)
+				r.Configure(nil, 0)
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				if n.asked > asked+1 {
 					t.Errorf("no policy wants it, and the kernel was asked %d times", n.asked-asked)
 				}
-				r.Configure(map[string]uint32{"cable": 1})
+				r.Configure(map[string]uint32{"cable": 1}, 0xff)
 				time.Sleep(time.Second)
 				synctest.Wait()
 				if n.asked < asked+3 {

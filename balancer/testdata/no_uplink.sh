@@ -52,6 +52,10 @@ table inet harouter {
 		type mark : verdict
 		size 63
 	}
+	map restore_own {
+		type mark : verdict
+		size 63
+	}
 	set marks {
 		type mark
 		size 63
@@ -80,14 +84,12 @@ table inet harouter {
 	chain out {
 		type route hook output priority -150; policy accept;
 		meta nfproto != ipv4 return
-		meta mark & 0x00003f00 != 0 return
-		ct mark & 0x00003f00 vmap @restore
+		meta mark & 0x00003f00 != 0 goto leave
+		ct mark & 0x00003f00 vmap @restore_own
+		jump leave
 		ct state new fib saddr . oif type local oifname vmap @wan_out
 	}
 	chain leave {
-		type filter hook postrouting priority -10; policy accept;
-		meta iif != 0 return
-		meta nfproto != ipv4 return
 		oifname != @wan_if return
 		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
 	}

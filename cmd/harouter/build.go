@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"slices"
 
 	"harouter/balancer"
 	"harouter/balancer/dataplane"
@@ -52,6 +51,7 @@ func (d *daemon) build() error {
 		Fought: func(kind string, on bool, text string) {
 			d.loop.Post(ha.Condition{Code: ha.AlarmFoughtOver, Subject: kind, Text: text, On: on})
 		},
+		Lacks: func(what, instead string) { d.record(ha.Record{Kind: "config", Subject: what, Reason: instead}) },
 	}); err != nil {
 		return err
 	}
@@ -91,8 +91,11 @@ func (d *daemon) build() error {
 			d.loop.Post(ha.Probed{Round: r})
 		},
 	})
-	d.racer = race.New(race.Config{Marks: s.racers(), Wanted: d.plane.Wanted, Won: d.plane.Won, Log: d.log.part("race")})
-	d.links = links.New(links.Config{Devices: slices.Concat(s.devices(), s.macDevices()), Auto: s.auto(), Report: d.linksChanged, Log: d.log.part("links")})
+	d.racer = race.New(race.Config{
+		Marks: s.racers(), Mask: uint32(s.file.Balance.MarkMask),
+		Wanted: d.plane.Wanted, Won: d.plane.Won, Races: d.plane.Races, Log: d.log.part("race"),
+	})
+	d.links = links.New(links.Config{Devices: s.watched(), Auto: s.auto(), Report: d.linksChanged, Log: d.log.part("links")})
 	d.load = traffic.New(traffic.Config{
 		Devices: s.uplinkDevices(), Quick: s.goesByLoad(), Log: d.log.part("traffic"),
 		Report: func(l map[string]balancer.Load) { d.loop.Post(ha.Loads{Uplinks: l}) },
@@ -126,7 +129,7 @@ func (d *daemon) build() error {
 		Flows:       d.replica,
 		Pulse:       d.pulse.Ask,
 		Forwarded:   dataplane.Forwarded,
-		DeleteFlows: d.deleteFlows, MoveFlows: d.moveFlows, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
+		DeleteFlows: d.deleteFlows, MoveFlows: d.moveFlows, DropAddresses: d.dropAddresses, Probe: d.probe, Guard: d.guard.set, Beat: d.guard.beat, Remember: d.remember,
 		Record: d.record,
 	}, d.log.part("ha"))
 	return nil
@@ -180,7 +183,7 @@ func (d *daemon) gossiped(ev gossip.Event) {
 }
 
 func (d *daemon) linksChanged(l ha.Links) {
-	d.loop.Post(withoutMACs(l, d.settings()))
+	d.loop.Post(ofLinks(l, d.settings()))
 	d.prepareNew(l)
 	for device := range l.Devices {
 		d.wire.LinkChanged(device)
@@ -192,15 +195,16 @@ func (d *daemon) linksChanged(l ha.Links) {
 	d.configureReplica(d.settings())
 }
 
-// withoutMACs are the links but the devices with virtual MACs: those follow the
-// role, and nothing follows from them.
-func withoutMACs(l ha.Links, s *settings) ha.Links {
-	macs := s.macDevices()
-	if len(macs) == 0 {
+// ofLinks are the devices of lans and uplinks: those with virtual MACs follow the
+// role, and of those of extra networks only the addresses matter, to the
+// replication.
+func ofLinks(l ha.Links, s *settings) ha.Links {
+	others := append(s.macDevices(), s.routeDevices()...)
+	if len(others) == 0 {
 		return l
 	}
 	out := ha.Links{Devices: maps.Clone(l.Devices), Gateways: l.Gateways}
-	for _, name := range macs {
+	for _, name := range others {
 		delete(out.Devices, name)
 	}
 	return out

@@ -87,7 +87,6 @@ func TestExamineFiles(t *testing.T) {
 		"no key in it":         {good, "x\n", "r1", 0o600, []string{"fault read key file"}},
 		"another host":         {good, key, "r9", 0o600, []string{"fault "}},
 		"from a newer version": {good + "teleport: true\n", key, "r1", 0o600, []string{`fault the file: unknown key "teleport"`}},
-		"not built yet":        {good + "policies: [{name: default, race: hold}]\n", key, "r1", 0o600, []string{"fault policies.default.race"}},
 		"one address twice":    {strings.Replace(good, "{r1: {address: 192.0.2.1}}", "{r1: {address: 192.0.2.1}, r2: {address: 192.0.2.1}}", 1), key, "r1", 0o600, []string{"fault "}},
 	} {
 		dir := t.TempDir()

@@ -198,13 +198,13 @@ func (d *daemon) configure(ctx context.Context, s *settings) {
 	w.Receive, w.Log = d.received, d.log.part("vrrp")
 	// A probe whose route goes with its address would leave by another uplink.
 	d.prober.Configure(s.probes())
-	d.racer.Configure(s.racers())
+	d.racer.Configure(s.racers(), uint32(s.file.Balance.MarkMask))
 	// The addresses before the adverts: adverts leave from a device's own.
 	try("virtual addresses", d.vip.Configure(ctx, d.vipConfig(s)))
 	try("vrrp", d.wire.Configure(w))
 	try("gossip", d.gossip.Configure(d.gossipConfig(s)))
 	try("greetings", d.hello.Configure(d.helloConfig(s)))
-	d.links.Configure(slices.Concat(s.devices(), s.macDevices()), s.auto())
+	d.links.Configure(s.watched(), s.auto())
 	d.load.Configure(s.uplinkDevices(), s.goesByLoad())
 	d.fitness.Configure(s.fit())
 	try("state sync", d.sessions.Configure(d.sessionConfig(s)))

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"harouter/ha/control"
 )
 
 // wrongInput marks errors that are the caller's: exit code 2.
@@ -28,6 +30,7 @@ func execute(ctx context.Context, args []string) int {
 	err := root.ExecuteContext(ctx)
 	var quiet silent
 	var wrong wrongInput
+	var refused *control.Error // by the daemon, which knows what is there
 	switch {
 	case err == nil:
 		return 0
@@ -36,7 +39,13 @@ func execute(ctx context.Context, args []string) int {
 	case errors.As(err, &wrong):
 		fmt.Fprintln(os.Stderr, "harouter:", err)
 		return 2
+	case errors.As(err, &refused):
+		fmt.Fprintln(os.Stderr, "harouter:", err)
+		return refused.Code
 	}
 	fmt.Fprintln(os.Stderr, "harouter:", err)
+	if refusal, ok := errors.AsType[*control.Error](err); ok { // the daemon's word
+		return refusal.Code
+	}
 	return 1
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"slices"
 
 	"harouter/balancer"
 	"harouter/balancer/notice"
@@ -56,13 +58,27 @@ func (d *daemon) deleteFlows(ctx context.Context, id int, mask uint32, tell bool
 // moveFlows deletes the flows that are strays. It does so with a port of its own,
 // so that the other nodes are told. Only a master does it.
 func (d *daemon) moveFlows(ctx context.Context, s balancer.Strays, mask uint32) error {
-	var all []conntracksync.Flow
-	err := kernel.Dump(ctx, kernel.Filter{}, func() { all = nil }, func(f *conntracksync.Flow) {
+	return d.endFlows(ctx, true, func(f *conntracksync.Flow) bool {
 		o := f.Original
-		if s.Has(balancer.Flow{
+		return s.Has(balancer.Flow{
 			Source: o.Source, Destination: o.Destination, Protocol: uint8(o.Protocol),
 			SourcePort: o.SourcePort, DestinationPort: o.DestinationPort, ID: balancer.ID(f.Mark, mask),
-		}) {
+		})
+	})
+}
+
+// dropAddresses deletes the flows that come to an address or go out by it.
+func (d *daemon) dropAddresses(ctx context.Context, gone []netip.Addr, tell bool) error {
+	return d.endFlows(ctx, tell, func(f *conntracksync.Flow) bool {
+		return slices.Contains(gone, f.Original.Destination) || slices.Contains(gone, f.Reply.Destination)
+	})
+}
+
+// endFlows deletes some flows, with a port of its own.
+func (d *daemon) endFlows(ctx context.Context, tell bool, some func(*conntracksync.Flow) bool) error {
+	var all []conntracksync.Flow
+	err := kernel.Dump(ctx, kernel.Filter{}, func() { all = nil }, func(f *conntracksync.Flow) {
+		if some(f) {
 			all = append(all, *f)
 		}
 	})
@@ -74,7 +90,7 @@ func (d *daemon) moveFlows(ctx context.Context, s balancer.Strays, mask uint32) 
 		return err
 	}
 	_, err = i.Delete(ctx, all)
-	e := d.ended(true)
+	e := d.ended(tell)
 	for f := range all {
 		e.add(&all[f])
 	}

@@ -18,6 +18,7 @@ import (
 	"harouter/ha"
 	"harouter/ha/config"
 	"harouter/ha/fit"
+	"harouter/ha/links"
 	"harouter/vrrp"
 	"harouter/vrrp/vip"
 	"harouter/vrrp/wire"
@@ -183,6 +184,34 @@ func (s *settings) devices() []string {
 	return out
 }
 
+// deviceHere is a device that the file names, as this node calls it: that of a lan
+// or uplink may be another one here.
+func (s *settings) deviceHere(name string) string {
+	for _, l := range s.file.Lans {
+		if l.Device == name {
+			return s.file.Device(s.node, l.Name)
+		}
+	}
+	for _, u := range s.file.Uplinks {
+		if u.Device == name {
+			return s.file.Device(s.node, u.Name)
+		}
+	}
+	return name
+}
+
+// routeDevices are those of extra networks that are of no lan or uplink.
+func (s *settings) routeDevices() []string {
+	var out []string
+	have := s.devices()
+	for _, r := range s.file.Routes {
+		if d := s.deviceHere(r.Device); d != "" && !slices.Contains(have, d) && !slices.Contains(out, d) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
 // virtualMAC is that of a link, for IPv4 or for IPv6.
 func virtualMAC(vrid uint8, six bool) net.HardwareAddr {
 	mac := vrrp.VirtualMAC(vrid, six)
@@ -211,6 +240,11 @@ const macPrefix, macPrefix6 = "hrv-", "hrv6-"
 
 // maxDevice is how long a device's name may be (IFNAMSIZ less the end).
 const maxDevice = 15
+
+// watched are the devices whose addresses and carrier are followed.
+func (s *settings) watched() []string {
+	return slices.Concat(s.devices(), s.macDevices(), s.routeDevices())
+}
 
 // macDevices are those of all links that have one.
 func (s *settings) macDevices() []string {
@@ -258,7 +292,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 		policy := balancer.Policy{
 			Name: p.Name, Match: p.Match.Balancer(s.file.Lans), Router: p.Match.Router,
 			Method: m, Uplinks: p.Uplinks, Weights: p.Weights, Bypass: p.Bypass,
-			WhenNone: whenNone[p.WhenNone], Persistence: persistenceKeys[p.Persistence.By], Move: p.OnRecovery == config.RecoveryMove,
+			WhenNone: whenNone[p.WhenNone], Persistence: persistenceKeys[p.Persistence.By], Move: p.OnRecovery == config.RecoveryMove, Hold: p.Race == config.RaceHold,
 			Overflow: balancer.OverflowLimits{Enter: float64(p.Overflow.Enter), Leave: float64(p.Overflow.Leave), Hold: p.Overflow.Hold},
 			Margin:   balancer.LatencyMargin(p.LatencyMargin),
 		}
@@ -276,6 +310,11 @@ func (s *settings) balancer() (balancer.Config, error) {
 			})
 		}
 	}
+	for _, r := range s.file.Routes {
+		b.Networks = append(b.Networks, balancer.Network{
+			To: r.To, Device: s.deviceHere(r.Device), Gateway: r.Gateway, Source: r.Source, Masquerade: r.Masquerade,
+		})
+	}
 	b.Firewall, b.ClampMSS = s.firewall(), s.file.Firewall.MSS == config.MSSClamp
 	return b, b.Check()
 }
@@ -285,7 +324,7 @@ func (s *settings) firewall() balancer.Firewall {
 	f := s.file.Firewall
 	out := balancer.Firewall{
 		Enabled: f.Enabled, Log: f.Log, Antispoof: f.Antispoof, ICMP: balancer.Rate(f.ICMPLimit), SYN: balancer.Rate(f.SYNLimit),
-		Gossip: s.file.Ports.Gossip, Sync: s.file.Ports.Sync,
+		Gossip: s.file.Ports.Gossip, Sync: s.file.Ports.Sync, Groups: s.file.Groups(),
 	}
 	for _, a := range f.Allow {
 		rule := balancer.Allow{Source: a.Source, Limit: balancer.Rate(a.Limit)}
@@ -500,12 +539,12 @@ func (s *settings) goesByLoad() bool {
 	return err == nil && b.NeedsLoad()
 }
 
-// auto maps the uplinks that look for their gateway to their devices.
-func (s *settings) auto() map[string]string {
-	out := map[string]string{}
+// auto are the uplinks that look for their gateway.
+func (s *settings) auto() map[string]links.Line {
+	out := map[string]links.Line{}
 	for _, u := range s.file.Uplinks {
-		if u.Gateway.Kind == config.GatewayAuto {
-			out[u.Name] = s.file.Device(s.node, u.Name)
+		if u.Gateway.Kind != config.GatewayStatic {
+			out[u.Name] = links.Line{Device: s.file.Device(s.node, u.Name), Point: u.Gateway.Kind == config.GatewayPPP}
 		}
 	}
 	return out

@@ -78,11 +78,14 @@ func tryKernel(ctx context.Context) []lack {
 	}
 	options, err := dataplane.Lacking()
 	for _, o := range options {
-		n := needed
-		if o == "NFT_SOCKET" {
+		n, what := needed, "the nft table that balances and translates"
+		switch o {
+		case "NFT_SOCKET":
 			n = useful
+		case dataplane.OptionQueue:
+			n, what = useful, "race: hold, which does as race: learn without it"
 		}
-		out = append(out, lack{Option: o, For: "the nft table that balances and translates", Need: n})
+		out = append(out, lack{Option: o, For: what, Need: n})
 	}
 	if err != nil {
 		out = append(out, lack{"NF_TABLES", "the nft table that balances and translates", err.Error(), needed})

@@ -78,20 +78,23 @@ func (i *Injector) Close() error { return unix.Close(i.fd) }
 //
 // It costs 2 to 5 µs a flow. ctx is looked at between batches of 128.
 func (i *Injector) Install(ctx context.Context, flows []conntracksync.Flow) ([]Refused, error) {
-	return i.each(ctx, "install", flows, i.create)
+	return i.each(ctx, "install", flows, func(flows []conntracksync.Flow, refuse func(int, error)) error {
+		return i.create(flows, true, refuse)
+	})
 }
 
 // Update changes the time left, mark, status, state and labels of flows that
-// are there; one that is not is installed.
+// are there; one that is not is installed, unless another one is there by the same
+// name: the kernel has told of it, or is about to.
 func (i *Injector) Update(ctx context.Context, flows []conntracksync.Flow) ([]Refused, error) {
 	return i.each(ctx, "update", flows, i.update)
 }
 
-// Delete removes flows, named by their original tuple and zone. One that is not
-// there is fine.
+// Delete removes flows. One that is not there, or is translated in another way, is
+// fine.
 func (i *Injector) Delete(ctx context.Context, flows []conntracksync.Flow) ([]Refused, error) {
 	return i.each(ctx, "delete", flows, func(flows []conntracksync.Flow, refuse func(int, error)) error {
-		return i.send(flows, msgDelete, 0, appendName, func(n int, err syscall.Errno) {
+		return i.send(flows, msgDelete, 0, appendExact, func(n int, err syscall.Errno) {
 			if err != unix.ENOENT {
 				refuse(n, err)
 			}
@@ -104,7 +107,7 @@ func (i *Injector) Delete(ctx context.Context, flows []conntracksync.Flow) ([]Re
 func (i *Injector) SetTimeouts(ctx context.Context, flows []conntracksync.Flow) ([]Refused, error) {
 	return i.each(ctx, "set the time of", flows, func(flows []conntracksync.Flow, refuse func(int, error)) error {
 		return i.send(flows, msgNew, 0, func(b []byte, f *conntracksync.Flow) []byte {
-			return appendUint32(appendName(b, f), ctaTimeout, f.Timeout)
+			return appendUint32(appendExact(b, f), ctaTimeout, f.Timeout)
 		}, func(n int, err syscall.Errno) {
 			if err != unix.ENOENT {
 				refuse(n, err)
@@ -131,7 +134,8 @@ func (i *Injector) each(ctx context.Context, what string, flows []conntracksync.
 	return refused, nil
 }
 
-func (i *Injector) create(flows []conntracksync.Flow, refuse func(int, error)) error {
+// create makes flows; over: also where another one is there by the same name.
+func (i *Injector) create(flows []conntracksync.Flow, over bool, refuse func(int, error)) error {
 	var there []int
 	err := i.send(flows, msgNew, unix.NLM_F_CREATE|unix.NLM_F_EXCL, appendCreate, func(n int, err syscall.Errno) {
 		switch f := &flows[n]; {
@@ -147,7 +151,7 @@ func (i *Injector) create(flows []conntracksync.Flow, refuse func(int, error)) e
 		return err
 	}
 	for _, n := range there {
-		if err := i.replace(flows[n]); err != nil {
+		if err := i.replace(flows[n], over); err != nil {
 			refuse(n, err)
 		}
 	}
@@ -155,13 +159,15 @@ func (i *Injector) create(flows []conntracksync.Flow, refuse func(int, error)) e
 }
 
 // replace installs a flow that could not be created.
-func (i *Injector) replace(f conntracksync.Flow) error {
+func (i *Injector) replace(f conntracksync.Flow, over bool) error {
 	old, err := i.get(&f)
 	switch {
 	case err != nil && !errors.Is(err, unix.ENOENT):
 		return err
 	case err == nil && old.Reply == f.Reply:
 		return i.change(&f)
+	case err == nil && !over:
+		return nil
 	case err == nil:
 		if err := i.one(&f, msgDelete, 0, appendName); err != nil && err != unix.ENOENT {
 			return err
@@ -213,7 +219,7 @@ func (i *Injector) update(flows []conntracksync.Flow, refuse func(int, error)) e
 	if len(missing) == 0 {
 		return nil
 	}
-	return i.create(missing, func(n int, err error) { refuse(at[n], err) })
+	return i.create(missing, false, func(n int, err error) { refuse(at[n], err) })
 }
 
 // change updates one flow. Bits of the status can only be set: where the kernel

@@ -383,6 +383,14 @@ func TestInstall(t *testing.T) {
 	moved.Reply.DestinationPort = 7777
 	must(t)(inject.Install(ctx, []ct.Flow{moved}))
 	only("translated anew", moved)
+	// What is said of the one that was there does not concern its successor.
+	full.Mark, full.Timeout = 0x300, 40
+	must(t)(inject.Update(ctx, []ct.Flow{full}))
+	only("another one updated", moved)
+	must(t)(inject.SetTimeouts(ctx, []ct.Flow{full}))
+	only("another one given a time", moved)
+	must(t)(inject.Delete(ctx, []ct.Flow{full}))
+	only("another one deleted", moved)
 	rival := moved
 	rival.Original.SourcePort = 1
 	must(t)(inject.Install(ctx, []ct.Flow{rival}))

@@ -159,6 +159,21 @@ func appendName(b []byte, f *conntracksync.Flow) []byte {
 	return b
 }
 
+// appendExact appends what names a flow with its translation: the tuple of the
+// answers. Under the same original one there may be another by now, which a host
+// began from the same port; it may be on another uplink, and to change its mark
+// would lead it out of a line that its source does not belong to.
+func appendExact(b []byte, f *conntracksync.Flow) []byte {
+	if !f.Reply.Source.IsValid() {
+		return appendName(b, f)
+	}
+	b = appendTuple(b, ctaTupleReply, &f.Reply)
+	if f.Zone != 0 {
+		b = appendUint16(b, ctaZone, f.Zone)
+	}
+	return b
+}
+
 // settable are the bits of the status that may be set from outside.
 const settable = conntracksync.SeenReply | conntracksync.Assured
 
@@ -186,7 +201,7 @@ func appendCreate(b []byte, f *conntracksync.Flow) []byte {
 // appendUpdate appends what changes a flow that is there. Its translation and
 // its master stay what they were: the kernel refuses any word about them.
 func appendUpdate(b []byte, f *conntracksync.Flow, status bool) []byte {
-	b = appendName(b, f)
+	b = appendExact(b, f)
 	b = appendUint32(b, ctaTimeout, f.Timeout)
 	if status {
 		b = appendUint32(b, ctaStatus, uint32(f.Status&(settable|conntracksync.Expected)|conntracksync.Confirmed))

@@ -25,6 +25,8 @@ type facts struct {
 	policies map[string]*value
 	forwards []forwardFact
 	allows   []allowFact
+	groups   *value // firewall.groups
+	routes   []routeFact
 	weight   *value // of the last uplink
 	mask     *value // balance.mark_mask
 }
@@ -102,6 +104,8 @@ func (d *decoder) check(c *Config) {
 	d.checkMeasured(c)
 	d.checkForwards(c)
 	d.checkAllows(c)
+	d.checkGroups(c)
+	d.checkRoutes()
 	d.checkPlaceholders(c)
 	if len(c.Nodes) > 0 && len(d.facts.links) == 0 {
 		d.warn(&value{line: 1, col: 1}, "there are neither lans nor uplinks: the nodes only watch each other")

@@ -41,7 +41,7 @@ func TestLimits(t *testing.T) {
 		"64 uplinks":                  {"uplinks", uplinks(64), []string{"uplinks.u63 is one uplink too many; allowed: 63"}},
 		"254 nodes":                   {"nodes", nodes(254), nil},
 		"255 nodes":                   {"nodes", nodes(255), []string{"nodes: more than 254 of them; allowed: 1 to 254"}},
-		"rows":                        {"routes", "[" + repeat(1001, ",\n ", func(int) string { return "{to: 10.0.0.0/8}" }) + "]", []string{"routes is not built yet in this version; remove it", "routes: more than 1000 entries; allowed: at most that"}},
+		"rows":                        {"routes", "[" + repeat(1001, ",\n ", func(i int) string { return fmt.Sprintf("{to: 10.%d.%d.0/24, device: t}", i/256, i%256) }) + "]", []string{"routes: more than 1000 entries; allowed: at most that"}},
 		"many names": {"policies", "[{name: default, uplinks: [" + strings.Repeat("z", 70) + "]}]",
 			[]string{`policies.default.uplinks: "` + strings.Repeat("z", 60) + `…" does not fit; allowed: a text of 1 to 32 characters in one line`}},
 		// The device that stands further down is blamed, here that of the lan.
@@ -92,7 +92,7 @@ func TestWrongKind(t *testing.T) {
 		{"lans", lan("[{10.0.0.1: 8}]"), "lans.office.virtual_addresses: " + aMap + "an address with its prefix length, such as 192.168.77.1/24 or 2001:db8::1/64"},
 		{"lans", "[office]", "lans[1]: one value stands here; allowed: a map such as {key: value}"},
 		{"lans", "[~]", "lans[1]: nothing stands here; allowed: a map such as {name: a}"},
-		{"uplinks", up(", gateway: [10.0.0.1]"), "uplinks.a.gateway: " + aList + "an IPv4 address, or auto"},
+		{"uplinks", up(", gateway: [10.0.0.1]"), "uplinks.a.gateway: " + aList + "an IPv4 address, auto, dhcp or ppp"},
 		{"uplinks", up(", speed: {up: [1]}"), "uplinks.a.speed.up: " + aList + "a number with its unit such as 512kbit, 100mbit, 2.5gbit"},
 		{"uplinks", up(", speed: {up: 1Gbps}"), `uplinks.a.speed.up: "1Gbps" is no rate; allowed: a number with its unit such as 512kbit, 100mbit, 2.5gbit`},
 		{"uplinks", probe("{targets: [198.51.100.1], loss: {clear: 0.1}}"), `uplinks.a.probe.loss.clear: "0.1" is no percentage; allowed: 0% to 100%`},

@@ -38,8 +38,6 @@ func (d *decoder) uplinks(t *table, v VRRP) (uplinks []Uplink) {
 		named := d.link(row, "uplink", &u.Name, &u.Device)
 		d.id(row, named, &u)
 		gate := take(row, "gateway", &u.Gateway, gateway)
-		gate.changed = gate.changed && u.Gateway.Kind != GatewayStatic
-		gate.later()
 		d.virtual(row, &u.Virtual)
 		weight := take(row, "weight", &u.Weight, number(0, 255))
 		take(row, "tier", &u.Tier, number(1, 16))
@@ -47,7 +45,7 @@ func (d *decoder) uplinks(t *table, v VRRP) (uplinks []Uplink) {
 		metered := take(row, "metered", &u.Metered, boolean)
 		take(row, "vrid", &u.VRID, number[uint8](1, 255))
 		d.virtualMAC(row, &u.VirtualMAC, u.VRID, &u.Virtual, len(u.Virtual) > 0)
-		d.probe(row.sub("probe"), &u.Probe)
+		d.probe(row.sub("probe"), &u.Probe, u.Gateway.Kind == GatewayPPP)
 		if every := u.ProbeInterval(); every > u.Probe.Interval {
 			d.warn(metered.at(), "%s is metered: probed every %s instead of every %s, so a silent fault is seen after %s at the latest",
 				row.path, showDuration(every), showDuration(u.Probe.Interval), showDuration(time.Duration(u.Probe.Fall)*every+u.Probe.Timeout))
@@ -165,7 +163,7 @@ func (d *decoder) id(row *table, named *value, u *Uplink) {
 }
 
 func gateway(v *value) (Gateway, error) {
-	const allowed = "an IPv4 address, or auto"
+	const allowed = "an IPv4 address, auto, dhcp or ppp"
 	s, err := written(v, allowed)
 	if err != nil {
 		return Gateway{}, err
@@ -187,7 +185,8 @@ func (d *decoder) speed(t *table, u *Uplink) {
 	take(t, "up", &u.Up, bitRate)
 }
 
-func (d *decoder) probe(t *table, p *Probe) {
+// probe reads that of an uplink; point: it is a line between two points.
+func (d *decoder) probe(t *table, p *Probe, point bool) {
 	defer t.close()
 	method := take(t, "method", &p.Method, probeMethods)
 	targets := d.targets(t, p)
@@ -205,6 +204,10 @@ func (d *decoder) probe(t *table, p *Probe) {
 
 	switch {
 	case t.broken || !targets.ok:
+	case point && slices.ContainsFunc(p.Targets, func(to Target) bool { return to.Method == ProbeARP }):
+		d.fail(targets.key, "%s: arp is asked, which a line between two points does not have; allowed: another method, or another gateway than ppp", t.path)
+	case point && len(p.Targets) == 0:
+		d.warn(method.at(), "%s has no targets: only the line itself is looked at, so a fault behind it goes unseen", t.path)
 	case len(p.Targets) == 0:
 		d.warn(method.at(), "%s has no targets: only ARP to the gateway is asked, so a fault behind the gateway goes unseen", t.path)
 	case !slices.ContainsFunc(p.Targets, func(to Target) bool { return to.Method != ProbeARP }):

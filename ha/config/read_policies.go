@@ -55,7 +55,9 @@ func (d *decoder) policy(row *table, uplinks []Uplink, lans []Lan) (p Policy, at
 	}
 	d.overflow(row.sub("overflow"), &p.Overflow)
 	d.margin(row.sub("latency_margin"), &p.LatencyMargin)
-	take(row, "race", &p.Race, oneOf(RaceLearn, RaceHold)).later()
+	if f := take(row, "race", &p.Race, oneOf(RaceLearn, RaceHold)); p.Race == RaceHold && p.Method != MethodFastestResponse {
+		d.warn(f.v, "%s: it belongs to the method fastest-response", f.path())
+	}
 	take(row, "when_none", &p.WhenNone, oneOf(NoneNext, NoneDrop, NoneAny))
 	take(row, "on_recovery", &p.OnRecovery, oneOf(RecoveryKeep, RecoveryMove))
 	return p, at

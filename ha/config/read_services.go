@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"net/netip"
 	"time"
 )
 
@@ -11,30 +10,12 @@ func (d *decoder) firewall(t *table, c *Firewall) {
 	take(t, "enabled", &c.Enabled, boolean)
 	t.rows("allow", func(row *table, _ int) { d.allow(row, c) })
 	t.rows("forward", func(row *table, _ int) { d.forward(row, c) })
-	take(t, "groups", &c.Groups, listOf(listOf(text(maxName+1)))).later()
+	d.groups(t, c)
 	take(t, "icmp_limit", &c.ICMPLimit, rate)
 	take(t, "syn_limit", &c.SYNLimit, rate)
 	take(t, "log", &c.Log, boolean)
 	take(t, "antispoof", &c.Antispoof, boolean)
 	take(t, "mss", &c.MSS, oneOf(MSSClamp, MSSOff))
-}
-
-func (d *decoder) routes(t *table, all *[]Route) {
-	t.rows("routes", func(row *table, _ int) {
-		var r Route
-		take(row, "to", &r.To, network).required("a network such as 10.0.0.0/8")
-		take(row, "device", &r.Device, device)
-		take(row, "gateway", &r.Gateway, anyAddress)
-		take(row, "source", &r.Source, anyAddress)
-		take(row, "masquerade", &r.Masquerade, boolean)
-		*all = append(*all, r)
-	}).later()
-}
-
-// anyAddress is an address of either family.
-func anyAddress(v *value) (netip.Addr, error) {
-	p, err := network(v)
-	return p.Addr(), err
 }
 
 func (d *decoder) conntrackSync(t *table, c *ConntrackSync) {

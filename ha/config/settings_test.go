@@ -180,7 +180,7 @@ func put(tree map[string]any, path, v string) {
 			at[p] = next
 			switch p {
 			case "routes":
-				next["to"] = "10.8.0.0/16"
+				next["to"], next["device"] = "10.8.0.0/16", "tun0"
 				at[p] = []any{next}
 			case "allow":
 				at[p] = []any{next}

@@ -103,11 +103,11 @@ func watchman() (int, error) {
 // second is the thread that a process started first: the kernel counts ids up,
 // and from the highest on to small ones.
 func second(pid int, tids []int) (tid int, ok bool) {
-	after := func(tid int) int {
+	after := func(tid int) int64 {
 		if tid > pid {
-			return tid - pid
+			return int64(tid - pid)
 		}
-		return tid + math.MaxInt32
+		return int64(tid) + math.MaxInt32
 	}
 	for _, t := range tids {
 		if t != pid && (!ok || after(t) < after(tid)) {

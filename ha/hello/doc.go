@@ -1,7 +1,8 @@
 // Package hello lets the nodes hear each other on each lan by sealed broadcasts
 // of their own: a backup sends no adverts there, and those of a master may be
 // filtered. It carries a node's state, as gossip does, and direct messages, and
-// it asks hosts of a lan by ARP whether they are reached (DESIGN.md §2, §5 row 11).
+// it asks hosts of a lan by ARP, or by neighbour solicitations where there is IPv6
+// alone, whether they are reached (DESIGN.md §2, §5 row 11).
 // What it hears of nodes that this one's file does not have it reports as well,
 // since their files may be newer: unlike gossip, which refuses them.
 //

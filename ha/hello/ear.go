@@ -28,7 +28,7 @@ type ear struct {
 // packetIn is what came on a device.
 type packetIn struct {
 	device string
-	arp    bool
+	host   bool // an answer of one that was asked, not a frame of ours
 	bytes  []byte
 }
 
@@ -68,9 +68,11 @@ func openEar(ifi *net.Interface, proto int, filter []bpf.Instruction, heard chan
 
 // broadcast sends to all on the wire. It does not wait for a device that takes
 // nothing.
-func (e *ear) broadcast(b []byte) error {
+func (e *ear) broadcast(b []byte) error { return e.send(b, ethernet.Broadcast) }
+
+func (e *ear) send(b []byte, to net.HardwareAddr) error {
 	_ = e.conn.SetWriteDeadline(time.Now().Add(time.Millisecond))
-	_, err := e.conn.WriteTo(b, &packet.Addr{HardwareAddr: ethernet.Broadcast})
+	_, err := e.conn.WriteTo(b, &packet.Addr{HardwareAddr: to})
 	return err
 }
 

@@ -157,3 +157,33 @@ func TestGreeters(t *testing.T) {
 	eventually(t, "the host answers", reached)
 	one.Look(ha.Look{Lan: "guests"})
 }
+
+// TestHostsSix: hosts of a lan that has IPv6 alone are seen and asked as well.
+func TestHostsSix(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	netlab.Sh(t, strings.Join([]string{
+		"sysctl -qw net.ipv6.conf.default.accept_dad=0", "ip netns add hello-six", "ip link add guest0 type veth peer name eth0 netns hello-six", "ip link set guest0 up",
+		"ip -n hello-six link set eth0 up", "ip -n hello-six addr add fd00::100/64 dev eth0 nodad", "ip addr add fd00::2/64 dev guest0 nodad",
+	}, "; "))
+	defer netlab.Sh(t, "ip netns del hello-six")
+	one, heard := start(t, Config{Node: "r1", Others: []string{"r2"}, Lans: []Lan{{Name: "guests", Device: "guest0", Networks: []netip.Prefix{netip.MustParsePrefix("fd00::1/64")}}}})
+	host := netip.MustParseAddr("fd00::100")
+	eventually(t, "the host is seen", func() bool {
+		netlab.Sh(t, "bash -c 'echo x > /dev/udp/fd00::100/9'")
+		return heard.has(func(ev ha.Event) bool {
+			return cmp.Equal(ev, ha.Event(ha.Hosts{Lan: "guests", Seen: []netip.Addr{host}}), cmpopts.EquateComparable(netip.Addr{}))
+		})
+	})
+	reached := func() bool {
+		return heard.has(func(ev ha.Event) bool { return cmp.Equal(ev, ha.Event(ha.Reached{Lan: "guests"})) })
+	}
+	one.Look(ha.Look{Lan: "guests", Hosts: []netip.Addr{netip.MustParseAddr("fd00::101")}})
+	if netlab.WaitFor("", 700*time.Millisecond, reached) == nil {
+		t.Error("a host that is not there was reached")
+	}
+	one.Look(ha.Look{Lan: "guests", Hosts: []netip.Addr{host}})
+	eventually(t, "the host answers", reached)
+	one.Look(ha.Look{Lan: "guests"})
+}

@@ -1,6 +1,7 @@
 package hello
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"harouter/ha"
+	"harouter/vrrp"
 )
 
 // mostHosts is how many are told of each lan.
@@ -24,7 +26,11 @@ var lately = map[int]int{unix.NUD_REACHABLE: 1, unix.NUD_DELAY: 2, unix.NUD_PROB
 
 // seen are hosts that this machine spoke with on a device, the surest first.
 func seen(index int, networks []netip.Prefix) ([]netip.Addr, error) {
-	all, err := netlink.NeighList(index, netlink.FAMILY_V4)
+	family := netlink.FAMILY_V6 // where there is IPv6 alone: one family is enough to tell
+	if slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
+		family = netlink.FAMILY_V4
+	}
+	all, err := netlink.NeighList(index, family)
 	if err != nil {
 		return nil, fmt.Errorf("read the neighbours: %w", err)
 	}
@@ -57,6 +63,29 @@ func seen(index int, networks []netip.Prefix) ([]netip.Addr, error) {
 type asking struct {
 	ha.Look
 	ear *ear
+	six bool // of neighbour discovery, not ARP
+}
+
+// listen opens the ear for the answers on a device.
+func (a *asking) listen(ifi *net.Interface, heard chan<- packetIn) (err error) {
+	six := slices.ContainsFunc(a.Hosts, netip.Addr.Is6)
+	if a.ear != nil && (!a.ear.good(ifi) || a.six != six) {
+		a.ear.close()
+		a.ear = nil
+	}
+	if a.ear != nil {
+		return nil
+	}
+	proto, filter := unix.ETH_P_ARP, onlyReplies
+	if six {
+		proto, filter = unix.ETH_P_IPV6, onlyNeighbours
+	}
+	a.six = six
+	a.ear, err = openEar(ifi, proto, filter, heard)
+	if err != nil {
+		a.ear = nil
+	}
+	return err
 }
 
 // onlyReplies keeps the requests of a busy segment out. A cooked socket begins
@@ -68,9 +97,60 @@ var onlyReplies = []bpf.Instruction{
 	bpf.RetConstant{Val: 64},
 }
 
+// onlyNeighbours does that for IPv6; the socket begins at its header.
+var onlyNeighbours = []bpf.Instruction{
+	bpf.LoadAbsolute{Off: 6, Size: 2}, // next header, hop limit
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: vrrp.ICMP6NextHeader<<8 | vrrp.NeighbourHops, SkipFalse: 3},
+	bpf.LoadAbsolute{Off: 40, Size: 1},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: vrrp.NeighbourAdvertisement, SkipFalse: 1},
+	bpf.RetConstant{Val: 128},
+	bpf.RetConstant{Val: 0},
+}
+
+// linkLocal is an address of this machine on a device that neighbours may be asked
+// from.
+func linkLocal(index int) (netip.Addr, error) {
+	link, err := netlink.LinkByIndex(index)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	all, err := netlink.AddrList(link, netlink.FAMILY_V6)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range all {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		if ok && ip.IsLinkLocalUnicast() && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
+			return ip, nil
+		}
+	}
+	return netip.Addr{}, errors.New("the device has no link-local address")
+}
+
+// solicit asks each host over IPv6.
+func (a *asking) solicit() error {
+	from, err := linkLocal(a.ear.index)
+	if err != nil {
+		return fmt.Errorf("ask the hosts of %s: %w", a.Lan, err)
+	}
+	for _, h := range a.Hosts {
+		if !h.Is6() {
+			continue
+		}
+		b, to := vrrp.Solicitation(from, h, a.ear.mac, true)
+		if err := a.ear.send(b, to); err != nil {
+			return fmt.Errorf("ask for %v: %w", h, err)
+		}
+	}
+	return nil
+}
+
 // ask sends one request to each host. One with sender 0.0.0.0 changes nobody's
 // table (RFC 5227 §2.1.1); it is answered as well.
 func (a *asking) ask() error {
+	if a.six {
+		return a.solicit()
+	}
 	source := a.Source
 	if !source.IsValid() {
 		source = netip.IPv4Unspecified()
@@ -91,8 +171,12 @@ func (a *asking) ask() error {
 	return nil
 }
 
-// answers tells whether an ARP packet is the answer of a host that was asked.
+// answers tells whether a packet is the answer of a host that was asked.
 func (a *asking) answers(b []byte) bool {
+	if a.six {
+		ip, _, ok := vrrp.Neighbour(b)
+		return ok && slices.Contains(a.Hosts, ip)
+	}
 	var p arp.Packet
 	return p.UnmarshalBinary(b) == nil && p.Operation == arp.OperationReply && p.HardwareType == 1 &&
 		p.ProtocolType == uint16(ethernet.EtherTypeIPv4) && p.SenderIP.Is4() && slices.Contains(a.Hosts, p.SenderIP)

@@ -217,7 +217,7 @@ func (g *Greeter) hear(p packetIn) bool {
 	if g.opened++; g.opened > perSecond {
 		return false
 	}
-	if p.arp {
+	if p.host {
 		for _, l := range g.cfg.Lans {
 			if a := g.looks[l.Name]; a != nil && l.Device == p.device && a.answers(p.bytes) {
 				g.report(ha.Reached{Lan: l.Name})
@@ -304,16 +304,9 @@ func (g *Greeter) ask() {
 		if err != nil || len(ifi.HardwareAddr) != 6 {
 			continue
 		}
-		if a.ear != nil && !a.ear.good(ifi) {
-			a.ear.close()
-			a.ear = nil
-		}
-		if a.ear == nil {
-			if a.ear, err = openEar(ifi, unix.ETH_P_ARP, onlyReplies, g.heard); err != nil {
-				a.ear = nil
-				g.log.Warn("ask the hosts of a lan", "lan", l.Name, "reason", err)
-				continue
-			}
+		if err := a.listen(ifi, g.heard); err != nil {
+			g.log.Warn("ask the hosts of a lan", "lan", l.Name, "reason", err)
+			continue
 		}
 		if err := a.ask(); err != nil {
 			g.log.Debug("ask the hosts of a lan", "lan", l.Name, "reason", err)

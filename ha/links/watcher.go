@@ -15,19 +15,27 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"harouter/balancer"
 	"harouter/ha"
 )
 
 // Config says what to watch.
 type Config struct {
 	Devices []string
-	// Auto maps uplinks that look for their gateway to their devices, which are
-	// among Devices.
-	Auto map[string]string
+	// Auto are the uplinks that look for their gateway, by name.
+	Auto map[string]Line
 	// Report gets the whole state at start and after each change, from one
 	// goroutine.
 	Report func(ha.Links)
 	Log    *slog.Logger
+}
+
+// Line is where an uplink looks for its gateway.
+type Line struct {
+	Device string // among Config.Devices
+	// Point: it is between two points and needs no gateway, whatever routes there
+	// are. Else the gateway is that of the best default route over the device.
+	Point bool
 }
 
 // Watcher is a Task.
@@ -49,7 +57,7 @@ type Watcher struct {
 type settings struct {
 	seq     uint64 // counts Configure
 	devices []string
-	auto    map[string]string
+	auto    map[string]Line
 }
 
 // New returns a watcher that Run starts.
@@ -61,7 +69,7 @@ func New(cfg Config) *Watcher {
 }
 
 // Read tells the state as it is now, once. It needs no rights.
-func Read(devices []string, auto map[string]string) (ha.Links, error) {
+func Read(devices []string, auto map[string]Line) (ha.Links, error) {
 	var found ha.Links
 	w := New(Config{Report: func(l ha.Links) { found = l }})
 	w.watched = settings{devices: devices, auto: auto}
@@ -77,7 +85,7 @@ func Read(devices []string, auto map[string]string) (ha.Links, error) {
 // Configure replaces the devices to watch and the uplinks that look for their
 // gateway. It never blocks; Report follows at once, even if nothing differs.
 // What is known of devices that stay is kept.
-func (w *Watcher) Configure(devices []string, auto map[string]string) {
+func (w *Watcher) Configure(devices []string, auto map[string]Line) {
 	w.mu.Lock()
 	w.settings = settings{seq: w.settings.seq + 1, devices: slices.Clone(devices), auto: maps.Clone(auto)}
 	w.mu.Unlock()
@@ -155,8 +163,8 @@ func (w *Watcher) watch(ctx context.Context) error {
 			}
 		}
 		anew := now.seq != w.watched.seq
-		for uplink, device := range w.watched.auto {
-			if now.auto[uplink] != device { // what was known is of another line
+		for uplink, line := range w.watched.auto {
+			if now.auto[uplink] != line { // what was known is of another line
 				delete(w.state.Gateways, uplink)
 			}
 		}
@@ -195,7 +203,7 @@ func (w *Watcher) watch(ctx context.Context) error {
 			if !ok {
 				return errors.New("the kernel ended the subscription")
 			}
-			if u.Table == unix.RT_TABLE_MAIN && isDefault(u.Dst) {
+			if isDefault(u.Dst) && u.Protocol != balancer.Protocol {
 				err = w.look(false)
 			}
 		case <-anyway.C:
@@ -226,12 +234,12 @@ func (w *Watcher) look(anyway bool) error {
 		}
 		next.Devices[name] = link
 	}
-	for uplink, device := range w.watched.auto {
-		gw, err := w.gateway(next.Devices[device], device)
+	for uplink, line := range w.watched.auto {
+		gw, err := w.gateway(next.Devices[line.Device], line)
 		if err != nil {
 			return err
 		}
-		if !gw.IsValid() && next.Devices[device].Present {
+		if !gw.IsValid() && next.Devices[line.Device].Present {
 			gw = w.state.Gateways[uplink] // a link that is down has no routes; its gateway is the one it had
 		}
 		if gw.IsValid() {

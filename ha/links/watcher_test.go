@@ -28,7 +28,7 @@ type reports struct {
 }
 
 // start runs a watcher until the test ends.
-func start(t *testing.T, devices []string, auto map[string]string) *reports {
+func start(t *testing.T, devices []string, auto map[string]Line) *reports {
 	t.Helper()
 	r := &reports{t: t}
 	r.Watcher = New(Config{Devices: devices, Auto: auto, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Report: func(l ha.Links) {
@@ -88,7 +88,7 @@ func TestFollows(t *testing.T) {
 		return
 	}
 	cable(t, "wan1")
-	r := start(t, []string{"wan1", "wan2"}, map[string]string{"cable": "wan1"})
+	r := start(t, []string{"wan1", "wan2"}, map[string]Line{"cable": {Device: "wan1"}})
 	r.until("carrier", up("wan1"))
 	if l := r.last().Devices["wan2"]; l.Present || l.Index != 0 {
 		t.Errorf("a device that is not there: %+v", l)
@@ -138,15 +138,15 @@ func TestConfigure(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		devices  []string
-		auto     map[string]string
+		auto     map[string]Line
 		gateways map[string]netip.Addr
 	}{
-		{"a line that looks for its gateway", []string{"lan0", "wan1"}, map[string]string{"cable": "wan1"}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.1")}},
-		{"nothing new", []string{"lan0", "wan1"}, map[string]string{"cable": "wan1"}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.1")}},
-		{"it moves", []string{"wan2"}, map[string]string{"cable": "wan2"}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.129")}},
-		{"to one that knows none", []string{"lan0"}, map[string]string{"cable": "lan0"}, map[string]netip.Addr{}},
+		{"a line that looks for its gateway", []string{"lan0", "wan1"}, map[string]Line{"cable": {Device: "wan1"}}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.1")}},
+		{"nothing new", []string{"lan0", "wan1"}, map[string]Line{"cable": {Device: "wan1"}}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.1")}},
+		{"it moves", []string{"wan2"}, map[string]Line{"cable": {Device: "wan2"}}, map[string]netip.Addr{"cable": netip.MustParseAddr("203.0.113.129")}},
+		{"to one that knows none", []string{"lan0"}, map[string]Line{"cable": {Device: "lan0"}}, map[string]netip.Addr{}},
 		{"nothing is left", nil, nil, map[string]netip.Addr{}},
-		{"and all again", []string{"lan0", "wan1", "wan2"}, map[string]string{"dsl": "wan2"}, map[string]netip.Addr{"dsl": netip.MustParseAddr("203.0.113.129")}},
+		{"and all again", []string{"lan0", "wan1", "wan2"}, map[string]Line{"dsl": {Device: "wan2"}}, map[string]netip.Addr{"dsl": netip.MustParseAddr("203.0.113.129")}},
 	} {
 		n := r.count()
 		r.Configure(c.devices, c.auto)
@@ -176,7 +176,7 @@ func TestSocketsDoNotMultiply(t *testing.T) {
 		return
 	}
 	cable(t, "wan1")
-	r := start(t, []string{"wan1"}, map[string]string{"cable": "wan1"})
+	r := start(t, []string{"wan1"}, map[string]Line{"cable": {Device: "wan1"}})
 	sockets := func() int {
 		n := 0
 		fds, err := os.ReadDir("/proc/self/fd")
@@ -195,10 +195,53 @@ func TestSocketsDoNotMultiply(t *testing.T) {
 	}
 	for range 50 {
 		n := r.count()
-		r.Configure([]string{"wan1"}, map[string]string{"cable": "wan1"})
+		r.Configure([]string{"wan1"}, map[string]Line{"cable": {Device: "wan1"}})
 		r.until("a report", func(ha.Links) bool { return r.count() > n })
 	}
 	if n := sockets(); n != 4 {
 		t.Errorf("%d sockets after 50 looks", n)
+	}
+}
+
+// TestGateways: by the routes of DHCP clients and of pppd, in whatever table, but
+// not by ours.
+func TestGateways(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	for _, d := range []string{"wan1", "wan2"} {
+		cable(t, d)
+	}
+	netlab.Sh(t, "ip addr add 203.0.113.2/25 dev wan1; ip tuntap add tun0 mode tun")
+	r := start(t, []string{"wan1", "wan2", "tun0", "ppp0"}, map[string]Line{
+		"cable": {Device: "wan1"}, "tunnel": {Device: "tun0"}, "dsl": {Device: "wan2", Point: true}, "ppp": {Device: "ppp0", Point: true},
+	})
+	var a = netip.MustParseAddr
+	none := netip.IPv4Unspecified()
+	want := map[string]netip.Addr{"dsl": none}
+	for _, step := range []struct {
+		name, do string
+		change   map[string]netip.Addr
+	}{
+		{"a line between two points needs none", "", nil},
+		{"a lease in a table of its own", "ip route add default via 203.0.113.1 dev wan1 table 77 metric 5", map[string]netip.Addr{"cable": a("203.0.113.1")}},
+		{"ours is not looked at", "ip route add default via 203.0.113.9 dev wan1 onlink table 7001 proto 200; ip route add default via 203.0.113.3 dev wan1 table 77 metric 4", map[string]netip.Addr{"cable": a("203.0.113.3")}},
+		{"the main table comes first", "ip route add default via 203.0.113.4 dev wan1 metric 500", map[string]netip.Addr{"cable": a("203.0.113.4")}},
+		{"the best of it", "ip route add default via 203.0.113.5 dev wan1 metric 100", map[string]netip.Addr{"cable": a("203.0.113.5")}},
+		{"another lease", "ip addr flush dev wan1; ip addr add 198.18.0.2/24 dev wan1; ip route add default via 198.18.0.1 dev wan1", map[string]netip.Addr{"cable": a("198.18.0.1")}},
+		{"a tunnel with an address", "ip addr add 10.9.0.2 peer 10.9.0.1 dev tun0", map[string]netip.Addr{"tunnel": none}},
+		{"a default route without a gateway", "ip route replace default dev wan1", map[string]netip.Addr{"cable": none}},
+		{"pppd brings its device", "ip tuntap add ppp0 mode tun", map[string]netip.Addr{"ppp": none}},
+		{"and takes it away", "ip tuntap del ppp0 mode tun", map[string]netip.Addr{"ppp": {}}},
+	} {
+		if step.do != "" {
+			netlab.Sh(t, step.do)
+		}
+		for name, gw := range step.change {
+			if want[name] = gw; !gw.IsValid() {
+				delete(want, name)
+			}
+		}
+		r.until(step.name, func(l ha.Links) bool { return cmp.Equal(want, l.Gateways, cmpNet) })
 	}
 }

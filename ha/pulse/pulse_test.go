@@ -1,7 +1,6 @@
 package pulse
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -13,8 +12,6 @@ import (
 	"time"
 
 	"github.com/mdlayher/arp"
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv6"
 
 	"harouter/ha"
 	"harouter/test/netlab"
@@ -141,37 +138,6 @@ func asker(t *testing.T, at map[string]string, ways, others []ha.Way) {
 	r.mu.Unlock()
 	settle()
 	a.Ask(ha.Pulse{})
-}
-
-// TestSolicits: the packet is that of RFC 4861 §4.3, as another implementation
-// reads it.
-func TestSolicits(t *testing.T) {
-	from, to := netip.MustParseAddr("fe80::2"), netip.MustParseAddr("fd00::1")
-	b := solicits(from, to, to, mac)
-	h, err := ipv6.ParseHeader(b)
-	if err != nil || h.HopLimit != 255 || h.NextHeader != 58 || h.PayloadLen != len(b)-40 || h.Src.String() != "fe80::2" || h.Dst.String() != "fd00::1" {
-		t.Errorf("%+v %v", h, err)
-	}
-	body, err := (&icmp.Message{Type: ipv6.ICMPTypeNeighborSolicitation, Body: &icmp.RawBody{Data: b[44:]}}).Marshal(icmp.IPv6PseudoHeader(h.Src, h.Dst))
-	if err != nil || !bytes.Equal(body, b[40:]) {
-		t.Errorf("%x, want %x, %v", b[40:], body, err)
-	}
-}
-
-// FuzzAdvertiser: as FuzzReplier.
-func FuzzAdvertiser(f *testing.F) {
-	to := netip.MustParseAddr("fe80::2")
-	b := solicits(to, to, to, mac)
-	b[40], b[44], b[64] = advertisement, solicited, 2
-	f.Add(b)
-	f.Add(b[:64])
-	f.Add(b[:63])
-	f.Fuzz(func(t *testing.T, b []byte) {
-		ip, hw, ok := advertiser(b)
-		if ok && (!ip.Is6() || hw != nil && len(hw) != 6 || b[7] != 255 || b[40] != 136) {
-			t.Errorf("%x: %v %v", b, ip, hw)
-		}
-	})
 }
 
 // FuzzReplier: whatever comes from the wire, nothing breaks, and only replies

@@ -11,6 +11,8 @@ import (
 	"github.com/mdlayher/ethernet"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"harouter/vrrp"
 )
 
 // socket hears the answers on one device: ARP replies, or neighbour
@@ -48,7 +50,7 @@ func openSocket(ifi *net.Interface, six bool) (*socket, error) {
 	s := &socket{fd: fd, index: ifi.Index, mac: slices.Clone(ifi.HardwareAddr), protocol: arpProtocol}
 	filter := onlyReplies
 	if six {
-		s.protocol, filter = sixProtocol, onlyAdvertisements
+		s.protocol, filter = sixProtocol, onlyNeighbours
 		if s.from, err = linkLocal(ifi.Index); err != nil {
 			s.close()
 			return fail("find an address to ask neighbours from", err)
@@ -123,19 +125,24 @@ const perRead = 64
 // read takes what came since the last time.
 func (s *socket) read(heard func(netip.Addr, net.HardwareAddr)) {
 	var b [128]byte
-	answer := replier
-	if s.from.IsValid() {
-		answer = advertiser
-	}
 	for range perRead {
 		n, err := unix.Read(s.fd, b[:])
 		if err != nil {
 			return // EAGAIN, or ENETDOWN: whoever looks next opens anew
 		}
-		if ip, mac, ok := answer(b[:n]); ok {
+		if ip, mac, ok := s.answer(b[:n]); ok {
 			heard(ip, mac)
 		}
 	}
+}
+
+// answer tells who answers, in a packet of what the socket is for.
+func (s *socket) answer(b []byte) (netip.Addr, net.HardwareAddr, bool) {
+	if !s.from.IsValid() {
+		return replier(b)
+	}
+	ip, mac, ok := vrrp.Neighbour(b)
+	return ip, mac, ok
 }
 
 // replier returns the sender of an ARP reply for IPv4 over Ethernet.

@@ -37,10 +37,11 @@ func (l *lab) tell(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%4.0f s  %-11s %s\n", time.Since(l.begin).Seconds(), l.name, fmt.Sprintf(format, args...))
 }
 
-var benches = []bench{faultsAt("takeover", 100*time.Millisecond), faultsAt("slow", time.Second), faultsAt("quick", 10*time.Millisecond), busyBench, uplinkBench, weightsBench, sharesBench, idleBench, rateBench, policiesBench, replicationBench}
+var benches = []bench{faultsAt("takeover", 100*time.Millisecond), faultsAt("slow", time.Second), faultsAt("quick", 10*time.Millisecond), busyBench, uplinkBench, deletionBench, weightsBench, sharesBench, idleBench, rateBench, policiesBench, replicationBench}
 
 func main() {
 	netlab.Role("apply", applyRole)
+	netlab.Role("deletion", deletionRole)
 	netlab.Role("sink", sinkRole)
 	netlab.Role("hammer", hammerRole)
 	netlab.Role("stamps", stampsRole)

@@ -140,6 +140,7 @@ func TestMeasured(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("race: hold", func(t *testing.T) { heldResponse(t, c, cable, dsl) })
 }
 
 // fullUpload: what waits behind a full upload is late, not lost; a line that dies
@@ -181,7 +182,7 @@ func byHand(t *testing.T, c *site.Cluster, fresh func(string, ...netip.Addr) map
 		{"disable cabel", "did you mean cable?"},
 		{"disable", "the name of one uplink"},
 	} {
-		if out, err := c.Command("r1", append([]string{"uplink"}, strings.Fields(w.args)...)...); err == nil || !strings.Contains(fmt.Sprint(err, out), w.want) || !strings.Contains(err.Error(), "2") {
+		if out, err := c.Command("r1", append([]string{"uplink"}, strings.Fields(w.args)...)...); err == nil || !strings.Contains(fmt.Sprint(err, out), w.want) || !strings.Contains(err.Error(), "exit status 2: ") {
 			t.Errorf("uplink %s: %v %s", w.args, err, out)
 		}
 	}

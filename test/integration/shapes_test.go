@@ -3,6 +3,8 @@ package integration
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -142,7 +144,28 @@ func TestNoLAN(t *testing.T) {
 	noLeaks(t, c)
 }
 
-// TestManyUplinks: sixteen uplinks and three lans.
+// eachMatch are policies of which each looks at something else, and leads to an
+// uplink of its own. The mac is that of h3.
+const eachMatch = `policies:
+  - {name: never, match: {time: {not: mon-sun}}, uplinks: [u16]}
+  - {name: always, match: {time: mon-sun, destination: 198.51.100.3}, uplinks: [u1]}
+  - {name: far, match: {destination: "@far"}, uplinks: [u2]}
+  - {name: not-far, match: {lan: l1, destination: {not: "@far"}}, uplinks: [u3]}
+  - {name: mac, match: {destination: 198.51.100.5, mac: "MAC"}, uplinks: [u4]}
+  - {name: not-mac, match: {destination: [198.51.100.5, 198.51.100.6], mac: {not: "MAC"}}, uplinks: [u5]}
+  - {name: voice, match: {dscp: ef, destination: 198.51.100.7}, uplinks: [u6]}
+  - {name: not-voice, match: {dscp: {not: ef}, destination: [198.51.100.7, 198.51.100.8]}, uplinks: [u7]}
+  - {name: port, match: {destination_ports: 7000-7010, destination: 198.51.100.9}, uplinks: [u8]}
+  - {name: not-port, match: {protocol: tcp, destination_ports: {not: 7007}, destination: 198.51.100.10}, uplinks: [u9]}
+  - {name: from, match: {protocol: tcp, source_ports: 40000-40999, destination: 198.51.100.10/31}, uplinks: [u10]}
+  - {name: not-from, match: {protocol: [tcp, udp], source_ports: {not: 40000-40999}, destination: 198.51.100.11}, uplinks: [u11]}
+  - {name: not-tcp, match: {protocol: {not: tcp}}, uplinks: [u12]}
+  - {name: host, match: {source: 192.168.79.100, destination: 198.51.100.13}, uplinks: [u13]}
+  - {name: not-host, match: {source: [192.168.0.0/16, {not: 192.168.79.0/24}], destination: 198.51.100.12/31}, uplinks: [u14]}
+  - {name: default, method: priority, uplinks: [u15, u16]}
+`
+
+// TestManyUplinks: sixteen uplinks and three lans, and as many policies.
 func TestManyUplinks(t *testing.T) {
 	spec := netlab.Pair(netlab.PairOptions{Routers: 1, ISPs: 16, WANOwn: true})
 	for i := range 2 {
@@ -184,7 +207,62 @@ func TestManyUplinks(t *testing.T) {
 		return err == nil && !strings.Contains(out, "up_u16")
 	}))
 	only(t, "fifteen", works(t, "fifteen", connect(t, c, "h1", echo(site.Server), 200)), virtual[:15]...)
+	must(t, c.Port("r1", "wan16").Plug())
+	t.Run("policies", func(t *testing.T) {
+		must(t, os.WriteFile(filepath.Join(filepath.Dir(c.ConfigFile("r1")), "far"), []byte("198.51.100.4\n"), 0o644))
+		reloaded(t, c, b.String()+strings.ReplaceAll(eachMatch, "MAC", c.Port("h3", "eth0").MAC.String()), "r1")
+		manyPolicies(t, c, virtual)
+	})
 	noLeaks(t, c)
+}
+
+// manyPolicies tries eachMatch from each host.
+func manyPolicies(t *testing.T, c *site.Cluster, virtual []netip.Addr) {
+	servers := dests(14)
+	for _, a := range servers[2:] {
+		must(t, c.Node("net").IP(fmt.Sprintf("addr add %v/32 dev lo", a)))
+	}
+	_, err := c.Serve("net", servers[2:]...)
+	must(t, err)
+	for host, ports := range map[string]string{"h1": "40000 40999", "h2": "41000 41999", "h3": "42000 42999"} {
+		must(t, c.Host(host).Sysctl("net.ipv4.ip_local_port_range", ports))
+	}
+	must(t, c.Host("h1").NFT(`table ip test { chain out { type route hook output priority mangle; ip daddr 198.51.100.7 tcp dport 7007 ip dscp set ef; }; }`))
+	uplink := func(a netip.Addr) string { return fmt.Sprintf("u%d", 1+slices.Index(virtual, a)) }
+	for host, want := range map[string][]string{
+		//     .3    .4    .5     .6     .7    .8     .9    .10    .11    .12    .13    .14
+		"h1": {"u1", "u2", "u5", "u5", "u6", "u7", "u8", "u10", "u10", "u14", "u14", "u15"},
+		"h2": {"u1", "u2", "u3", "u3", "u3", "u3", "u3", "u3", "u3", "u3", "u3", "u3"},
+		"h3": {"u1", "u2", "u4", "u15", "u7", "u7", "u8", "u15", "u11", "u15", "u13", "u15"},
+	} {
+		load := netlab.Load{Drain: 10 * time.Millisecond}
+		wanted := map[netip.Addr]string{}
+		for i, a := range servers[2:] {
+			wanted[a] = want[i]
+			load.Fresh = append(load.Fresh, netlab.Fresh{Server: echo(a), Interval: 5 * time.Millisecond, Count: 3})
+		}
+		if host == "h1" { // what is no TCP
+			load.UDP = []netlab.UDPFlows{{Server: echo(servers[13]), Flows: 3, Interval: 20 * time.Millisecond}}
+		}
+		client, err := c.Load(host, load)
+		must(t, err)
+		must(t, netlab.WaitFor("connections from "+host, 10*time.Second, func() bool {
+			s, err := client.Snapshot()
+			return err != nil || s.FreshOK+s.FreshFailed == 3*len(want)
+		}))
+		r, err := client.Stop()
+		must(t, err)
+		for _, a := range r.Fresh {
+			if to := a.Server.Addr(); !a.OK || uplink(a.Seen.Addr()) != wanted[to] {
+				t.Errorf("%s reached %v by %s, want %s %s", host, to, uplink(a.Seen.Addr()), wanted[to], a.Err)
+			}
+		}
+		for _, f := range r.UDP {
+			if got := uplink(f.Source().Addr()); got != "u12" {
+				t.Errorf("%s by UDP by %s, want u12", host, got)
+			}
+		}
+	}
 }
 
 // takeover cuts the power of r1 and expects r2 to serve.
