@@ -48,8 +48,6 @@ CONFIG_CHECK="
 	~NETFILTER_NETLINK_QUEUE
 	~NFT_QUEUE
 	~NFT_SOCKET
-	~NFT_QUEUE
-	~NETFILTER_NETLINK_QUEUE
 	~MACVLAN
 	~NF_CONNTRACK_LABELS
 	~NF_CONNTRACK_ZONES
@@ -59,8 +57,6 @@ ERROR_IP_MULTIPLE_TABLES="IP_MULTIPLE_TABLES: without it there is no balancing o
 WARNING_NETFILTER_NETLINK_QUEUE="NETFILTER_NETLINK_QUEUE: needed for race: hold only."
 WARNING_NFT_QUEUE="NFT_QUEUE: needed for race: hold, unless NFT_COMPAT and NETFILTER_XT_TARGET_NFQUEUE are there."
 WARNING_NFT_SOCKET="NFT_SOCKET: without it the first packets to a closed port of a virtual address are dropped."
-WARNING_NFT_QUEUE="NFT_QUEUE: needed for race: hold only."
-WARNING_NETFILTER_NETLINK_QUEUE="NETFILTER_NETLINK_QUEUE: needed for race: hold only."
 WARNING_MACVLAN="MACVLAN: needed for virtual_mac only."
 
 pkg_nofetch() {
