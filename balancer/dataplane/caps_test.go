@@ -22,8 +22,8 @@ var core = []string{"Bitwise", "Byteorder", "Cmp", "Dynset", "Exthdr", "Immediat
 // sameOption are those that come with the option of another one.
 var sameOption = map[string]string{"Notrack": "Ct"}
 
-// triedAlone are those that queueing tries: one of them is enough.
-var triedAlone = []string{"Queue", "Target"}
+// triedApart are those that Kernel.queueing tries, and Lacking with it.
+var triedApart = []string{"Queue", "Target"}
 
 // TestNeedsAreAll: each expression that a rule can have is tried where the kernel
 // refuses the table, and by doctor.
@@ -64,7 +64,7 @@ func TestNeedsAreAll(t *testing.T) {
 		t.Fatalf("the expressions were not found, only %v", slices.Sorted(maps.Keys(used)))
 	}
 	for _, name := range slices.Sorted(maps.Keys(used)) {
-		if as := sameOption[name]; !tried[name] && !slices.Contains(core, name) && !slices.Contains(triedAlone, name) && !tried[as] {
+		if as := sameOption[name]; !tried[name] && !slices.Contains(core, name) && !slices.Contains(triedApart, name) && !tried[as] {
 			t.Errorf("no kernel is asked for expr.%s: put it into needs with the option that brings it, and that into the ebuild and modules-load.conf", name)
 		}
 	}
