@@ -1,13 +1,10 @@
 package dataplane
 
 import (
-	"errors"
 	"net"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"harouter/test/netlab"
 )
@@ -61,40 +58,4 @@ EOF`)
 	if s := isp.sh("nft list counter ip look sent"); strings.Contains(s, "packets 0 ") {
 		t.Error("what has the uplink's own address does not leave")
 	}
-}
-
-// TestErrorsReachTheLan: what the router has to say about a flow on its way to an
-// uplink comes from an inner address and carries the flow's mark.
-func TestErrorsReachTheLan(t *testing.T) {
-	t.Parallel()
-	if !netlab.Isolated(t) {
-		return
-	}
-	client, _, _ := world(t)
-	master(t)
-	client.do(func() {
-		c, err := net.Dial("udp4", serverAddr+":9")
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer c.Close()
-		raw, err := c.(*net.UDPConn).SyscallConn()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		_ = raw.Control(func(fd uintptr) {
-			err = errors.Join(unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TTL, 1), unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_RECVERR, 1))
-		})
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		_, _ = c.Write([]byte("not far"))
-		_ = c.SetReadDeadline(time.Now().Add(2 * time.Second))
-		if _, err := c.Read(make([]byte, 16)); !errors.Is(err, unix.EHOSTUNREACH) {
-			t.Errorf("a packet whose time is over: %v, want that the router says so", err)
-		}
-	})
 }
