@@ -106,8 +106,10 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			// A flow that is on it stays on it.
 			Chain{Name: "mark_" + u.Name, Rules: append([]Rule{{SetMetaMark{mask, id}}}, c.brakeRules(u, u.Speed.Up)...)},
 			// The same of the node's own: the route led elsewhere until now, so
-			// this cannot be left to the chain leave.
+			// this cannot be left to the chain leave. Errors that it tells hosts of
+			// a lan (too big, too far, prohibited) belong to their flows, not to it.
 			Chain{Name: "back_" + u.Name, Rules: []Rule{
+				{State{CtRelated}, Layer4{1}, jump("mark_" + u.Name)},
 				{AddrIn{Set: elsewhere.Name}, FibType{Source: true, Type: "local"}, Counter{}, drop},
 				{jump("mark_" + u.Name)},
 			}},

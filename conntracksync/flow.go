@@ -87,6 +87,10 @@ const (
 	SYNSent2 // both sides began at once
 )
 
+// over tells that nothing more is to come, and the next connection by the same
+// name may.
+func (s TCPState) over() bool { return s == TimeWait || s == Closed }
+
 // String returns the state's name in the RFC's words.
 func (s TCPState) String() string {
 	names := [...]string{"none", "syn-sent", "syn-received", "established", "fin-wait", "close-wait", "last-ack", "time-wait", "closed", "syn-sent2"}

@@ -567,7 +567,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 			return nil
 		}
 	case s.owner == mine:
-		if !t.wins(p) {
+		if !t.prevails(p, f, &s.flow) {
 			p.lose(ref)
 			t.merge(i, f, r)
 			return nil
@@ -659,6 +659,17 @@ func (t *Table) assume(i uint32) {
 
 // wins reports whether a peer is right where both claim a flow.
 func (t *Table) wins(p *peer) bool { return beats(p.hello.role, p.name, t.role, t.config.Node) }
+
+// prevails reports whether what a peer told of a flow counts more than what is
+// known here. A host may have begun another connection from the port of one that
+// is over: of two with other translations the one that lives is the later one,
+// whoever is master.
+func (t *Table) prevails(p *peer, theirs, ours *flow) bool {
+	if theirs.key.protocol == TCP && theirs.reply != ours.reply && theirs.tcp.State.over() != ours.tcp.State.over() {
+		return ours.tcp.State.over()
+	}
+	return t.wins(p)
+}
 
 func beats(a Role, an string, b Role, bn string) bool {
 	switch {

@@ -87,17 +87,18 @@ func TestNeedsAreInstalled(t *testing.T) {
 	}
 	checked := strings.Fields(strings.ReplaceAll(string(check[1]), "~", ""))
 	var notChecked, notLoaded []string
-	if !slices.Contains(checked, OptionQueue) {
-		notChecked = append(notChecked, OptionQueue)
-	}
+	options := []string{OptionQueue}
 	for _, n := range needs {
-		if n.option == "NFT_COUNTER" { // no option and no module any more
+		options = append(options, n.option)
+	}
+	for _, option := range options {
+		if option == "NFT_COUNTER" { // no option and no module any more
 			continue
 		}
-		if !slices.Contains(checked, n.option) {
-			notChecked = append(notChecked, n.option)
+		if !slices.Contains(checked, option) {
+			notChecked = append(notChecked, option)
 		}
-		if module := strings.ToLower(n.option); strings.HasPrefix(module, "nft_") && !slices.Contains(strings.Split(string(modules), "\n"), module) {
+		if module := strings.ToLower(option); strings.HasPrefix(module, "nft_") && !slices.Contains(strings.Split(string(modules), "\n"), module) {
 			notLoaded = append(notLoaded, module)
 		}
 	}

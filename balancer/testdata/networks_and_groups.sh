@@ -98,6 +98,11 @@ table inet harouter {
 		size 63
 		elements = { 0x100 : goto mark_cable, 0x200 : goto mark_dsl }
 	}
+	map restore_own {
+		type mark : verdict
+		size 63
+		elements = { 0x100 : goto back_cable, 0x200 : goto back_dsl }
+	}
 	set marks {
 		type mark
 		size 63
@@ -106,6 +111,14 @@ table inet harouter {
 	map nat {
 		type ifname : verdict
 		elements = { "wan1" : goto nat_cable, "wan2" : goto nat_dsl }
+	}
+	set elsewhere_cable {
+		type ipv4_addr
+		elements = { 10.1.0.1, 192.0.2.1, 192.0.2.2, 192.168.77.1, 192.168.77.2 }
+	}
+	set elsewhere_dsl {
+		type ipv4_addr
+		elements = { 10.1.0.1, 192.0.2.1, 192.0.2.2, 192.168.77.1, 192.168.77.2 }
 	}
 	map slots_default {
 		typeof numgen random mod 256 : verdict
@@ -145,6 +158,7 @@ table inet harouter {
 		ct mark & 0x00003f00 vmap @restore
 		ct state new ip daddr @extra return
 		ct state new fib daddr type unicast goto classify
+		ct state invalid fib daddr type unicast goto lost
 	}
 	chain classify {
 		goto policy_default
@@ -152,14 +166,12 @@ table inet harouter {
 	chain out {
 		type route hook output priority -150; policy accept;
 		meta nfproto != ipv4 return
-		meta mark & 0x00003f00 != 0 return
-		ct mark & 0x00003f00 vmap @restore
+		meta mark & 0x00003f00 != 0 goto leave
+		ct mark & 0x00003f00 vmap @restore_own
+		jump leave
 		ct state new fib saddr . oif type local oifname vmap @wan_out
 	}
 	chain leave {
-		type filter hook postrouting priority -10; policy accept;
-		meta iif != 0 return
-		meta nfproto != ipv4 return
 		oifname != @wan_if return
 		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
 	}
@@ -214,7 +226,18 @@ table inet harouter {
 	chain policy_default {
 		numgen random mod 256 vmap @slots_default
 		numgen random mod 256 vmap @slots_default
-		counter accept
+		counter goto lost
+	}
+	chain lost {
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
+		fib daddr . mark oif missing goto nowhere
+		fib daddr . mark oifname "wan1" goto nowhere
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		accept
+	}
+	chain nowhere {
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		counter drop
 	}
 	chain in_cable {
 		ct state new ct mark & 0x00003f00 == 0 ct mark set ct mark & 0xffffc0ff | 0x00000100
@@ -225,6 +248,11 @@ table inet harouter {
 	}
 	chain mark_cable {
 		meta mark set meta mark & 0xffffc0ff | 0x00000100
+	}
+	chain back_cable {
+		ct state related meta l4proto 1 goto mark_cable
+		ip saddr @elsewhere_cable fib saddr type local counter drop
+		goto mark_cable
 	}
 	chain own_cable {
 		ct mark set ct mark & 0xffffc0ff | 0x00000100
@@ -241,6 +269,11 @@ table inet harouter {
 	}
 	chain mark_dsl {
 		meta mark set meta mark & 0xffffc0ff | 0x00000200
+	}
+	chain back_dsl {
+		ct state related meta l4proto 1 goto mark_dsl
+		ip saddr @elsewhere_dsl fib saddr type local counter drop
+		goto mark_dsl
 	}
 	chain own_dsl {
 		ct mark set ct mark & 0xffffc0ff | 0x00000200

@@ -225,6 +225,7 @@ table inet harouter {
 		meta mark set meta mark & 0xffffc0ff | 0x00000100
 	}
 	chain back_cable {
+		ct state related meta l4proto 1 goto mark_cable
 		ip saddr @elsewhere_cable fib saddr type local counter drop
 		goto mark_cable
 	}
@@ -245,6 +246,7 @@ table inet harouter {
 		meta mark set meta mark & 0xffffc0ff | 0x00000200
 	}
 	chain back_dsl {
+		ct state related meta l4proto 1 goto mark_dsl
 		ip saddr @elsewhere_dsl fib saddr type local counter drop
 		goto mark_dsl
 	}

@@ -30,7 +30,6 @@ func execute(ctx context.Context, args []string) int {
 	err := root.ExecuteContext(ctx)
 	var quiet silent
 	var wrong wrongInput
-	var refused *control.Error // by the daemon, which knows what is there
 	switch {
 	case err == nil:
 		return 0
@@ -39,9 +38,6 @@ func execute(ctx context.Context, args []string) int {
 	case errors.As(err, &wrong):
 		fmt.Fprintln(os.Stderr, "harouter:", err)
 		return 2
-	case errors.As(err, &refused):
-		fmt.Fprintln(os.Stderr, "harouter:", err)
-		return refused.Code
 	}
 	fmt.Fprintln(os.Stderr, "harouter:", err)
 	if refusal, ok := errors.AsType[*control.Error](err); ok { // the daemon's word

@@ -74,6 +74,13 @@ func (s *settings) plan(at situation, now time.Time) (string, error) {
 		if found, err = links.Read(s.devices(), s.auto()); err != nil {
 			return "", err
 		}
+	} else {
+		found.Gateways = map[string]netip.Addr{}
+		for name, line := range s.auto() {
+			if line.Point {
+				found.Gateways[name] = netip.IPv4Unspecified()
+			}
+		}
 	}
 	plan, err := balancer.Build(cfg, s.suppose(at, cfg, found, now))
 	if err != nil {
@@ -86,7 +93,7 @@ func (s *settings) plan(at situation, now time.Time) (string, error) {
 	if !here {
 		about += "\n# This machine is not " + s.node + ": its devices are supposed to have no addresses of their own."
 		for _, u := range s.file.Uplinks {
-			if u.Gateway.Kind != config.GatewayStatic {
+			if u.Gateway.Kind == config.GatewayAuto || u.Gateway.Kind == config.GatewayDHCP {
 				about += fmt.Sprintf("\n# The gateway of %s is found on the node: the way over it lacks here.", u.Name)
 			}
 		}

@@ -20,6 +20,7 @@ lans: [{name: office, device: plan-lan, virtual_addresses: [192.168.77.1/24]}]
 uplinks:
   - {name: cable, device: plan-wan1, gateway: 203.0.113.1, virtual_addresses: [203.0.113.10/25], probe: {targets: [198.51.100.1]}}
   - {name: dsl, device: plan-wan2, virtual_addresses: [203.0.113.140/25], probe: {targets: [198.51.100.1]}}
+  - {name: line, device: plan-ppp0, gateway: ppp, probe: {targets: [198.51.100.1]}}
 `
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -43,7 +44,7 @@ func TestPlanSupposes(t *testing.T) {
 	}{
 		{"master", situation{role: "master"},
 			[]string{"#!/bin/sh\n# r1 of cluster home as master\n", "# The gateway of dsl is found on the node", "set active {\n\t\ttype nf_proto\n\t\telements = { ipv4 }",
-				way + "via 203.0.113.1 dev plan-wan1 onlink", "goto up_dsl", "table 7002"}, nil},
+				way + "via 203.0.113.1 dev plan-wan1 onlink", "goto up_dsl", "table 7002", "default table 7003 protocol 200 dev plan-ppp0 scope link"}, []string{"gateway of line"}},
 		{"an uplink is down", situation{role: "master", down: []string{"dsl"}}, []string{", down: dsl\n"}, []string{"goto up_dsl"}},
 		{"backup", situation{role: "backup"}, []string{way + "via 192.0.2.2\n"}, []string{"elements = { ipv4 }"}},
 	} {
@@ -67,7 +68,7 @@ func TestPlanSupposes(t *testing.T) {
 func TestPlanOfNothingKnown(t *testing.T) {
 	for at, want := range map[string]situation{
 		`--role "boss" is not understood; allowed: master or backup`:                         {role: "boss"},
-		`--down cabel: there is no such uplink (did you mean cable?); there are: cable, dsl`: {role: "master", down: []string{"cabel"}},
+		`--down cabel: there is no such uplink (did you mean cable?); there are: cable, dsl, line`: {role: "master", down: []string{"cabel"}},
 	} {
 		_, err := planned(t, want)
 		if wrong := (wrongInput{}); !errors.As(err, &wrong) || err.Error() != at {

@@ -553,7 +553,7 @@ func (s *settings) auto() map[string]links.Line {
 // missingDevices warns of devices that this machine does not have.
 func (s *settings) missingDevices() []error {
 	var out []error
-	for _, d := range s.devices() {
+	for _, d := range slices.Concat(s.devices(), s.routeDevices()) {
 		if _, err := os.Stat("/sys/class/net/" + d); errors.Is(err, os.ErrNotExist) {
 			out = append(out, fmt.Errorf("node %s has no device %q now; the daemon will treat it as a link that is down", s.node, d))
 		}

@@ -20,6 +20,7 @@ var policiesBench = bench{
 	name: "policies", title: "one router with 1, 8 and 64 policies: forwarding of what is established, and new connections", peer: "see below",
 	notes: []string{
 		"forwarding, peer: the bare kernel, one default route and one rule that masquerades. UDP packets of 64 bytes by iperf3, as fast as it can.",
+		"forwarding, iptables: the peer is the router of the next line, which has ip rules and marks as we have.",
 		"new connections, peer: rules of iptables as Net-ISP-Balance writes them, one rule that marks for each policy, and a draw of 2:1 at the end.",
 		"Policies are of a TCP port each, which no connection here has: all are asked in vain. Client, router and server share the processors: the ratio counts.",
 	},
@@ -56,12 +57,16 @@ func policiesOf(l *lab, bare *netlab.Site, n int) (err error) {
 	}
 	what := fmt.Sprintf("%d policies: ", n)
 	for i := range l.runs {
-		for side, s := range [2]*netlab.Site{Ours: ours.Site, Theirs: bare} {
-			rate, err := streamed(s)
-			if err != nil {
+		var rates [3]float64
+		for i, s := range []*netlab.Site{ours.Site, bare, theirs} {
+			if rates[i], err = streamed(s); err != nil {
 				return err
 			}
-			l.row(what+"forwarding", "packets/s").Add(Side(side), rate, noise{})
+		}
+		for i, peer := range []string{"forwarding", "forwarding, iptables"} {
+			row := l.row(what+peer, "packets/s")
+			row.Add(Ours, rates[0], noise{})
+			row.Add(Theirs, rates[1+i], noise{})
 		}
 		for side, s := range [2]*netlab.Site{Ours: ours.Site, Theirs: theirs} {
 			rate, failed, err := hammered(s)

@@ -116,7 +116,21 @@ func TestFlowsSurviveMoves(t *testing.T) {
 	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config+fmt.Sprintf(
 		"firewall: {forward: [{port: %d, protocol: [tcp, udp], to: \"%s:%d\"}]}\n", inboundPort, host, netlab.EchoPort))
 	inbound := inboundLoad(t, c, "h1")
-	out, err := c.Load("h1", throughMoves())
+	routers := []string{"r1", "r2"}
+	for _, r := range routers { // what belongs to no connection yet is no reason to tell a host that all is over
+		must(t, c.Router(r).NFT(`table ip test-errors {
+  counter unreachable { }
+  chain out { type filter hook output priority 0; oifname "lan0" icmp type destination-unreachable icmp code net-unreachable counter name unreachable; }
+}
+`))
+	}
+	through := throughMoves()
+	for _, all := range [][]netlab.Fresh{through.Fresh, inbound.Fresh} {
+		for i := range all { // so many that some always begin in the moment of a move
+			all[i].Interval = 10 * time.Millisecond
+		}
+	}
+	out, err := c.Load("h1", through)
 	must(t, err)
 	in, err := c.Load("net", inbound)
 	must(t, err)
@@ -144,6 +158,13 @@ func TestFlowsSurviveMoves(t *testing.T) {
 	}
 	time.Sleep(300 * time.Millisecond)
 	must(t, out.Poke(5*time.Second))
+	for _, r := range routers {
+		text, err := c.Router(r).Exec("nft", "list", "counter", "ip", "test-errors", "unreachable")
+		must(t, err)
+		if !strings.Contains(text, "packets 0 ") {
+			t.Errorf("%s told hosts that the network is unreachable:\n%s", r, text)
+		}
+	}
 	for name, client := range map[string]*netlab.Client{"out": out, "in": in} {
 		t.Log(name)
 		r := report(t, client)
