@@ -473,7 +473,10 @@ func (m *Machine) settleTimers(now time.Time) {
 		case alive && !p.present:
 			p.present, m.untwinned = true, true
 		case !alive:
-			if p.present {
+			switch {
+			case p.present && p.state.Leaving:
+				m.record("node", p.Name, p.state.Role.String(), "left", "as it said it would")
+			case p.present:
 				m.record("node", p.Name, p.state.Role.String(), "lost", "not heard on any path for "+aliveFor.String())
 			}
 			m.untwinned = m.untwinned || p.present
