@@ -80,8 +80,8 @@ type Hop struct {
 // Well-known numbers.
 const (
 	mainTable  = 254
-	floor      = min(4278198272, math.MaxInt) // metric of the unreachable default under each uplink's routes
-	behindMAC  = 1                            // metric of a route for which there is a better one while this node is master
+	floor      = math.MaxInt32 // metric of the unreachable default under each uplink's routes; an int has 32 bits on some nodes
+	behindMAC  = 1             // metric of a route for which there is a better one while this node is master
 	maxUplinks = 63
 )
 

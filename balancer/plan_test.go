@@ -120,7 +120,6 @@ func TestPlanText(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := slotList.ReplaceAllStringFunc(p.String(), tally)
-			got = strings.ReplaceAll(got, fmt.Sprintf(" metric %d\n", floor), " metric 4278198272\n") // where an int has 32 bits it is less
 			file := filepath.Join("testdata", name+".sh")
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {

@@ -25,10 +25,10 @@ sysctl -qw net/ipv4/conf/wan2/src_valid_mark=1
 ip route add default table 300 protocol 200 nexthop via 203.0.113.1 dev wan1 onlink weight 171 nexthop via 203.0.113.129 dev wan2 onlink weight 85
 ip route add default table 301 protocol 200 via 203.0.113.1 dev wan1 onlink
 ip route add 203.0.113.0/25 table 301 protocol 200 dev wan1 scope link
-ip route add unreachable default table 301 protocol 200 metric 4278198272
+ip route add unreachable default table 301 protocol 200 metric 2147483647
 ip route add default table 302 protocol 200 via 203.0.113.129 dev wan2 onlink
 ip route add 203.0.113.128/25 table 302 protocol 200 dev wan2 scope link
-ip route add unreachable default table 302 protocol 200 metric 4278198272
+ip route add unreachable default table 302 protocol 200 metric 2147483647
 ip rule add priority 100 lookup 254 suppress_prefixlength 0 protocol 200
 ip rule add priority 101 fwmark 0x10000/0xff0000 lookup 301 protocol 200
 ip rule add priority 102 fwmark 0x20000/0xff0000 lookup 302 protocol 200

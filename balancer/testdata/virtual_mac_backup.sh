@@ -41,10 +41,10 @@ ip route add 192.168.77.0/24 table 254 protocol 200 metric 1 dev lan0 scope link
 ip route add default table 7000 protocol 200 nexthop via 203.0.113.1 dev wan1 onlink weight 171 nexthop via 203.0.113.129 dev wan2 onlink weight 85
 ip route add default table 7001 protocol 200 via 203.0.113.1 dev wan1 onlink
 ip route add 203.0.113.0/25 table 7001 protocol 200 dev wan1 scope link
-ip route add unreachable default table 7001 protocol 200 metric 4278198272
+ip route add unreachable default table 7001 protocol 200 metric 2147483647
 ip route add default table 7002 protocol 200 metric 1 via 203.0.113.129 dev wan2 onlink
 ip route add 203.0.113.128/25 table 7002 protocol 200 metric 1 dev wan2 scope link
-ip route add unreachable default table 7002 protocol 200 metric 4278198272
+ip route add unreachable default table 7002 protocol 200 metric 2147483647
 ip rule add priority 7000 lookup 254 suppress_prefixlength 0 protocol 200
 ip rule add priority 7001 fwmark 0x100/0x3f00 lookup 7001 protocol 200
 ip rule add priority 7002 fwmark 0x200/0x3f00 lookup 7002 protocol 200
