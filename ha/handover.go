@@ -227,6 +227,10 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			return
 		}
 		m.do(Send{To: from.Name, Message: Message{Kind: KindVouched, ID: msg.ID, Role: m.role, Priority: m.vrrp.Priority(), Was: m.was(now)}, Wide: true})
+	case KindSee:
+		m.onSee(from, msg, now)
+	case KindSeen:
+		m.onSeen(from, msg, now)
 	case KindFenced:
 		m.onFenced(from, msg.Will, now)
 	case KindVouched:
