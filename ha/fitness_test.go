@@ -62,6 +62,47 @@ func TestUplinkDiesHereOnly(t *testing.T) {
 	}
 }
 
+// TestUplinkDiesHereOnlyByEachMethod: how a policy spreads its flows makes no
+// difference to where the role goes, nor to the flows that are there.
+func TestUplinkDiesHereOnlyByEachMethod(t *testing.T) {
+	for _, method := range []string{"weighted", "priority", "overflow", "persistence", "least-used", "lowest-latency", "enforced", "fastest-response"} {
+		for cause, kill := range map[string]func(*simNode){
+			"its own port": func(n *simNode) { n.carrier("wan1", false) },
+			"in silence":   func(n *simNode) { n.blind["cable"] = true },
+		} {
+			t.Run(method+", "+cause, func(t *testing.T) {
+				s := newSim(t, "r1", "r2")
+				for _, n := range s.nodes {
+					n.disk += " method=" + method
+				}
+				s.boot("r1")
+				s.run(time.Second)
+				s.boot("r2")
+				s.run(time.Second)
+				s.master("r1")
+				shares := fmt.Sprint(s.nodes["r1"].lastPlan.Shares)
+				at := s.now
+				kill(s.nodes["r1"])
+				s.run(610 * time.Millisecond)
+				s.master("r2")
+				s.run(5 * time.Second)
+				none, double := s.coverage(at)
+				within(t, "nobody holds the addresses", none, 0)
+				within(t, "two hold them", double, 10*time.Millisecond)
+				for _, n := range s.nodes {
+					if now := fmt.Sprint(n.lastPlan.Shares); now != shares {
+						t.Errorf("%s: shares %s, before %s", n.name, now, shares)
+					}
+					if len(n.deleted) > 0 || n.moved > 0 || !n.m.pool["cable"] || n.m.verdicts["cable"] != balancer.Up {
+						t.Errorf("%s ended the flows of %v, moved them %d times, routes by %v %v\n%s",
+							n.name, n.deleted, n.moved, n.m.pool, n.m.verdicts, strings.Join(s.log, "\n"))
+					}
+				}
+			})
+		}
+	}
+}
+
 // TestOtherUplinkMovesAtOnce: hysteresis is one uplink's.
 func TestOtherUplinkMovesAtOnce(t *testing.T) {
 	s := booted(t, "r1", "r2")
