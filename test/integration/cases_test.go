@@ -218,7 +218,7 @@ ip route add default nexthop via 203.0.113.1 dev wan1 nexthop via 203.0.113.129 
 	})
 
 	t.Run("14 one line", func(t *testing.T) {
-		must(t, c.Port("r1", "wan1").Unplug())
+		must(t, c.Router("r1").IP("addr del 203.0.113.2/25 dev wan1")) // as when a lease ends
 		must(t, c.Wait("cable is out", "r1", 3*time.Second, func(s ha.Status) bool { return lineOf(s, "cable").Share == 0 }))
 		only(t, "one line", works(t, "one line", connect(t, c, "h1", echo(site.Server), 30)), dsl)
 	})
