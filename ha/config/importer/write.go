@@ -217,7 +217,7 @@ func (im *importer) groupText(g group) string {
 		case u != nil:
 			add(plain(u.name))
 		default:
-			im.fail(g.at, "forwarding_group: there is no service %s; allowed: services of the table, :isp and :lan", quoted(w))
+			im.noService(g, w)
 		}
 	}
 	return "[" + strings.Join(names, ", ") + "]"
