@@ -496,6 +496,7 @@ func (s *settings) probes() []probe.Uplink {
 		p := probe.Uplink{
 			Name: u.Name, Device: s.file.Device(s.node, u.Name), Mark: balancer.Mark(u.ID, uint32(s.file.Balance.MarkMask)),
 			Gateway: u.Gateway.Address, Interval: u.ProbeInterval(), Timeout: u.Probe.Timeout, Quorum: u.Probe.Quorum,
+			OwnOnly: len(u.Virtual) == 0,
 		}
 		for _, t := range u.Probe.Targets {
 			p.Targets = append(p.Targets, probe.Target{
