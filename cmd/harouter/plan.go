@@ -27,8 +27,8 @@ func newPlan(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "plan", Short: "print what the daemon would set: sysctl, ip and nft commands as a script", Args: noArgs,
 		Long: "Prints the whole state that the file stands for, as a script that gives it to a machine that has\n" +
-			"none of it: sysctls, routing tables and rules, the nft table. Nothing is changed, no daemon and no\n" +
-			"rights are needed. Where this machine is the node, its own addresses and gateways that it found count\n" +
+			"none of it: sysctls, routing tables and rules, the nft table with the rules of nft.d. Nothing is\n" +
+			"changed, no daemon and no rights are needed. Where this machine is the node, its own addresses and gateways that it found count\n" +
 			"as they are now; for another node the script supposes that its devices have none.\n" +
 			"The virtual addresses themselves are not part of it: the election moves them.",
 		Example: "  harouter plan | less\n  harouter plan --down cable > b; harouter plan > a; diff a b\n  harouter plan --node r2 --role backup",
@@ -41,7 +41,7 @@ func newPlan(c *common) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), text)
+			_, err = fmt.Fprint(cmd.OutOrStdout(), text, snippetScript(c.config, s.isHere()))
 			return err
 		},
 	}
