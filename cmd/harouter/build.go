@@ -53,7 +53,7 @@ func (d *daemon) build() error {
 			d.loop.Post(ha.Condition{Code: ha.AlarmFoughtOver, Subject: kind, Text: text, On: on})
 		},
 		UserLost: func() { d.follow.snippets.Lost() },
-		Lacks: func(what, instead string) { d.record(ha.Record{Kind: "config", Subject: what, Reason: instead}) },
+		Lacks:    func(what, instead string) { d.record(ha.Record{Kind: "config", Subject: what, Reason: instead}) },
 	}); err != nil {
 		return err
 	}
