@@ -29,8 +29,8 @@ lans:
   - {name: guests, device: lan1, virtual_addresses: [192.168.88.1/24]}
 uplinks:
   - {name: cable, device: wan1, gateway: 203.0.113.1, virtual_addresses: [203.0.113.10/26, 203.0.113.11/26], weight: 2, speed: {down: 100mbit, up: 20mbit}, probe: {targets: [198.51.100.1]}}
-  - {name: dsl, device: wan2, gateway: 203.0.113.65, virtual_addresses: [203.0.113.70/26, "2001:db8:2::70/64"], probe: {targets: [198.51.100.1]}}
-  - {name: line, device: wan3, gateway: 203.0.113.129, tier: 2, metered: true, probe: {targets: [198.51.100.1]}}
+  - {name: dsl, device: wan2, gateway: 203.0.113.65, virtual_addresses: [203.0.113.70/26, "2001:db8:2::70/64"], speed: {down: 50mbit, up: 10mbit}, probe: {targets: [198.51.100.1]}}
+  - {name: line, device: wan3, gateway: 203.0.113.129, tier: 2, metered: true, speed: {down: 5mbit, up: 5mbit}, probe: {targets: [198.51.100.1]}}
 `
 
 // proofFiles are configurations, by what they are rich in.
