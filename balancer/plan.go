@@ -360,10 +360,14 @@ func (p Plan) String() string {
 		if r.Waits && !p.Active {
 			continue
 		}
-		if r.Source.IsValid() { // refused where it is no address of the machine
-			fmt.Fprintf(&b, "ip route add %v src %v 2>/dev/null || ", r, r.Source)
+		words := r.String()
+		if len(r.Hops) == 1 && r.Hops[0].Device == "" { // where the main table leads directly
+			words += fmt.Sprintf(` dev $(ip route get %v | sed -n 's/^[^ ]* dev \([^ ]*\) .*/\1/p') onlink`, r.Hops[0].Gateway)
 		}
-		fmt.Fprintf(&b, "ip route add %v\n", r)
+		if r.Source.IsValid() { // refused where it is no address of the machine
+			fmt.Fprintf(&b, "ip route add %s src %v 2>/dev/null || ", words, r.Source)
+		}
+		fmt.Fprintf(&b, "ip route add %s\n", words)
 	}
 	for _, r := range p.Rules {
 		fmt.Fprintf(&b, "ip rule add %v\n", r)

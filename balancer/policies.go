@@ -102,7 +102,7 @@ func (c *Config) classify(does []doing, in Input) search {
 	var lans, nodes, aside []leaf
 	if slices.ContainsFunc(c.Uplinks, c.leadsOut) {
 		w.lost = Rule{Jump{Kind: "goto", Chain: lostChain}}
-		w.invalid = []Rule{append(Rule{State{CtInvalid}, FibType{Type: "unicast"}}, w.lost...)}
+		w.invalid = []Rule{{State{CtInvalid}, FibType{Type: "unicast"}, Jump{Kind: "goto", Chain: strayChain}}}
 	}
 	for i, d := range does {
 		if d.outcome == passes {
@@ -147,7 +147,11 @@ func (c *Config) classify(does []doing, in Input) search {
 			{Name: "unpicked", Rules: []Rule{{Counter{}, Jump{Kind: "drop"}}}},
 		})
 	}
-	add(nil, nil, c.lost(w.unmarked))
+	// For those of a policy that has no uplink the search has been: a second one
+	// would find the same, and be more jumps behind each other than the kernel has
+	// room for (16).
+	add(nil, nil, c.lost(lostChain, Rule{Counter{}, Jump{Kind: "drop"}}))
+	add(nil, nil, c.lost(strayChain, w.unmarked))
 	return w
 }
 

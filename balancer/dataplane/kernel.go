@@ -34,6 +34,9 @@ type Config struct {
 	// Fought, if set, is told when a fight with another program over a kind
 	// begins and when it is over, with a sentence for people.
 	Fought func(kind string, on bool, text string)
+	// UserLost, if set, is told that what BeginUser and KeepUser enclosed is not in
+	// the table any more, or that the table is new.
+	UserLost func()
 	// Lacks, if set, is told once what a plan asks for that this kernel has not, and
 	// what is done instead.
 	Lacks func(what, instead string)
@@ -66,6 +69,8 @@ type Kernel struct {
 	settings map[string]setting // the sysctls before ours; nil: not read yet
 	unsaved  bool               // settings are not in the file
 	warned   bool               // that they cannot be
+	user     string             // print of what snippets put into our table; "": not kept
+	tables   uint64             // how often the table was made, or the user's part was lost
 
 	// The switch has a connection and a lock of its own, so that a takeover
 	// never waits for a plan.
@@ -383,7 +388,8 @@ func (k *Kernel) Prepare(p balancer.Plan) error {
 func (k *Kernel) Cleanup(context.Context) error {
 	k.applying.Lock()
 	defer k.applying.Unlock()
-	k.plan, k.wrote = nil, wrote{}
+	k.plan, k.wrote, k.user = nil, wrote{}, ""
+	k.tables++
 	k.waiting.Store(nil)
 	k.races.Store(nil)
 	k.scope.Store(nil)

@@ -128,7 +128,7 @@ table inet harouter {
 	chain lan {
 		ct mark & 0x00003f00 vmap @restore
 		ct state new fib daddr type unicast goto classify
-		ct state invalid fib daddr type unicast goto lost
+		ct state invalid fib daddr type unicast goto stray
 	}
 	chain classify {
 		goto policy_default
@@ -199,12 +199,23 @@ table inet harouter {
 	}
 	chain lost {
 		meta mark set meta mark & 0xffffc0ff | 0x00000100
-		fib daddr . mark oif missing goto nowhere
-		fib daddr . mark oifname "wan1" goto nowhere
+		fib daddr . mark oif missing goto lost_nowhere
+		fib daddr . mark oifname "wan1" goto lost_nowhere
 		meta mark set meta mark & 0xffffc0ff | 0x00000000
 		accept
 	}
-	chain nowhere {
+	chain lost_nowhere {
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		counter drop
+	}
+	chain stray {
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
+		fib daddr . mark oif missing goto stray_nowhere
+		fib daddr . mark oifname "wan1" goto stray_nowhere
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		accept
+	}
+	chain stray_nowhere {
 		meta mark set meta mark & 0xffffc0ff | 0x00000000
 		counter drop
 	}

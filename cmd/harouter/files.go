@@ -176,6 +176,7 @@ func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
 		d.current.Store(s)
 	}
 	d.lookAtFile()
+	d.follow.snippets.Look() // they are no part of the file
 	return cfg, nil
 }
 
