@@ -275,6 +275,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 		b.Lans = append(b.Lans, balancer.Lan{
 			Name: l.Name, Device: s.file.Device(s.node, l.Name), Virtual: l.Virtual,
 			MACDevice: macDevice(l.VirtualMAC, l.Name, l.Virtual, false), MAC: virtualMAC(l.VRID, false).String(),
+			MACDevice6: macDevice(l.VirtualMAC, l.Name, l.Virtual, true), MAC6: virtualMAC(l.VRID, true).String(),
 		})
 	}
 	for _, u := range s.file.Uplinks {
@@ -282,6 +283,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 			Name: u.Name, ID: u.ID, Device: s.file.Device(s.node, u.Name), Gateway: u.Gateway.Address,
 			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier, Metered: u.Metered, Speed: balancer.Load{Down: float64(u.Down), Up: float64(u.Up)},
 			MACDevice: macDevice(u.VirtualMAC, u.Name, u.Virtual, false), MAC: virtualMAC(u.VRID, false).String(),
+			MACDevice6: macDevice(u.VirtualMAC, u.Name, u.Virtual, true), MAC6: virtualMAC(u.VRID, true).String(),
 		})
 	}
 	for _, p := range s.file.Policies {
