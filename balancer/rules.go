@@ -108,9 +108,10 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			// A flow that is on it stays on it.
 			Chain{Name: "mark_" + u.Name, Rules: append([]Rule{{SetMetaMark{mask, id}}}, c.brakeRules(u, u.Speed.Up)...)},
 			// The same of the node's own: the route led elsewhere until now, so
-			// this cannot be left to the chain leave.
+			// this cannot be left to the chain leave. ICMP errors are related: by them
+			// the node tells a host that its packets are too long, or refused.
 			Chain{Name: "back_" + u.Name, Rules: []Rule{
-				{AddrIn{Set: elsewhere.Name}, FibType{Source: true, Type: "local"}, Counter{}, drop},
+				{State{CtNew | CtEstablished}, AddrIn{Set: elsewhere.Name}, FibType{Source: true, Type: "local"}, Counter{}, drop},
 				{jump("mark_" + u.Name)},
 			}},
 			// The route led there: remember.

@@ -261,6 +261,15 @@ func (k *Kernel) pass(p *balancer.Plan, which kindSet, write bool) (found [kinds
 	if which.has(kindSysctl) {
 		found[kindSysctl] = k.passSysctls(p, false, write)
 	}
+	guarded := k.wrote.table
+	open := func() {
+		if which.has(kindSysctl) && k.wrote.table {
+			found[kindSysctl].join(k.passSysctls(p, true, write))
+		}
+	}
+	if guarded {
+		open()
+	}
 	if which.has(kindRoute) {
 		found[kindRoute], routes = k.passRoutes(p, write)
 	}
@@ -270,8 +279,8 @@ func (k *Kernel) pass(p *balancer.Plan, which kindSet, write bool) (found [kinds
 	if which.has(kindTable) {
 		found[kindTable] = k.passTable(p, write)
 	}
-	if which.has(kindSysctl) && k.wrote.table { // else all would be open for a moment, or as long as the table is refused
-		found[kindSysctl].join(k.passSysctls(p, true, write))
+	if !guarded { // before it all would be open, for a moment or as long as the table is refused
+		open()
 	}
 	if write && found[kindTable].err == nil { // else the former table's marks still lead there
 		if len(rules)+len(routes) > 0 {

@@ -212,7 +212,7 @@ table inet harouter {
 		meta mark set meta mark & 0xffffc0ff | 0x00000100
 	}
 	chain back_cable {
-		ip saddr @elsewhere_cable fib saddr type local counter drop
+		ct state established,new ip saddr @elsewhere_cable fib saddr type local counter drop
 		goto mark_cable
 	}
 	chain own_cable {
@@ -232,7 +232,7 @@ table inet harouter {
 		meta mark set meta mark & 0xffffc0ff | 0x00000200
 	}
 	chain back_dsl {
-		ip saddr @elsewhere_dsl fib saddr type local counter drop
+		ct state established,new ip saddr @elsewhere_dsl fib saddr type local counter drop
 		goto mark_dsl
 	}
 	chain own_dsl {
