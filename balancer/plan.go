@@ -331,17 +331,27 @@ func (c *Config) pool(in Input, slots [SlotCount]int) []Hop {
 			return []Hop{via(u.Device, gw, 1)}
 		}
 	}
+	var ways []Hop
 	for _, l := range c.Lans {
 		for _, p := range l.Virtual {
 			for _, o := range in.OwnLan[l.Name] {
 				if o.Masked().Contains(p.Addr()) {
-					return []Hop{{Device: l.Device, Gateway: p.Addr(), Weight: 1}}
+					way := Hop{Device: l.Device, Gateway: p.Addr(), Weight: 1}
+					if ways = append(ways, way); slices.Contains(c.Nodes, o.Addr()) {
+						return []Hop{way}
+					}
 				}
 			}
 		}
 	}
-	if in.Master.IsValid() {
+	// The master tells a node's traffic by its address; from another one it would
+	// take the policies of the lan.
+	routers := slices.ContainsFunc(c.Policies, func(p Policy) bool { return p.Router })
+	if in.Master.IsValid() && (routers || len(ways) == 0) {
 		return []Hop{{Gateway: in.Master, Weight: 1}}
+	}
+	if len(ways) > 0 {
+		return ways[:1]
 	}
 	return nil
 }

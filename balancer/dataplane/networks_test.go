@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"harouter/balancer"
 	"harouter/test/netlab"
@@ -245,6 +247,37 @@ func TestGroups(t *testing.T) {
 	c.Firewall.Groups = nil
 	apply()
 	try("without groups", guest, "198.51.100.2:80", true)
+}
+
+// TestErrorsReachTheLan: what the router has to say of a flow gets to its host,
+// though the flow has the mark of an uplink.
+func TestErrorsReachTheLan(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	client, _, _ := world(t)
+	master(t)
+	netlab.Sh(t, "ip link set wan1 mtu 1400; ip link set wan2 mtu 1400")
+	client.do(func() {
+		u, err := net.Dial("udp4", serverAddr+":5007")
+		must(t, err)
+		defer u.Close()
+		raw, err := u.(*net.UDPConn).SyscallConn()
+		must(t, err)
+		must(t, raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+		}))
+		must(t, err)
+		for range 2 { // at the second the flow is known
+			_, _ = u.Write(make([]byte, 100))
+		}
+		_, err = u.Write(make([]byte, 1450))
+		must(t, err)
+	})
+	eventually(t, 2*time.Second, "the client learns how much the way carries", func() bool {
+		return strings.Contains(netlab.Sh(t, "ip -n client route get "+serverAddr), "mtu 1400")
+	})
 }
 
 func isUnreachable(err error) bool {

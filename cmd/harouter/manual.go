@@ -38,13 +38,9 @@ func newManual() *cobra.Command {
 func filePage() manual.Page {
 	var keys []manual.Key
 	for _, s := range config.Settings() {
-		missing := s.Missing
-		if s.Later && missing == "" {
-			missing = manual.All
-		}
 		keys = append(keys, manual.Key{
 			Path: s.Path, Text: s.Text, Values: s.Values, Example: s.Example,
-			Default: cmp.Or(s.Usually, s.Default), Required: s.Required, Missing: missing,
+			Default: cmp.Or(s.Usually, s.Default), Required: s.Required, Missing: s.Missing,
 		})
 	}
 	return manual.File(keys, samples.Full, versionString())

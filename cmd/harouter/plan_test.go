@@ -67,7 +67,7 @@ func TestPlanSupposes(t *testing.T) {
 
 func TestPlanOfNothingKnown(t *testing.T) {
 	for at, want := range map[string]situation{
-		`--role "boss" is not understood; allowed: master or backup`:                         {role: "boss"},
+		`--role "boss" is not understood; allowed: master or backup`:                               {role: "boss"},
 		`--down cabel: there is no such uplink (did you mean cable?); there are: cable, dsl, line`: {role: "master", down: []string{"cabel"}},
 	} {
 		_, err := planned(t, want)

@@ -329,14 +329,11 @@ func (s *settings) firewall() balancer.Firewall {
 		Gossip: s.file.Ports.Gossip, Sync: s.file.Ports.Sync, Groups: s.file.Groups(),
 	}
 	for _, a := range f.Allow {
-		rule := balancer.Allow{Source: a.Source, Limit: balancer.Rate(a.Limit)}
-		switch {
-		case a.From == "wan":
-		case slices.ContainsFunc(s.file.Uplinks, func(u config.Uplink) bool { return u.Name == a.From }):
-			rule.Uplinks = []string{a.From}
-		default: // a lan, which is not kept out
+		uplinks, all := s.file.AllowedBy(a)
+		if len(uplinks) == 0 && !all { // from a lan, which is not kept out
 			continue
 		}
+		rule := balancer.Allow{Uplinks: uplinks, To: a.To, Source: a.Source, Limit: balancer.Rate(a.Limit)}
 		for _, p := range a.Ports {
 			rule.Ports = append(rule.Ports, balancer.Ports(p))
 		}

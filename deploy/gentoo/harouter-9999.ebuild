@@ -49,8 +49,6 @@ CONFIG_CHECK="
 	~NFT_QUEUE
 	~NFT_SOCKET
 	~XFRM
-	~NFT_QUEUE
-	~NETFILTER_NETLINK_QUEUE
 	~MACVLAN
 	~NF_CONNTRACK_LABELS
 	~NF_CONNTRACK_ZONES
@@ -61,8 +59,6 @@ WARNING_NETFILTER_NETLINK_QUEUE="NETFILTER_NETLINK_QUEUE: needed for race: hold 
 WARNING_XFRM="XFRM: needed for IPsec only."
 WARNING_NFT_QUEUE="NFT_QUEUE: needed for race: hold, unless NFT_COMPAT and NETFILTER_XT_TARGET_NFQUEUE are there."
 WARNING_NFT_SOCKET="NFT_SOCKET: without it the first packets to a closed port of a virtual address are dropped."
-WARNING_NFT_QUEUE="NFT_QUEUE: needed for race: hold only."
-WARNING_NETFILTER_NETLINK_QUEUE="NETFILTER_NETLINK_QUEUE: needed for race: hold only."
 WARNING_MACVLAN="MACVLAN: needed for virtual_mac only."
 
 pkg_nofetch() {

@@ -231,23 +231,6 @@ func each[T any](t *table, name string, parse func(*value) (T, error), found fun
 // empty tells that a list stands there without an item.
 func (f field) empty() bool { return f.ok && !f.changed }
 
-// later refuses anything but the default: the key is known, not built.
-func (f field) later() field {
-	f.t.d.keys.isLater(f)
-	if !f.changed {
-		return f
-	}
-	what, mend := f.path(), "remove it"
-	if f.v.kind == scalar {
-		what += ": " + f.v.text
-	}
-	if text := show(f.was); text != "" {
-		mend += " or set it to " + text
-	}
-	f.t.d.fail(f.at(), "%s is not built yet in this version; %s", what, mend)
-	return f
-}
-
 // required refuses that the key is missing; allowed says what to write.
 func (f field) required(allowed string) field {
 	f.t.d.keys.isRequired(f)

@@ -25,9 +25,6 @@
 // Its sub-package importer writes a file from that of another program.
 //
 // settings.go lists every key for the manual: the reading code itself says which
-// there are, their defaults, and which are not built; manual.go has the words.
-// Who adds a key adds its words there, else a test fails.
-//
-// A key that is known but not built yet is read with field.later, which refuses
-// anything but its default. Building it means to delete that call.
+// there are and their defaults; manual.go has the words. Who adds a key adds its
+// words there, else a test fails.
 package config

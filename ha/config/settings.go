@@ -10,7 +10,6 @@ type Setting struct {
 	Path     string // as uplinks[].probe.fall or nodes.NAME.address
 	Default  string // as the file would write it; empty: none, nothing set
 	Required bool
-	Later    bool // known, but refused in this version
 	Words
 }
 
@@ -24,8 +23,8 @@ type Words struct {
 }
 
 // Settings lists every key of the file in the order in which it is read. The
-// reading code itself says which there are, what their defaults are and what is
-// not built; manual.go adds the rest.
+// reading code itself says which there are and what their defaults are; manual.go
+// adds the rest.
 func Settings() []Setting {
 	src, problems := newSource("every key", []byte(everyKey))
 	if len(problems) > 0 {
@@ -77,12 +76,6 @@ func (k *keys) hasDefault(f field) {
 	}
 	if key := k.at(f); key.Default == "" {
 		key.Default = show(f.was)
-	}
-}
-
-func (k *keys) isLater(f field) {
-	if k != nil {
-		k.at(f).Later = true
 	}
 }
 

@@ -24,7 +24,7 @@ func TestManualHasEveryKey(t *testing.T) {
 			continue
 		case w.Text == "" || w.Values == "" || w.Example == "":
 			t.Errorf("manual.go: %s lacks text, values or example", s.Path)
-		case w.Missing != "" && !s.Later:
+		case w.Missing != "":
 			t.Errorf("manual.go: %s has values that are missing (%s), but all is built", s.Path, w.Missing)
 		case s.Default == "" && w.Usually == "" && !s.Required && !optional(s):
 			t.Errorf("manual.go: %s has no fixed default; say in Usually what holds without it", s.Path)
@@ -43,7 +43,7 @@ func TestManualHasEveryKey(t *testing.T) {
 // optional are keys whose absence needs no word: maps that only hold others, and
 // what stands in rows that are not built.
 func optional(s Setting) bool {
-	return s.Values == aMap || s.Later || strings.HasPrefix(s.Path, "firewall.") || strings.HasPrefix(s.Path, "routes[]")
+	return s.Values == aMap || strings.HasPrefix(s.Path, "firewall.") || strings.HasPrefix(s.Path, "routes[]")
 }
 
 // TestEveryListHasARow: a list of maps that everyKey leaves out would hide its
