@@ -331,13 +331,13 @@ func (c *Config) pool(in Input, slots [SlotCount]int) []Hop {
 			return []Hop{via(u.Device, gw, 1)}
 		}
 	}
-	var ways []Hop
+	var detours []Hop
 	for _, l := range c.Lans {
 		for _, p := range l.Virtual {
 			for _, o := range in.OwnLan[l.Name] {
 				if o.Masked().Contains(p.Addr()) {
 					way := Hop{Device: l.Device, Gateway: p.Addr(), Weight: 1}
-					if ways = append(ways, way); slices.Contains(c.Nodes, o.Addr()) {
+					if detours = append(detours, way); slices.Contains(c.Nodes, o.Addr()) {
 						return []Hop{way}
 					}
 				}
@@ -347,11 +347,11 @@ func (c *Config) pool(in Input, slots [SlotCount]int) []Hop {
 	// The master tells a node's traffic by its address; from another one it would
 	// take the policies of the lan.
 	routers := slices.ContainsFunc(c.Policies, func(p Policy) bool { return p.Router })
-	if in.Master.IsValid() && (routers || len(ways) == 0) {
+	if in.Master.IsValid() && (routers || len(detours) == 0) {
 		return []Hop{{Gateway: in.Master, Weight: 1}}
 	}
-	if len(ways) > 0 {
-		return ways[:1]
+	if len(detours) > 0 {
+		return detours[:1]
 	}
 	return nil
 }

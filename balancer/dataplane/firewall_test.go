@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ func guarded() balancer.Firewall {
 			{Protocol: 6, Ports: []balancer.Ports{{First: 22, Last: 22}, {First: 8000, Last: 8010}}},
 			{Protocol: 17, Ports: []balancer.Ports{{First: 1194, Last: 1194}}, Uplinks: []string{"dsl"}, Source: prefix("198.51.100.0/24"), Limit: perSecond(50)},
 			{Protocol: 47},
+			{To: slices.Concat(prefix("203.0.113.64/29"), prefix("2001:db8:7::/48"), prefix("2001:db8:8::8/128")), Source: slices.Concat(prefix("198.51.100.0/24"), prefix("2001:db8:1::/33")), Protocol: 6, Ports: []balancer.Ports{{First: 443, Last: 443}}},
 		},
 	}
 }
