@@ -18,6 +18,9 @@ type Firewall struct {
 	Log       bool
 	Antispoof bool
 	Groups    Groups
+	// Former are devices that were an uplink's since the program began and are
+	// nobody's now: what is behind them is still outside.
+	Former []string
 
 	Gossip, Sync uint16 // ports that are open for the nodes
 }

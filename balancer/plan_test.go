@@ -88,7 +88,7 @@ func TestPlanText(t *testing.T) {
 			c.Nodes = append(c.Nodes, addr("fd00:7::1"))
 			c.Uplinks[0].MACDevice6, c.Uplinks[0].MAC6 = "hrv6-cable", "00:00:5e:00:02:33"
 			c.Firewall = Firewall{
-				Enabled: true, Log: true, Antispoof: true, SYN: Rate{200, "second"}, ICMP: Rate{500, "second"}, Gossip: 7946, Sync: 7947,
+				Enabled: true, Log: true, Antispoof: true, SYN: Rate{200, "second"}, ICMP: Rate{500, "second"}, Gossip: 7946, Sync: 7947, Former: []string{"wan3", "lan0"},
 				Allow: []Allow{{Protocol: 50}, {To: prefixes("203.0.113.64/29", "2001:db8:7::/48"), Protocol: 6, Ports: []Ports{{443, 443}}}},
 			}
 		},

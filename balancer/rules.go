@@ -107,6 +107,17 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			wayIn.Elements = append(wayIn.Elements, Element{Ifname: e.Ifname, Verdict: jump("lan")})
 		}
 	}
+	if len(from.wan) > 0 {
+		for _, d := range c.Firewall.Former {
+			if e := (Element{Ifname: d}); !lanIf.has(e) && !wanIf.has(e) {
+				wanIf.Elements = append(wanIf.Elements, e)
+				wayIn.Elements = append(wayIn.Elements, Element{Ifname: d, Verdict: jump("former")})
+			}
+		}
+		if len(c.Firewall.Former) > 0 {
+			perUplink = append(perUplink, Chain{Name: "former", Rules: from.wan})
+		}
+	}
 	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, ended, wayIn, wanOut, restore, marks, nat}
 	in := []Rule{{others, ret}}
 	var unaccepted []Chain

@@ -49,7 +49,7 @@ table inet harouter {
 	}
 	set wan_if {
 		type ifname
-		elements = { "hrv6-cable", "wan1", "wan2" }
+		elements = { "hrv6-cable", "wan1", "wan2", "wan3" }
 	}
 	set nodes {
 		type ipv4_addr
@@ -77,7 +77,7 @@ table inet harouter {
 	}
 	map way_in {
 		type ifname : verdict
-		elements = { "hrv6-cable" : goto in_cable, "lan0" : goto lan, "wan1" : goto in_cable, "wan2" : goto in_dsl }
+		elements = { "hrv6-cable" : goto in_cable, "lan0" : goto lan, "wan1" : goto in_cable, "wan2" : goto in_dsl, "wan3" : goto former }
 	}
 	map wan_out {
 		type ifname : verdict
@@ -247,6 +247,9 @@ table inet harouter {
 	}
 	chain nat_dsl {
 		snat ip to 203.0.113.140
+	}
+	chain former {
+		ct state new jump sources_wan
 	}
 	chain guard_in {
 		type filter hook input priority -5; policy accept;

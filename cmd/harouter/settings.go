@@ -30,6 +30,19 @@ type settings struct {
 	node       string
 	text       []byte
 	generation uint64
+	former     []string // devices that files before had as uplinks, see formerly
+}
+
+// formerly are the devices that were an uplink's in these settings or in those
+// before, and are no link's and no network's in the next ones.
+func (s *settings) formerly(next *settings) []string {
+	out := slices.Clone(s.former)
+	for _, u := range s.file.Uplinks {
+		out = append(out, s.file.Device(s.node, u.Name))
+	}
+	slices.Sort(out)
+	named := slices.Concat(next.devices(), next.routeDevices())
+	return slices.DeleteFunc(slices.Compact(out), func(d string) bool { return slices.Contains(named, d) })
 }
 
 // load reads and checks the file for a node. Warnings go to stderr.
@@ -326,7 +339,7 @@ func (s *settings) firewall() balancer.Firewall {
 	f := s.file.Firewall
 	out := balancer.Firewall{
 		Enabled: f.Enabled, Log: f.Log, Antispoof: f.Antispoof, ICMP: balancer.Rate(f.ICMPLimit), SYN: balancer.Rate(f.SYNLimit),
-		Gossip: s.file.Ports.Gossip, Sync: s.file.Ports.Sync, Groups: s.file.Groups(),
+		Gossip: s.file.Ports.Gossip, Sync: s.file.Ports.Sync, Groups: s.file.Groups(), Former: s.former,
 	}
 	for _, a := range f.Allow {
 		uplinks, all := s.file.AllowedBy(a)
