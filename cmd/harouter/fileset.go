@@ -54,7 +54,8 @@ func (s *fileSet) place(path string, mode os.FileMode) error {
 const leftAfter = 10 * time.Minute
 
 // tidy removes the temporary files beside path that a process left which was
-// killed: they may hold a key. What cannot be removed is in nobody's way.
+// killed: they may hold a key. A second name of a file in its place stays, since it
+// is as old as that file. What cannot be removed is in nobody's way.
 func tidy(path string) {
 	files, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
@@ -62,7 +63,7 @@ func tidy(path string) {
 	}
 	for _, f := range files {
 		rest, ours := strings.CutPrefix(f.Name(), "."+filepath.Base(path)+".")
-		if rest = strings.TrimSuffix(rest, ".old"); !ours || rest == "" || strings.Trim(rest, "0123456789") != "" {
+		if !ours || rest == "" || strings.Trim(rest, "0123456789") != "" {
 			continue
 		}
 		if info, err := f.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > leftAfter {

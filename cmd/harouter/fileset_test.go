@@ -239,7 +239,7 @@ func TestLeftovers(t *testing.T) {
 		must(t, os.Chtimes(path, time.Time{}, time.Now().Add(-age)))
 	}
 	must(t, place(document{filepath.Join(dir, "key"), []byte("new"), 0o600}))
-	want := map[string]string{"key": "0600 new", ".key.456": "0600 ", ".key.bak": "0600 ", ".key.": "0600 ", ".other.123": "0600 ", "key.123": "0600 "}
+	want := map[string]string{"key": "0600 new", ".key.456": "0600 ", ".key.123.old": "0600 ", ".key.bak": "0600 ", ".key.": "0600 ", ".other.123": "0600 ", "key.123": "0600 "}
 	if diff := cmp.Diff(want, tree(t, dir)); diff != "" {
 		t.Error(diff)
 	}
