@@ -26,7 +26,7 @@ const (
 // nextRead is when the table is read again, after reading and telling took so
 // long. The kernel tells nobody what its rules learn, and gives no part of a set.
 func nextRead(took time.Duration) time.Duration {
-	return min(max((took * learnedShare).Truncate(learnedEvery), learnedEvery), learnedMost)
+	return min(max((took*learnedShare).Truncate(learnedEvery), learnedEvery), learnedMost)
 }
 
 // learnedQueue is how many messages of other nodes may wait to be learned.

@@ -49,9 +49,17 @@ const stopLimit = 10 * time.Second
 // stopDaemon asks the daemon to leave and waits until it has.
 func stopDaemon(ctx context.Context, c *common, args stopArgs) error {
 	if _, err := askOnce(ctx, c, askLimit, "stop", args); err != nil {
-		return err
+		return nothingToStop(c, err)
 	}
 	return waitEnded(c)
+}
+
+// nothingToStop says it in other words than those for who wants a daemon.
+func nothingToStop(c *common, err error) error {
+	if !errors.Is(err, control.ErrNoDaemon) {
+		return err
+	}
+	return fmt.Errorf("%w with the run directory %s: there is nothing to stop; what an earlier one left goes with harouter stop --clean", control.ErrNoDaemon, c.runDir)
 }
 
 // waitEnded waits until the daemon has left.
