@@ -147,7 +147,7 @@ func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
 	if err != nil {
 		return ha.Config{}, err
 	}
-	s.generation = a.Generation
+	s.generation, s.former = a.Generation, d.settings().formerly(s)
 	cfg, err := s.ha()
 	if err != nil {
 		return ha.Config{}, err
@@ -181,6 +181,7 @@ func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
 		d.current.Store(s)
 	}
 	d.lookAtFile()
+	d.follow.snippets.Look() // they are no part of the file
 	return cfg, nil
 }
 

@@ -33,7 +33,7 @@ func newStop(c *common) *cobra.Command {
 			}
 			text := "stopped"
 			if args.Clean {
-				text = "stopped, and everything that harouter made is removed"
+				text = "stopped, and everything that harouter made is removed; net.ipv4.ip_forward stays on: without a firewall of your own this machine forwards all now"
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 			return err
