@@ -44,7 +44,7 @@ func (c *Config) lost(name string, refused Rule) []Chain {
 	u := c.Uplinks[i]
 	nowhere := Jump{Kind: "goto", Chain: name + "_nowhere"}
 	rules := []Rule{{SetMetaMark{c.MarkMask, c.mark(u)}}, {NoWay{}, nowhere}}
-	for _, d := range devices(u.Device, u.MACDevice) {
+	for _, d := range u.devices() {
 		rules = append(rules, Rule{WayOver{d}, nowhere})
 	}
 	plain := Rule{SetMetaMark{c.MarkMask, 0}}
@@ -57,5 +57,5 @@ func (c *Config) lost(name string, refused Rule) []Chain {
 // leadsOut tells that an uplink shares no device with a lan.
 func (c *Config) leadsOut(u Uplink) bool {
 	lans := c.lanDevices()
-	return !slices.ContainsFunc(devices(u.Device, u.MACDevice), func(d string) bool { return slices.Contains(lans, d) })
+	return !slices.ContainsFunc(u.devices(), func(d string) bool { return slices.Contains(lans, d) })
 }

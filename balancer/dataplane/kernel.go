@@ -60,6 +60,7 @@ type Kernel struct {
 	rules    *mdnetlink.Conn // for what the library reads badly
 	routes   *netlink.Handle
 	deaf     bool              // this kernel's nftables cannot ask for listening sockets
+	noIPsec  bool              // nor does it know IPsec
 	queue    queueing          // how this kernel lets packets wait, once that is known
 	known    map[string]string // how the kernel tells our rules, by tag
 	plan     *balancer.Plan    // applied last; nil: none
@@ -263,7 +264,16 @@ func (k *Kernel) pass(p *balancer.Plan, which kindSet, write bool) (found [kinds
 	var rules []netlink.Rule
 	var routes []netlink.Route
 	if which.has(kindSysctl) {
-		found[kindSysctl] = k.passSysctls(p, write)
+		found[kindSysctl] = k.passSysctls(p, false, write)
+	}
+	guarded := k.wrote.table
+	open := func() {
+		if which.has(kindSysctl) && k.wrote.table {
+			found[kindSysctl].join(k.passSysctls(p, true, write))
+		}
+	}
+	if guarded {
+		open()
 	}
 	if which.has(kindRoute) {
 		found[kindRoute], routes = k.passRoutes(p, write)
@@ -273,6 +283,9 @@ func (k *Kernel) pass(p *balancer.Plan, which kindSet, write bool) (found [kinds
 	}
 	if which.has(kindTable) {
 		found[kindTable] = k.passTable(p, write)
+	}
+	if !guarded { // before it all would be open, for a moment or as long as the table is refused
+		open()
 	}
 	if write && found[kindTable].err == nil { // else the former table's marks still lead there
 		if len(rules)+len(routes) > 0 {

@@ -122,6 +122,9 @@ func (k *Kernel) possible(t balancer.Table) balancer.Table {
 	if k.deaf {
 		t = t.WithoutListener()
 	}
+	if k.noIPsec {
+		t = t.WithoutIPsec()
+	}
 	if t.Queues() && k.queueing() == queueNone {
 		t = t.WithoutQueue()
 	}
