@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -89,13 +90,14 @@ const proofState = `ip rule; ip -6 rule; ip -4 route show table all | sort; nft 
 // with its own words.
 func levelled(s string) []string {
 	s = regexp.MustCompile(` comment "harouter [0-9a-f]+"`).ReplaceAllString(s, "")
-	s = strings.NewReplacer("type mark : verdict", "typeof numgen random mod 256 : verdict", "meta l4proto tcp iifname", "iifname").Replace(s)
-	s = regexp.MustCompile(`0x[0-9a-f]{8} : goto (?:up|learn|over)_`).ReplaceAllStringFunc(s, func(m string) string {
-		n, err := strconv.ParseUint(m[2:10], 16, 32)
+	s = strings.NewReplacer("type mark : verdict", "typeof : verdict", "type 0 : verdict", "typeof : verdict", "typeof numgen random mod 256 : verdict", "typeof : verdict",
+		"typeof @nh,8,8 : verdict", "typeof : verdict", "meta l4proto tcp iifname", "iifname").Replace(s)
+	s = regexp.MustCompile(`\b0x[0-9a-f]+\b`).ReplaceAllStringFunc(s, func(m string) string {
+		n, err := strconv.ParseUint(m[2:], 16, 64)
 		if err != nil {
 			return m
 		}
-		return fmt.Sprint(n) + m[10:]
+		return fmt.Sprint(n)
 	})
 	return strings.Split(regexp.MustCompile(`,\s+`).ReplaceAllString(s, ", "), "\n")
 }
@@ -140,7 +142,7 @@ func provePlan(t *testing.T, text string) {
 		t.Fatal(err)
 	}
 	situations := []situation{{role: "master"}, {role: "backup"}}
-	if n := len(s.file.Uplinks); n > 0 {
+	if n := len(s.file.Uplinks); n > 0 && len(s.file.Policies) > 1 {
 		situations = append(situations, situation{role: "master", down: []string{s.file.Uplinks[n-1].Name}})
 	}
 	devices := slices.Concat(s.devices(), s.routeDevices())
@@ -150,7 +152,13 @@ func provePlan(t *testing.T, text string) {
 	for i, d := range devices {
 		make += fmt.Sprintf("ip link add %s address 02:00:00:00:01:%02x type veth peer name peer%d\nip link set peer%d up; ip link set %s up\n", d, i, i, i, d)
 	}
-	make += fmt.Sprintf("ip addr add %v/24 dev sync0\n", s.self().Addresses[0])
+	own, on := s.self().Addresses[0], "sync0"
+	for _, l := range s.file.Lans {
+		if slices.ContainsFunc(l.Virtual, func(p netip.Prefix) bool { return p.Contains(own) }) {
+			on = s.file.Device(s.node, l.Name)
+		}
+	}
+	make += fmt.Sprintf("ip addr add %v/24 dev %s\n", own, on)
 	remove := "for d in sync0 " + strings.Join(devices, " ") + "; do ip link del $d 2>/dev/null || true; done; nft flush ruleset\n"
 	t.Cleanup(func() { netlab.Sh(t, remove) })
 	for i, at := range situations {
