@@ -29,6 +29,7 @@ func newUplink(c *common) *cobra.Command {
 			}
 			return cmd.Help()
 		},
+		SuggestionsMinimumDistance: 2,
 	}
 	cmd.AddCommand(
 		&cobra.Command{
