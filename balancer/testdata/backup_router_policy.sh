@@ -18,15 +18,15 @@ sysctl -qw net/ipv4/conf/wan2/promote_secondaries=1
 sysctl -qw net/ipv4/conf/wan2/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
 sysctl -qw net/ipv4/conf/wan2/send_redirects=0
 sysctl -qw net/ipv4/conf/wan2/src_valid_mark=1
-ip route add default table 7000 protocol 200 via 192.0.2.1
+ip route add default table 7000 protocol 200 via 192.0.2.1 dev $(ip route get 192.0.2.1 | sed -n 's/^[^ ]* dev \([^ ]*\) .*/\1/p') onlink
 ip route add default table 7001 protocol 200 via 203.0.113.1 dev wan1 onlink
 ip route add 203.0.113.0/25 table 7001 protocol 200 dev wan1 scope link
-ip route add unreachable default table 7001 protocol 200 metric 4278198272
+ip route add unreachable default table 7001 protocol 200 metric 2147483647
 ip route add default table 7002 protocol 200 via 203.0.113.129 dev wan2 onlink
 ip route add 203.0.113.128/25 table 7002 protocol 200 dev wan2 scope link
-ip route add unreachable default table 7002 protocol 200 metric 4278198272
-ip route add default table 7064 protocol 200 via 192.0.2.1
-ip route add unreachable default table 7064 protocol 200 metric 4278198272
+ip route add unreachable default table 7002 protocol 200 metric 2147483647
+ip route add default table 7064 protocol 200 via 192.0.2.1 dev $(ip route get 192.0.2.1 | sed -n 's/^[^ ]* dev \([^ ]*\) .*/\1/p') onlink
+ip route add unreachable default table 7064 protocol 200 metric 2147483647
 ip rule add priority 7000 lookup 254 suppress_prefixlength 0 protocol 200
 ip rule add priority 7001 fwmark 0x100/0x3f00 lookup 7001 protocol 200
 ip rule add priority 7002 fwmark 0x200/0x3f00 lookup 7002 protocol 200
@@ -110,7 +110,7 @@ table inet harouter {
 	chain lan {
 		ct mark & 0x00003f00 vmap @restore
 		ct state new fib daddr type unicast goto classify
-		ct state invalid fib daddr type unicast goto lost
+		ct state invalid fib daddr type unicast goto stray
 	}
 	chain classify {
 		goto policy_default
@@ -194,19 +194,30 @@ table inet harouter {
 	chain node {
 		ct mark & 0x00003f00 vmap @restore
 		ct state new fib daddr type != local goto classify_node
-		ct state invalid fib daddr type unicast goto lost
+		ct state invalid fib daddr type unicast goto stray
 	}
 	chain classify_node {
 		goto policy_own
 	}
 	chain lost {
 		meta mark set meta mark & 0xffffc0ff | 0x00000100
-		fib daddr . mark oif missing goto nowhere
-		fib daddr . mark oifname "wan1" goto nowhere
+		fib daddr . mark oif missing goto lost_nowhere
+		fib daddr . mark oifname "wan1" goto lost_nowhere
 		meta mark set meta mark & 0xffffc0ff | 0x00000000
 		accept
 	}
-	chain nowhere {
+	chain lost_nowhere {
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		counter drop
+	}
+	chain stray {
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
+		fib daddr . mark oif missing goto stray_nowhere
+		fib daddr . mark oifname "wan1" goto stray_nowhere
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		accept
+	}
+	chain stray_nowhere {
 		meta mark set meta mark & 0xffffc0ff | 0x00000000
 		counter drop
 	}
