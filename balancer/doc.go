@@ -7,12 +7,12 @@
 //
 // Which packet sees what of the table: of a known flow that is forwarded, each
 // packet passes the first rule of the chain pre, which gives it the flow's mark,
-// and the first one or two of forwarded, which let it go; TCP's SYN and SYN-ACK
+// the first one or two of forwarded, and the first of leave, which let it go; TCP's SYN and SYN-ACK
 // get their segment size there before that. Only what begins a flow, what belongs
 // to none, and what has another program's mark or an uplink with a brake goes on
 // to the policies, the checks of sources, the firewall; the nat chains are asked
 // once for each flow. What the node receives itself passes the chains at input,
-// what it sends those at output, packet by packet.
+// what it sends those at output and leave, packet by packet.
 //
 // It is pure: no kernel, socket, file, log or clock, and it imports nothing of
 // ours. balancer/probe measures, balancer/dataplane makes the kernel agree with

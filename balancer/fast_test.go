@@ -7,7 +7,7 @@ import (
 )
 
 // TestKnownFlowsPassFewRules: whatever the file asks for, a packet of a known flow
-// that is forwarded meets two chains, and is through each after a rule or two.
+// that is forwarded meets three chains, and is through each after a rule or two.
 func TestKnownFlowsPassFewRules(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -52,7 +52,7 @@ func TestKnownFlowsPassFewRules(t *testing.T) {
 			}
 			delete(way, "input")
 			delete(way, "output")
-			if d := cmp.Diff(map[string][]string{"prerouting": {"pre"}, "forward": {"forwarded"}}, way); d != "" {
+			if d := cmp.Diff(map[string][]string{"prerouting": {"pre"}, "forward": {"forwarded"}, "postrouting": {"leave"}}, way); d != "" {
 				t.Errorf("chains on the way of what is forwarded:\n%s", d)
 			}
 		})

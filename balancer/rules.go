@@ -61,10 +61,8 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	wayIn := Set{Name: "way_in", Key: KeyIfname, Verdicts: true}
 	wanOut := Set{Name: "wan_out", Key: KeyIfname, Verdicts: true}
 	restore := Set{Name: "restore", Key: KeyMark, Verdicts: true, Room: maxUplinks}
-	restoreOwn := Set{Name: "restore_own", Key: KeyMark, Verdicts: true, Room: maxUplinks}
 	marks := Set{Name: "marks", Key: KeyMark, Room: maxUplinks}
 	nat := Set{Name: "nat", Key: KeyIfname, Verdicts: true}
-	var elsewheres []Set
 	var perUplink []Chain
 	for _, u := range c.Uplinks {
 		id := c.mark(u)
@@ -75,14 +73,6 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			nat.Elements = append(nat.Elements, Element{Ifname: d, Verdict: jump("nat_" + u.Name)})
 		}
 		restore.Elements = append(restore.Elements, Element{Mark: id, Verdict: jump("mark_" + u.Name)})
-		restoreOwn.Elements = append(restoreOwn.Elements, Element{Mark: id, Verdict: jump("back_" + u.Name)})
-		elsewhere := Set{Name: "elsewhere_" + u.Name, Key: KeyAddr4}
-		for _, e := range inside.Elements {
-			if !slices.Contains(now.Own[u.Name], e.Addr) {
-				elsewhere.Elements = append(elsewhere.Elements, e)
-			}
-		}
-		elsewheres = append(elsewheres, elsewhere)
 		if c.brake(u) == 0 { // else each packet is measured
 			marks.Elements = append(marks.Elements, Element{Mark: id})
 		}
@@ -105,14 +95,6 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			Chain{Name: "up_" + u.Name, Rules: []Rule{{Counter{}, SetCtMark{mask, id}, SetMetaMark{mask, id}, Jump{Kind: "accept"}}}},
 			// A flow that is on it stays on it.
 			Chain{Name: "mark_" + u.Name, Rules: append([]Rule{{SetMetaMark{mask, id}}}, c.brakeRules(u, u.Speed.Up)...)},
-			// The same of the node's own: the route led elsewhere until now, so
-			// this cannot be left to the chain leave. Errors that it tells hosts of
-			// a lan (too big, too far, prohibited) belong to their flows, not to it.
-			Chain{Name: "back_" + u.Name, Rules: []Rule{
-				{State{CtRelated}, Layer4{1}, jump("mark_" + u.Name)},
-				{AddrIn{Set: elsewhere.Name}, FibType{Source: true, Type: "local"}, Counter{}, drop},
-				{jump("mark_" + u.Name)},
-			}},
 			// The route led there: remember.
 			Chain{Name: "own_" + u.Name, Rules: []Rule{{SetCtMark{mask, id}}}},
 			Chain{Name: "nat_" + u.Name, Rules: []Rule{translate}},
@@ -123,7 +105,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			wayIn.Elements = append(wayIn.Elements, Element{Ifname: e.Ifname, Verdict: jump("lan")})
 		}
 	}
-	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, ended, wayIn, wanOut, restore, restoreOwn, marks, nat}
+	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, ended, wayIn, wanOut, restore, marks, nat}
 	in := []Rule{{others, ret}}
 	var unaccepted []Chain
 	if c.NoAccept {
@@ -163,7 +145,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	guardSets, guards := c.firewall()
 	extra := c.extraRules()
 	clamp := c.clamp()
-	sets = slices.Concat(sets, elsewheres, search.sets, c.brakeSets(), forward.sets, guardSets, extra.sets)
+	sets = slices.Concat(sets, search.sets, c.brakeSets(), forward.sets, guardSets, extra.sets)
 
 	chains := append([]Chain{
 		// Marks, before routing.
@@ -184,15 +166,16 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		// (probes); others follow the flow that they belong to.
 		{Name: "out", Type: "route", Hook: "output", Priority: prioMark, Rules: []Rule{
 			{others, ret},
-			{MetaMarked{Mask: mask}, jump("leave")},
-			{VMap{By: ByCtMark, Mask: mask, Map: "restore_own"}},
-			{Jump{"jump", "leave"}},
+			{MetaMarked{Mask: mask}, ret},
+			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
 			{State{CtNew}, FibType{Source: true, OnOutput: true, Type: "local"}, VMap{By: ByOutput, Map: "wan_out"}},
 		}},
 		// The node's own packets are not translated. In the moment between two
 		// roles some may have a way out but no address there: better none than
 		// one from an inner network.
-		{Name: "leave", Rules: []Rule{
+		{Name: "leave", Type: "filter", Hook: "postrouting", Priority: prioFilter, Rules: []Rule{
+			{CameIn{}, ret},
+			{others, ret},
 			{InSet{Output: true, Not: true, Set: "wan_if"}, ret},
 			{AddrIn{Set: "inside"}, FibType{Source: true, Type: "local"},
 				FibType{Source: true, OnOutput: true, Not: true, Type: "local"}, Counter{}, drop},
@@ -201,8 +184,6 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		{Name: "forwarded", Type: "filter", Hook: "forward", Priority: prioFilter, Rules: slices.Concat(through(clamp, len(guards) > 0, mask), []Rule{
 			{others, ret},
 			{InSet{Output: true, Set: "wan_if"}, jump("to_wan")},
-			// A more specific route of the main table led elsewhere: not ours.
-			{State{CtNew}, CtMarked{Mask: mask}, InSet{Not: true, Set: "wan_if"}, SetCtMark{mask, 0}, SetMetaMark{mask, 0}},
 		})},
 		// Packets without a mark are of nobody's that we look after, unless they
 		// come from a lan: then they would leave without translation.
@@ -251,6 +232,9 @@ func through(clamp []Chain, guarded bool, mask uint32) (out []Rule) {
 		out = append(out, Rule{TCPFlags{Mask: flagSYN | flagRST, Value: flagSYN}, Jump{"jump", "clamp"}})
 	}
 	out = append(out, Rule{known, MetaMarked{Mask: mask}, ret}, Rule{known, CtMarked{Mask: mask, Not: true}, ret})
+	// A more specific route of the main table led elsewhere: not ours. What is
+	// refused behind this is answered by the way it came.
+	out = append(out, Rule{State{CtNew}, CtMarked{Mask: mask}, InSet{Output: true, Not: true, Set: "wan_if"}, InSet{Not: true, Set: "wan_if"}, SetCtMark{mask, 0}, SetMetaMark{mask, 0}})
 	if guarded {
 		out = append(out, Rule{Jump{"jump", "guard_forward"}})
 	}

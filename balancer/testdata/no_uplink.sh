@@ -52,10 +52,6 @@ table inet harouter {
 		type mark : verdict
 		size 63
 	}
-	map restore_own {
-		type mark : verdict
-		size 63
-	}
 	set marks {
 		type mark
 		size 63
@@ -84,12 +80,14 @@ table inet harouter {
 	chain out {
 		type route hook output priority -150; policy accept;
 		meta nfproto != ipv4 return
-		meta mark & 0x00003f00 != 0 goto leave
-		ct mark & 0x00003f00 vmap @restore_own
-		jump leave
+		meta mark & 0x00003f00 != 0 return
+		ct mark & 0x00003f00 vmap @restore
 		ct state new fib saddr . oif type local oifname vmap @wan_out
 	}
 	chain leave {
+		type filter hook postrouting priority -10; policy accept;
+		meta iif != 0 return
+		meta nfproto != ipv4 return
 		oifname != @wan_if return
 		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
 	}
@@ -97,9 +95,9 @@ table inet harouter {
 		type filter hook forward priority -10; policy accept;
 		ct state established,related meta mark & 0x00003f00 != 0 return
 		ct state established,related ct mark & 0x00003f00 == 0 return
+		ct state new ct mark & 0x00003f00 != 0 oifname != @wan_if iifname != @wan_if ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
 		meta nfproto != ipv4 return
 		oifname @wan_if goto to_wan
-		ct state new ct mark & 0x00003f00 != 0 iifname != @wan_if ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
 	}
 	chain to_wan {
 		ct state invalid iifname @lan_if counter drop

@@ -84,11 +84,6 @@ table inet harouter {
 		size 63
 		elements = { 0x100 : goto mark_cable, 0x200 : goto mark_dsl }
 	}
-	map restore_own {
-		type mark : verdict
-		size 63
-		elements = { 0x100 : goto back_cable, 0x200 : goto back_dsl }
-	}
 	set marks {
 		type mark
 		size 63
@@ -105,14 +100,6 @@ table inet harouter {
 	set virtual_all6 {
 		type ipv6_addr
 		elements = { 2001:db8:9::1, fd00::1, fe80::1 }
-	}
-	set elsewhere_cable {
-		type ipv4_addr
-		elements = { 192.0.2.1, 192.0.2.2, 192.168.77.1, 192.168.77.2 }
-	}
-	set elsewhere_dsl {
-		type ipv4_addr
-		elements = { 192.0.2.1, 192.0.2.2, 192.168.77.1, 192.168.77.2 }
 	}
 	map slots_default {
 		typeof numgen random mod 256 : verdict
@@ -137,12 +124,14 @@ table inet harouter {
 	chain out {
 		type route hook output priority -150; policy accept;
 		meta nfproto != ipv4 return
-		meta mark & 0x00003f00 != 0 goto leave
-		ct mark & 0x00003f00 vmap @restore_own
-		jump leave
+		meta mark & 0x00003f00 != 0 return
+		ct mark & 0x00003f00 vmap @restore
 		ct state new fib saddr . oif type local oifname vmap @wan_out
 	}
 	chain leave {
+		type filter hook postrouting priority -10; policy accept;
+		meta iif != 0 return
+		meta nfproto != ipv4 return
 		oifname != @wan_if return
 		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
 	}
@@ -150,9 +139,9 @@ table inet harouter {
 		type filter hook forward priority -10; policy accept;
 		ct state established,related meta mark & 0x00003f00 != 0 return
 		ct state established,related ct mark & 0x00003f00 == 0 return
+		ct state new ct mark & 0x00003f00 != 0 oifname != @wan_if iifname != @wan_if ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
 		meta nfproto != ipv4 return
 		oifname @wan_if goto to_wan
-		ct state new ct mark & 0x00003f00 != 0 iifname != @wan_if ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
 	}
 	chain to_wan {
 		ct state invalid iifname @lan_if counter drop
@@ -219,11 +208,6 @@ table inet harouter {
 	chain mark_cable {
 		meta mark set meta mark & 0xffffc0ff | 0x00000100
 	}
-	chain back_cable {
-		ct state related meta l4proto 1 goto mark_cable
-		ip saddr @elsewhere_cable fib saddr type local counter drop
-		goto mark_cable
-	}
 	chain own_cable {
 		ct mark set ct mark & 0xffffc0ff | 0x00000100
 	}
@@ -239,11 +223,6 @@ table inet harouter {
 	}
 	chain mark_dsl {
 		meta mark set meta mark & 0xffffc0ff | 0x00000200
-	}
-	chain back_dsl {
-		ct state related meta l4proto 1 goto mark_dsl
-		ip saddr @elsewhere_dsl fib saddr type local counter drop
-		goto mark_dsl
 	}
 	chain own_dsl {
 		ct mark set ct mark & 0xffffc0ff | 0x00000200

@@ -21,7 +21,7 @@ esac
 
 # A Debian version begins with a digit, and a tag may begin with v. What has no
 # tag yet counts its commits, so that the later one is the newer package.
-epoch=${SOURCE_DATE_EPOCH:-$(git -C "$top" log -1 --format=%ct 2>/dev/null || echo 0)}
+epoch=${SOURCE_DATE_EPOCH:-$(git -C "$top" log -1 --format=%ct 2>/dev/null || date -u -d "${DATE:-2000-01-01}" +%s)}
 export SOURCE_DATE_EPOCH="$epoch"
 if [ -z "${DEB_VERSION:-}" ]; then
 	DEB_VERSION=$(echo "${VERSION#v}" | sed 's/-dirty$/+dirty/; s/-/+/g')

@@ -152,10 +152,12 @@ func streamed(s *netlab.Site) (float64, error) {
 	defer func() { _, _ = server.Stop(time.Second) }()
 	var out string
 	err = netlab.WaitFor("iperf3", 10*time.Second, func() bool {
-		if out, err = s.Host("h1").Exec(tool("iperf3"), "-c", site.Server.String(), "-u", "-l", "64", "-b", "0", "-J", "-t", fmt.Sprint(streamTime.Seconds())); err != nil {
-			time.Sleep(100 * time.Millisecond) // the server does not listen yet
+		out, err = s.Host("h1").Exec(tool("iperf3"), "-c", site.Server.String(), "-u", "-l", "64", "-b", "0", "-J", "-t", fmt.Sprint(streamTime.Seconds()))
+		listens := err == nil && !strings.Contains(out, `"error":`) // with -J it ends with 0 all the same
+		if !listens {
+			time.Sleep(100 * time.Millisecond)
 		}
-		return err == nil
+		return listens
 	})
 	if err != nil {
 		return 0, err
