@@ -66,8 +66,8 @@ test: root tools build   ## all tests, with real packets in network namespaces
 interop: root tools build peers   ## elections against the real keepalived and FRR (1 min)
 	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 5m -parallel 64 -count 1 ./test/interop
 
-soak: root tools build simulate   ## what needs real minutes: silent connections, calm, an ISP that flaps, and simulated clusters (SOAK=5m each)
-	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 18m -count 1 -v ./test/soak
+soak: root tools build simulate   ## what needs real minutes: silent connections, calm, an ISP that flaps, moves without end, and simulated clusters (SOAK=5m each)
+	HAROUTER_BINARY=$(CURDIR)/bin/harouter $(GO) test -timeout 20m -count 1 -v ./test/soak
 
 simulate:       ## other seeds of the simulators than make test has, SOAK=5m for each of the two
 	HAROUTER_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run '^TestElection$$' ./vrrp

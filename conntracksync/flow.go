@@ -87,9 +87,9 @@ const (
 	SYNSent2 // both sides began at once
 )
 
-// over tells that nothing more is to come, and the next connection by the same
+// Over tells that nothing more is to come, and the next connection by the same
 // name may.
-func (s TCPState) over() bool { return s == TimeWait || s == Closed }
+func (s TCPState) Over() bool { return s == TimeWait || s == Closed }
 
 // String returns the state's name in the RFC's words.
 func (s TCPState) String() string {

@@ -54,6 +54,10 @@ func (t *Table) ended(now time.Time, k Key, id uint32) {
 	}
 }
 
+// Taken says that a flow is not in the kernel's table, since another one that
+// lives waits for the same answers: it is as if it had ended.
+func (t *Table) Taken(now time.Time, f *Flow) { t.ended(now, KeyOf(f.Original, f.Zone), 0) }
+
 // lives takes what the kernel's table says of a flow that is in it.
 func (t *Table) lives(now time.Time, f *Flow, told Parts, began bool) {
 	p, r := pack(f)

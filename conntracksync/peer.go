@@ -665,8 +665,8 @@ func (t *Table) wins(p *peer) bool { return beats(p.hello.role, p.name, t.role, 
 // is over: of two with other translations the one that lives is the later one,
 // whoever is master.
 func (t *Table) prevails(p *peer, theirs, ours *flow) bool {
-	if theirs.key.protocol == TCP && theirs.reply != ours.reply && theirs.tcp.State.over() != ours.tcp.State.over() {
-		return ours.tcp.State.over()
+	if theirs.key.protocol == TCP && theirs.reply != ours.reply && theirs.tcp.State.Over() != ours.tcp.State.Over() {
+		return ours.tcp.State.Over()
 	}
 	return t.wins(p)
 }

@@ -140,7 +140,7 @@ func (t *Table) tell(i uint32, from queue) {
 		return
 	}
 	s.queued = idle
-	if s.owner != mine || !s.told && s.key.protocol == TCP && s.tcp.State.over() {
+	if s.owner != mine || !s.told && s.key.protocol == TCP && s.tcp.State.Over() {
 		return // another's, or over before anybody was told
 	}
 	if len(t.ends) > 0 {

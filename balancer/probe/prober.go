@@ -147,8 +147,9 @@ func (p *Prober) Gateway(uplink string, addr netip.Addr) {
 }
 
 // Kick begins a round at once, as after the carrier came back; the next one
-// follows an interval later. A round that began less than a tenth of an
-// interval ago is waited for, so a flapping link makes no flood of rounds.
+// follows an interval later. A round that began less than 10 ms ago, or a tenth of
+// an interval if that is less, is waited for, so a flapping link makes no flood of
+// rounds.
 func (p *Prober) Kick(uplink string) {
 	if u := p.uplink(uplink); u != nil {
 		select {

@@ -24,6 +24,8 @@ const (
 	// sockets; they get drain to be read before they count as missing.
 	overslept = 25 * time.Millisecond
 	drain     = 50 * time.Millisecond
+	// kickAgain is the least time between two rounds, whoever wishes for them.
+	kickAgain = 10 * time.Millisecond
 	// homelessMost is how long rounds without their source are taken for a change
 	// of the role that is under way.
 	homelessMost = 3 * time.Second
@@ -131,7 +133,7 @@ func (u *uplink) run(ctx context.Context, rounds chan<- balancer.Round) {
 		case <-deadline.C:
 			u.expire()
 		case <-u.kick:
-			if soon := latest(time.Now(), last.Add(u.Interval/10)); soon.Before(next) {
+			if soon := latest(time.Now(), last.Add(min(u.Interval/10, kickAgain))); soon.Before(next) {
 				next = soon
 			}
 		case <-begin.C:

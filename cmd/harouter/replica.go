@@ -23,7 +23,6 @@ import (
 
 // buildReplica makes the replication of flows and the sessions that it needs.
 func (d *daemon) buildReplica(s *settings) (err error) {
-	d.planned = make(chan struct{})
 	d.replica = replica.New(replica.Config{
 		Node: s.node, Boot: uint64(time.Now().UnixNano()), Ready: d.planned, Open: d.openTable,
 		Sessions: &syncSessions{d: d}, Settings: d.replicated(s), Log: d.log.part("conntracksync"),
@@ -276,14 +275,15 @@ func (u *unheard) settle(d *daemon) {
 	}
 }
 
-func (t *flowTable) Do(ctx context.Context, a conntracksync.Action) (int, error) {
+func (t *flowTable) Do(ctx context.Context, a conntracksync.Action) (n int, taken []conntracksync.Flow, err error) {
 	var refused []kernel.Refused
-	var err error
 	switch a := a.(type) {
 	case *conntracksync.Install:
 		refused, err = t.injector.Install(ctx, a.Flows)
+		taken = without(a.Flows, refused)
 	case *conntracksync.Update:
 		refused, err = t.injector.Update(ctx, a.Flows)
+		taken = without(a.Flows, refused)
 	case *conntracksync.SetTimeouts:
 		refused, err = t.injector.SetTimeouts(ctx, a.Flows)
 	case *conntracksync.Remove:
@@ -297,7 +297,17 @@ func (t *flowTable) Do(ctx context.Context, a conntracksync.Action) (int, error)
 	default:
 		err = fmt.Errorf("an action that is none of the kernel's: %T", a)
 	}
-	return len(refused), err
+	return len(refused), taken, err
+}
+
+// without are the flows whose place another one has.
+func without(flows []conntracksync.Flow, refused []kernel.Refused) (taken []conntracksync.Flow) {
+	for _, r := range refused {
+		if errors.Is(r.Err, kernel.ErrTaken) {
+			taken = append(taken, flows[r.Index])
+		}
+	}
+	return taken
 }
 
 func (t *flowTable) Dump(ctx context.Context, restart func(), each func(*conntracksync.Flow), expected func(*conntracksync.Expectation)) error {

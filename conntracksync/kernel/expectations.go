@@ -65,7 +65,7 @@ func (i *Injector) Read(ctx context.Context, flows []conntracksync.Flow) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		f, err := i.get(&flows[n])
+		f, err := i.get(&flows[n], appendName)
 		switch {
 		case err == nil:
 			flows[n] = f

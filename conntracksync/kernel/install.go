@@ -21,6 +21,7 @@ type Injector struct {
 	seq  uint32
 	out  []byte
 	in   []byte
+	room *Injector // deletes what is in the way: by another port, so that a listener hears of it
 }
 
 // Refused is a flow that the kernel did not take, by its place among those given.
@@ -29,8 +30,23 @@ type Refused struct {
 	Err   error
 }
 
+// ErrTaken refuses a flow whose answers another one waits for that must stay.
+var ErrTaken = errors.New("another flow waits for the same answers")
+
 // NewInjector opens a socket in the network namespace of the calling thread.
 func NewInjector() (*Injector, error) {
+	i, err := newInjector()
+	if err != nil {
+		return nil, err
+	}
+	if i.room, err = newInjector(); err != nil {
+		unix.Close(i.fd)
+		return nil, err
+	}
+	return i, nil
+}
+
+func newInjector() (*Injector, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("open a netfilter socket: %w", err)
@@ -66,13 +82,14 @@ func NewInjector() (*Injector, error) {
 // here (conntracksync.Event.Port), so that a listener can pass over them.
 func (i *Injector) Port() uint32 { return i.port }
 
-// Close closes the socket.
-func (i *Injector) Close() error { return unix.Close(i.fd) }
+// Close closes the sockets.
+func (i *Injector) Close() error { return errors.Join(unix.Close(i.fd), unix.Close(i.room.fd)) }
 
 // Install makes the flows be in the table as they are given: with their
 // translation, mark, status and time left. One that is there already is
-// changed if it is translated in the same way, and replaced otherwise, as is one
-// that takes the place of the answers. Those that the kernel refuses are
+// changed if it is translated in the same way, and replaced otherwise. One that
+// waits for the same answers gives way, and a listener hears of its end, unless it
+// alone of the two lives: then ErrTaken. Those that the kernel refuses are
 // returned, the others are done. The nat hook of the translations must be
 // registered before (a chain of type nat), or packets pass untranslated.
 //
@@ -85,7 +102,7 @@ func (i *Injector) Install(ctx context.Context, flows []conntracksync.Flow) ([]R
 
 // Update changes the time left, mark, status, state and labels of flows that
 // are there; one that is not is installed, unless another one is there by the same
-// name: the kernel has told of it, or is about to.
+// name, of which the kernel has told or is about to, or one with the same answers.
 func (i *Injector) Update(ctx context.Context, flows []conntracksync.Flow) ([]Refused, error) {
 	return i.each(ctx, "update", flows, i.update)
 }
@@ -160,7 +177,7 @@ func (i *Injector) create(flows []conntracksync.Flow, over bool, refuse func(int
 
 // replace installs a flow that could not be created.
 func (i *Injector) replace(f conntracksync.Flow, over bool) error {
-	old, err := i.get(&f)
+	old, err := i.get(&f, appendName)
 	switch {
 	case err != nil && !errors.Is(err, unix.ENOENT):
 		return err
@@ -176,16 +193,13 @@ func (i *Injector) replace(f conntracksync.Flow, over bool) error {
 	create := func() error { return i.one(&f, msgNew, unix.NLM_F_CREATE|unix.NLM_F_EXCL, appendCreate) }
 	err = create()
 	if err == unix.EEXIST {
-		// Another flow waits for the same answers.
-		other := conntracksync.Flow{Original: f.Reply, Zone: f.Zone}
-		err = i.one(&other, msgDelete, 0, func(b []byte, f *conntracksync.Flow) []byte {
-			b = appendTuple(b, ctaTupleReply, &f.Original)
-			if f.Zone != 0 {
-				b = appendUint16(b, ctaZone, f.Zone)
-			}
-			return b
-		})
-		if err == nil || err == unix.ENOENT {
+		// Another flow waits for the same answers. Here it may have outlived its
+		// end, and answers for the one that lives would leave by its uplink.
+		other, got := i.get(&f, appendAnswers)
+		if got == nil && (!over || f.TCP.State.Over() && !other.TCP.State.Over()) {
+			return ErrTaken
+		}
+		if err = i.room.one(&f, msgDelete, 0, appendAnswers); err == nil || err == unix.ENOENT {
 			err = create()
 		}
 	}
@@ -245,11 +259,11 @@ func (i *Injector) one(f *conntracksync.Flow, kind, flags uint16, body func([]by
 	return refused
 }
 
-// get reads a flow by its original tuple.
-func (i *Injector) get(f *conntracksync.Flow) (conntracksync.Flow, error) {
+// get reads a flow by the tuple that name appends.
+func (i *Injector) get(f *conntracksync.Flow, name func([]byte, *conntracksync.Flow) []byte) (conntracksync.Flow, error) {
 	i.begin()
 	b, at := begin(i.out, ofFlow|msgGet, unix.NLM_F_ACK, i.seq, family(f.Original.Source))
-	i.out = end(appendName(b, f), at)
+	i.out = end(name(b, f), at)
 	var found conntracksync.Flow
 	var refused error
 	err := i.exchange(1, func(b []byte) error { return Parse(b, &found) },

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -395,6 +396,41 @@ func TestInstall(t *testing.T) {
 	rival.Original.SourcePort = 1
 	must(t)(inject.Install(ctx, []ct.Flow{rival}))
 	only("the same answers", rival)
+	taken := func(refused []Refused, err error) {
+		t.Helper()
+		if err != nil || len(refused) != 1 || !errors.Is(refused[0].Err, ErrTaken) {
+			t.Errorf("refused %v, %v; want one, since it is taken", refused, err)
+		}
+	}
+	// Not for one that is over, nor for news of one that is not there.
+	dead := moved
+	dead.TCP.State = ct.Closed
+	taken(inject.Install(ctx, []ct.Flow{dead}))
+	only("the one that lives", rival)
+	// What is led inside keeps its port, where the last one from there is over.
+	must(t)(inject.Delete(ctx, all()))
+	dead = flow(ct.Tuple{Source: b, Destination: nat, Protocol: ct.TCP, SourcePort: 5, DestinationPort: 8443})
+	dead.Reply.Source, dead.Reply.SourcePort = a, 443
+	dead.Status, dead.TCP.State = ct.SeenReply|ct.Assured|ct.DestNAT, ct.Closed
+	inward := dead
+	inward.Original.Destination, inward.TCP.State = netip.MustParseAddr("203.0.113.140"), ct.Established
+	must(t)(inject.Install(ctx, []ct.Flow{dead}))
+	var h heard
+	told := listen(t, 1<<20, inject.Port(), &h)
+	must(t)(inject.Install(ctx, []ct.Flow{inward}))
+	only("led inside by another line", inward)
+	told()
+	if len(h.events) != 1 || h.events[0].Kind != ct.Ended || h.events[0].Flow.Original != dead.Original {
+		t.Errorf("heard %+v, want the end of the one that gave way", h.events)
+	}
+	// What is said of that one does not concern its successor.
+	dead.Mark, dead.Timeout = 0x100, 5
+	taken(inject.Update(ctx, []ct.Flow{dead}))
+	taken(inject.Install(ctx, []ct.Flow{dead}))
+	must(t)(inject.SetTimeouts(ctx, []ct.Flow{dead}))
+	must(t)(inject.Delete(ctx, []ct.Flow{dead}))
+	only("led inside by another line, and the end of the other one", inward)
+	must(t)(inject.Delete(ctx, []ct.Flow{inward}))
 	// A helper that is not there, a master that is gone.
 	rival.Original.SourcePort, rival.Reply.DestinationPort = 2, 2222
 	must(t)(inject.Delete(ctx, all()))

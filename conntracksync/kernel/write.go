@@ -83,7 +83,9 @@ func appendNAT(b []byte, attr uint16, to netip.Addr, port uint16) []byte {
 
 // appendTranslation says how a flow is translated, if it is. The kernel ignores
 // the bits for it in the status, and a reply tuple that is not the inverse of
-// the original one makes an entry that looks right and translates nothing.
+// the original one makes an entry that looks right and translates nothing. The
+// source is always named: for one that is not, the kernel seeks another port where
+// an older flow still has the same answers, and says nothing.
 func appendTranslation(b []byte, f *conntracksync.Flow) []byte {
 	plain := f.Original.Inverse()
 	here, there := f.Reply.DestinationPort, f.Reply.SourcePort
@@ -93,10 +95,12 @@ func appendTranslation(b []byte, f *conntracksync.Flow) []byte {
 		here, there = f.Reply.ID, f.Reply.ID
 		sameHere, sameThere = here == f.Original.ID, true
 	}
-	if f.Reply.Destination != plain.Destination || !sameHere {
+	source := f.Reply.Destination != plain.Destination || !sameHere
+	destination := f.Reply.Source != plain.Source || !sameThere
+	if source || destination {
 		b = appendNAT(b, ctaNATSrc, f.Reply.Destination, here)
 	}
-	if f.Reply.Source != plain.Source || !sameThere {
+	if destination {
 		b = appendNAT(b, ctaNATDst, f.Reply.Source, there)
 	}
 	return b
@@ -162,11 +166,19 @@ func appendName(b []byte, f *conntracksync.Flow) []byte {
 // appendExact appends what names a flow with its translation: the tuple of the
 // answers. Under the same original one there may be another by now, which a host
 // began from the same port; it may be on another uplink, and to change its mark
-// would lead it out of a line that its source does not belong to.
+// would lead it out of a line that its source does not belong to. What is only led
+// inside has its line in the original tuple, and another that came by another line
+// from the same port may have the same answers.
 func appendExact(b []byte, f *conntracksync.Flow) []byte {
-	if !f.Reply.Source.IsValid() {
+	inward := f.Reply.Source != f.Original.Destination && f.Reply.Destination == f.Original.Source
+	if inward || !f.Reply.Source.IsValid() {
 		return appendName(b, f)
 	}
+	return appendAnswers(b, f)
+}
+
+// appendAnswers appends what names a flow by its answers.
+func appendAnswers(b []byte, f *conntracksync.Flow) []byte {
 	b = appendTuple(b, ctaTupleReply, &f.Reply)
 	if f.Zone != 0 {
 		b = appendUint16(b, ctaZone, f.Zone)

@@ -47,7 +47,7 @@ func (k *table) open(h Hear) (Kernel, int, conntracksync.Timeouts, error) {
 	return k, 1000, conntracksync.DefaultTimeouts(), nil
 }
 
-func (k *table) Do(_ context.Context, a conntracksync.Action) (int, error) {
+func (k *table) Do(_ context.Context, a conntracksync.Action) (int, []conntracksync.Flow, error) {
 	k.mu.Lock()
 	delay := k.delay
 	k.mu.Unlock()
@@ -90,7 +90,7 @@ func (k *table) Do(_ context.Context, a conntracksync.Action) (int, error) {
 	default:
 		k.t.Errorf("the kernel is asked for %T", a)
 	}
-	return 0, nil
+	return 0, nil, nil
 }
 
 func (k *table) Dump(_ context.Context, _ func(), each func(*conntracksync.Flow), expected func(*conntracksync.Expectation)) error {

@@ -14,8 +14,9 @@ import (
 // Kernel is the open connection table of this machine.
 type Kernel interface {
 	// Do carries out Install, Update, SetTimeouts, Remove, Expect, Unexpect and
-	// Read, and tells how many flows or expectations were refused.
-	Do(ctx context.Context, a conntracksync.Action) (refused int, err error)
+	// Read, and tells how many flows or expectations were refused, and which flows
+	// since another one has their place.
+	Do(ctx context.Context, a conntracksync.Action) (refused int, taken []conntracksync.Flow, err error)
 	// Dump calls each for every flow, which is only lent, and then expected for
 	// every expectation; after restart from the beginning.
 	Dump(ctx context.Context, restart func(), each func(*conntracksync.Flow), expected func(*conntracksync.Expectation)) error

@@ -221,7 +221,10 @@ func (o *owner) act() {
 	first := len(todo)
 	for i := 0; i < len(todo); i++ {
 		a := todo[i]
-		refused, err := o.kernel.Do(o.ctx, a)
+		refused, taken, err := o.kernel.Do(o.ctx, a)
+		for n := range taken {
+			o.table.Taken(time.Now(), &taken[n])
+		}
 		if refused > 0 {
 			o.dropped["refused"] += uint64(refused)
 			o.cfg.Log.Debug("flows that the kernel does not take", "flows", refused, "what", fmt.Sprintf("%T", a))

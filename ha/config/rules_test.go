@@ -46,8 +46,10 @@ func TestRules(t *testing.T) {
 		{"firewall", "{allow: [{from: cabel, ports: [22]}]}", []string{`firewall.allow[1].from: there is no lan or uplink "cabel"; allowed: lan, wan, office, a, b`}},
 		{"firewall", "{allow: [{from: office, ports: 22}]}", []string{"warning: firewall.allow[1].from: what comes from a lan reaches the router anyway: the firewall is for uplinks"}},
 		{"firewall", "{allow: [{protocol: [tcp, gre], ports: 22}]}", []string{"firewall.allow[1].ports: only tcp and udp have ports here; allowed: no ports, or protocol: [tcp, udp]"}},
-		{"firewall", "{allow: [{ports: 0}, {limit: 0/s}, {source: \"2001:db8::/32\"}]}", []string{`firewall.allow[1].ports: "0" is no port; allowed: a port from 1 to 65535, or a range such as 1000-2000`,
-			`firewall.allow[2].limit: "0/s" is no rate; allowed: a number from 1 to 1000000 and its unit, such as 10/s, 30/m or 100/h`, "firewall.allow[3].source: IPv4 only: this is IPv6; allowed: an IPv4 network"}},
+		{"firewall", "{allow: [{ports: 0}, {limit: 0/s}, {to: \"2001:db8::/32\", source: 10.0.0.0/8}]}", []string{`firewall.allow[1].ports: "0" is no port; allowed: a port from 1 to 65535, or a range such as 1000-2000`,
+			`firewall.allow[2].limit: "0/s" is no rate; allowed: a number from 1 to 1000000 and its unit, such as 10/s, 30/m or 100/h`, "firewall.allow[3].source: from IPv4 to IPv6, or the other way round, nothing comes; allowed: a source of the family of to"}},
+		{"firewall", "{allow: [{to: 192.168.77.1}]}", []string{"firewall.allow[1].to: 192.168.77.1 is an address of the routers; allowed: hosts behind them, or no to"}},
+		{"firewall", "{allow: [{to: [203.0.113.64/29, \"2001:db8::/32\"], ports: 443, source: \"2001:db8:1::/48\"}, {source: \"2001:db8::/32\", ports: 22}]}", nil},
 		{"firewall", "{enabled: false, log: false, antispoof: false, mss: off, icmp_limit: 10/s, syn_limit: 100/m, allow: [{from: a, protocol: [tcp, udp], ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}, {protocol: gre}, {}]}", nil},
 		// forwards
 		{"firewall", "{forward: [{}]}", []string{"firewall.forward[1]: the key port is missing; allowed: a port such as 443", "firewall.forward[1]: the key to is missing; allowed: a host, or host:port"}},
