@@ -23,18 +23,18 @@ func script(t *testing.T, path, text string) {
 }
 
 // TestRow19: hooks, services and messages follow what happens, and while a hook
-// hangs, the mail server hangs and the disk is full, nobody waits for them.
+// hangs, a service hangs, the mail server hangs and the disk is full, nobody waits for them.
 func TestRow19(t *testing.T) {
 	t.Parallel()
 	mute := netip.AddrPortFrom(site.Server, netlab.EchoPort) // whoever connects has to speak first there
-	config := site.Config + fmt.Sprintf("services: [dhcpd]\nmail: {to: admin@example.org, smtp: \"%v\"}\nwebhook: {url: \"http://%v/\"}\n", mute, mute)
+	config := site.Config + fmt.Sprintf("services: [dhcpd, hangs]\nmail: {to: admin@example.org, smtp: \"%v\"}\nwebhook: {url: \"http://%v/\"}\n", mute, mute)
 	c := installed(t, netlab.PairOptions{WANOwn: true}, config)
 	wrote := map[string]func(name string) string{}
 	for _, r := range []string{"r1", "r2"} {
 		node := c.Router(r)
 		hooks, out := filepath.Join(node.ConfigDir(), "hooks"), t.TempDir()
 		wrote[r] = func(name string) string { b, _ := os.ReadFile(filepath.Join(out, name)); return string(b) }
-		script(t, filepath.Join(out, "bin", "systemctl"), "echo \"$@\" >>"+out+"/services\n")
+		script(t, filepath.Join(out, "bin", "systemctl"), "[ \"$2\" != hangs ] || exec sleep 600\necho \"$@\" >>"+out+"/services\n")
 		script(t, filepath.Join(hooks, "uplink-down.d", "show"), "echo $# \"$@\" $HAROUTER_EVENT $HAROUTER_ROLE >>"+out+"/down\n")
 		script(t, filepath.Join(hooks, "uplink-up.d", "fails"), "echo not today; exit 1\n")
 		script(t, filepath.Join(hooks, "post-apply.d", "show"), "echo $# \"$@\" \"$HAROUTER_DOWN\" >>"+out+"/applied\n")

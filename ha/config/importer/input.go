@@ -56,7 +56,11 @@ func run(in Input, try parse) ([]byte, config.Problems) {
 	im.chooseLinks()
 	im.readBeside()
 	im.join()
-	text := im.draft().settle(im, try)
+	draft := im.draft()
+	if im.problems.Err() != nil { // nothing is written, so it need not be tried
+		return nil, im.sorted()
+	}
+	text := draft.settle(im, try)
 	if im.problems.Err() != nil {
 		return nil, im.sorted()
 	}
