@@ -38,11 +38,13 @@ func tag(r balancer.Rule) string {
 // answers that found no room, or by somebody who changed the table meanwhile.
 const tableTries = 3
 
-// passTable compares our table, and makes it agree in one transaction. The
-// table and its base chains are kept: while hooks are exchanged a flow could
-// leave without NAT. Only the last try makes all anew.
+// passTable compares our table, and makes it agree in one transaction, after one
+// that makes the chains that packets are to be led to. The table and its base
+// chains are kept: while hooks are exchanged a flow could leave without NAT. Only
+// the last try makes all anew.
 func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 	table := k.possible(p.Table)
+	prepared := !write
 	for try := 1; try <= tableTries; try++ {
 		generation, err := k.generation()
 		if err != nil {
@@ -60,7 +62,11 @@ func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 				return out
 			}
 		}
-		if err := d.queue(table, have, try == tableTries && out.err != nil); err != nil {
+		queue, prepares := d.queue, !prepared && have.lacks(table)
+		if prepares {
+			queue = func(t balancer.Table, have *present, _ bool) error { return d.ahead(t, have) }
+		}
+		if err := queue(table, have, try == tableTries && out.err != nil); err != nil {
 			out.err = errors.Join(err, reopen(&k.nft))
 			return out
 		}
@@ -83,6 +89,12 @@ func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 				return out
 			}
 			table = k.possible(p.Table)
+			prepared = true
+			continue
+		}
+		if prepares {
+			prepared = true
+			try--
 			continue
 		}
 		if !d.ruled || k.learn(table, generation+1, try == tableTries) {
