@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -16,9 +17,12 @@ type Uplink struct {
 	// does. It is up only while this node holds them.
 	MACDevice string
 	MAC       string // of MACDevice
-	Weight    int    // 0…255
-	Tier      int    // 1…16, the lowest that is usable counts
-	Metered   bool   // its traffic costs: no race runs over it
+	// MACDevice6 is the like for the addresses of IPv6.
+	MACDevice6, MAC6 string
+
+	Weight  int  // 0…255
+	Tier    int  // 1…16, the lowest that is usable counts
+	Metered bool // its traffic costs: no race runs over it
 	// Speed is what the line can carry, 0 where that is not known.
 	Speed Load
 }
@@ -28,17 +32,19 @@ type Lan struct {
 	Name    string
 	Device  string
 	Virtual []netip.Prefix
-	// MACDevice is as that of an uplink.
-	MACDevice string
-	MAC       string
+	// These are as those of an uplink.
+	MACDevice, MAC   string
+	MACDevice6, MAC6 string
 }
 
 // devices are those that packets of a link may come from, and leave by.
-func devices(device, mac string) []string {
-	if mac == "" {
-		return []string{device}
-	}
-	return []string{device, mac}
+func (l Lan) devices() []string { return devices(l.Device, l.MACDevice, l.MACDevice6) }
+
+// devices are as those of a lan.
+func (u Uplink) devices() []string { return devices(u.Device, u.MACDevice, u.MACDevice6) }
+
+func devices(names ...string) []string {
+	return slices.DeleteFunc(names, func(d string) bool { return d == "" })
 }
 
 // Policy says which uplinks get new flows, and how; the first that matches does.

@@ -32,5 +32,6 @@
 //	race.go     who answers a destination first      hold.go  and who waits for that
 //	brake.go    what the kernel does about a full line by itself
 //	ended.go    how hosts learn that a connection of theirs is gone
+//	snippet.go  rules of the admin's own in our table
 //	table.go    the nft table as data  rules.go  its rules   text.go  as a script
 package balancer

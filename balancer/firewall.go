@@ -18,17 +18,11 @@ type Firewall struct {
 	Log       bool
 	Antispoof bool
 	Groups    Groups
+	// Former are devices that were an uplink's since the program began and are
+	// nobody's now: what is behind them is still outside.
+	Former []string
 
 	Gossip, Sync uint16 // ports that are open for the nodes
-}
-
-// Allow opens ports of the routers.
-type Allow struct {
-	Uplinks  []string // none: all
-	Protocol uint8    // 6, 17 with Ports; any other without
-	Ports    []Ports
-	Source   []netip.Prefix
-	Limit    Rate
 }
 
 type (
@@ -36,11 +30,10 @@ type (
 	Layer4 struct{ Protocol uint8 }
 	// ICMP6 matches ICMPv6 messages of some types.
 	ICMP6 struct{ First, Last uint8 }
-	// SourceBehind matches packets to whose source the route leads over a device:
-	// that of the packet's mark, since a backup's own may go through the master.
-	SourceBehind struct{ Device string }
-	// SourceOver matches IPv4 packets above a rate for each source.
+	// SourceOver matches packets above a rate for each source; of IPv6, for each
+	// network of /64, all of whose addresses one host may have.
 	SourceOver struct {
+		Six   bool
 		Set   string
 		Lasts time.Duration
 		Rate
@@ -51,21 +44,23 @@ type (
 	Log struct{ Prefix string }
 )
 
-func (Layer4) stmt()       {}
-func (ICMP6) stmt()        {}
-func (SourceBehind) stmt() {}
-func (SourceOver) stmt()   {}
-func (FitMSS) stmt()       {}
-func (Log) stmt()          {}
+func (Layer4) stmt()     {}
+func (ICMP6) stmt()      {}
+func (SourceOver) stmt() {}
+func (FitMSS) stmt()     {}
+func (Log) stmt()        {}
 
 func (s Layer4) String() string { return fmt.Sprintf("meta l4proto %d", s.Protocol) }
 func (s ICMP6) String() string {
 	return "icmpv6 type " + Ports{uint16(s.First), uint16(s.Last)}.String()
 }
-func (s SourceBehind) String() string { return fmt.Sprintf("fib saddr . mark oifname %q", s.Device) }
 func (s SourceOver) String() string {
-	return fmt.Sprintf("update @%s { ip saddr timeout %ds limit rate over %d/%s burst %d packets }",
-		s.Set, int(s.Lasts.Seconds()), s.Count, s.Unit, s.Count)
+	source := "ip saddr"
+	if s.Six {
+		source = "ip6 saddr & ffff:ffff:ffff:ffff::"
+	}
+	return fmt.Sprintf("update @%s { %s timeout %ds limit rate over %d/%s burst %d packets }",
+		s.Set, source, int(s.Lasts.Seconds()), s.Count, s.Unit, s.Count)
 }
 func (FitMSS) String() string { return "tcp option maxseg size set rt mtu" }
 func (s Log) String() string {
@@ -83,41 +78,41 @@ const (
 	prioFirewall = -5 // behind what keeps flows alive in a takeover
 	protoVRRP    = 112
 	synSources   = "syn_sources"
+	synSources6  = "syn_sources6"
 	synRemembers = 10 * time.Second
 )
 
 // firewall is what it adds to the table.
-func (c *Config) firewall() (sets []Set, chains []Chain) {
+func (c *Config) firewall() (sets []Set, chains []Chain, from sources) {
 	f := c.Firewall
 	if !f.Enabled || len(c.Uplinks) == 0 && len(f.Groups) == 0 {
-		return nil, nil
+		return nil, nil, sources{six: []Rule{{Family4{Not: true}, Jump{Kind: "return"}}}}
 	}
 	ret := Jump{Kind: "return"}
 	refuse := func(reason string) Jump { return Jump{Kind: "goto", Chain: RefusalChain(reason)} }
-	used := []string{"denied", "invalid"}
-	if f.Antispoof {
-		used = append(used, "spoofed")
-	}
+	used := []string{"denied", "invalid", "spoofed"}
 	if f.ICMP.Count > 0 {
 		used = append(used, "icmp")
 	}
 	if f.SYN.Count > 0 {
 		used = append(used, "syn")
-		sets = append(sets, Set{Name: synSources, Key: KeyAddr4, Timeout: true, Lasts: synRemembers, Volatile: true})
+		sources := Set{Name: synSources, Key: KeyAddr4, Timeout: true, Lasts: synRemembers, Volatile: true}
+		sources6 := sources
+		sources6.Name, sources6.Key = synSources6, KeyAddr6
+		sets = append(sets, sources, sources6)
 	}
+	from = c.sources()
 	// What both ways in have in common.
 	begun := []Rule{
 		{InSet{Not: true, Set: "wan_if"}, ret},
 		{State{CtEstablished | CtRelated}, ret},
+		{OutOfTunnel{}, ret},
 	}
 	doubtful := []Rule{{State{CtInvalid}, refuse("invalid")}}
-	if f.Antispoof { // who comes from outside is not one of those inside
-		for _, d := range append(c.lanOnly(), c.networkDevices()...) {
-			doubtful = append(doubtful, Rule{SourceBehind{d}, refuse("spoofed")})
-		}
-	}
 	if f.SYN.Count > 0 {
-		doubtful = append(doubtful, Rule{Layer4{6}, SourceOver{synSources, synRemembers, f.SYN}, refuse("syn")})
+		doubtful = append(doubtful,
+			Rule{Layer4{6}, SourceOver{false, synSources, synRemembers, f.SYN}, refuse("syn")},
+			Rule{Layer4{6}, SourceOver{true, synSources6, synRemembers, f.SYN}, refuse("syn")})
 	}
 	in := slices.Concat(begun, []Rule{
 		{Layer4{protoVRRP}, ret}, // who may speak it is decided where it is read
@@ -142,49 +137,16 @@ func (c *Config) firewall() (sets []Set, chains []Chain) {
 		in = append(in, Rule{EchoRequest{}, RateOver{f.ICMP}, refuse("icmp")}, Rule{ICMP6{128, 128}, RateOver{f.ICMP}, refuse("icmp")})
 	}
 	in = append(in, Rule{EchoRequest{}, ret}, Rule{ICMP6{128, 128}, ret})
-	for i, a := range f.Allow {
-		var match Rule
-		if len(a.Uplinks) > 0 {
-			from := Set{Name: fmt.Sprintf("allow%d_if", i+1), Key: KeyIfname}
-			for _, u := range c.Uplinks {
-				if slices.Contains(a.Uplinks, u.Name) {
-					for _, d := range devices(u.Device, u.MACDevice) {
-						from.Elements = append(from.Elements, Element{Ifname: d})
-					}
-				}
-			}
-			sets = append(sets, from)
-			match = append(match, InSet{Set: from.Name})
-		}
-		if len(a.Source) > 0 {
-			from := sourceSet(fmt.Sprintf("allow%d_from", i+1), a.Source)
-			sets = append(sets, from)
-			match = append(match, AddrIn{Set: from.Name})
-		}
-		for _, what := range a.what() {
-			all := append(slices.Clone(match), what...)
-			if a.Limit.Count > 0 {
-				in = append(in, append(slices.Clone(all), RateOver{a.Limit}, refuse("denied")))
-			}
-			in = append(in, append(all, ret))
-		}
-	}
+	opened, openedBehind, allowSets := c.allows()
+	sets = append(sets, allowSets...)
+	in = append(in, opened...)
 	in = append(in, Rule{refuse("denied")})
 	first, groupSets, groups := c.groups()
 	if len(first) > 0 {
 		used = append(used, refusedGroup)
 	}
 	sets, chains = append(sets, groupSets...), append(chains, groups...)
-	through := slices.Concat(first, begun, doubtful, []Rule{{Redirected{}, ret}, {refuse("denied")}})
-	if f.Antispoof {
-		behind := Chain{Name: "of_lans"}
-		for _, d := range c.lanDevices() {
-			behind.Rules = append(behind.Rules, Rule{SourceBehind{d}, ret})
-		}
-		behind.Rules = append(behind.Rules, Rule{AddrIn{Set: "nodes"}, ret}, Rule{refuse("spoofed")})
-		chains = append(chains, behind)
-		through = slices.Insert(through, 0, Rule{State{CtNew}, InSet{Set: "lan_if"}, Jump{Kind: "jump", Chain: behind.Name}})
-	}
+	through := slices.Concat(first, begun, doubtful, []Rule{{Redirected{}, ret}}, openedBehind, []Rule{{refuse("denied")}})
 	chains = append(chains,
 		Chain{Name: "guard_in", Type: "filter", Hook: "input", Priority: prioFirewall, Rules: in},
 		Chain{Name: "guard_forward", Rules: through})
@@ -195,21 +157,7 @@ func (c *Config) firewall() (sets []Set, chains []Chain) {
 		}
 		chains = append(chains, Chain{Name: RefusalChain(reason), Rules: append(rules, refusalRules(reason)...)})
 	}
-	return sets, chains
-}
-
-// what are the protocols and ports of an Allow.
-func (a Allow) what() (out []Rule) {
-	if len(a.Ports) == 0 {
-		if a.Protocol == 0 {
-			return []Rule{nil}
-		}
-		return []Rule{{Layer4{a.Protocol}}}
-	}
-	for _, p := range a.Ports {
-		out = append(out, Rule{DestinationPort{a.Protocol, p}})
-	}
-	return out
+	return sets, append(chains, from.chains...), from
 }
 
 // nodes6 are the nodes' addresses of IPv6.
@@ -238,7 +186,7 @@ func sourceSet(name string, of []netip.Prefix) Set {
 
 func (c *Config) lanDevices() (out []string) {
 	for _, l := range c.Lans {
-		out = append(out, devices(l.Device, l.MACDevice)...)
+		out = append(out, l.devices()...)
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
@@ -247,7 +195,7 @@ func (c *Config) lanDevices() (out []string) {
 // lanOnly are the devices of lans that are none of an uplink.
 func (c *Config) lanOnly() []string {
 	return slices.DeleteFunc(c.lanDevices(), func(d string) bool {
-		return slices.ContainsFunc(c.Uplinks, func(u Uplink) bool { return slices.Contains(devices(u.Device, u.MACDevice), d) })
+		return slices.ContainsFunc(c.Uplinks, func(u Uplink) bool { return slices.Contains(u.devices(), d) })
 	})
 }
 

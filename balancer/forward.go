@@ -137,7 +137,7 @@ func (c *Config) forwarding(now Input) (out forwarding) {
 		}
 		name := "hairpin_" + l.Name
 		out.chains = append(out.chains, Chain{Name: name, Rules: []Rule{speak}})
-		for _, d := range devices(l.Device, l.MACDevice) {
+		for _, d := range l.devices() {
 			hairpin.Elements = append(hairpin.Elements, Element{Ifname: d, Verdict: Jump{Kind: "goto", Chain: name}})
 		}
 	}

@@ -44,10 +44,10 @@ func (c *Config) groups() (first []Rule, sets []Set, chains []Chain) {
 			}
 		}
 		for _, o := range c.Lans {
-			allow(o.Name, devices(o.Device, o.MACDevice))
+			allow(o.Name, o.devices())
 		}
 		for _, u := range c.Uplinks {
-			allow(u.Name, devices(u.Device, u.MACDevice))
+			allow(u.Name, u.devices())
 		}
 		chain := Chain{Name: "group_" + l.Name, Rules: []Rule{
 			{InSet{Output: true, Set: to.Name}, ret},
@@ -55,7 +55,7 @@ func (c *Config) groups() (first []Rule, sets []Set, chains []Chain) {
 			{InSet{Output: true, Set: "lan_if"}, refuse},
 			{InSet{Output: true, Set: "wan_if"}, refuse},
 		}}
-		for _, d := range devices(l.Device, l.MACDevice) {
+		for _, d := range l.devices() {
 			from.Elements = append(from.Elements, Element{Ifname: d, Verdict: Jump{Kind: "jump", Chain: chain.Name}})
 		}
 		sets, chains = append(sets, to), append(chains, chain)

@@ -26,26 +26,30 @@ func (NoWay) stmt()   {}
 func (s WayOver) String() string { return fmt.Sprintf("fib daddr . mark oifname %q", s.Device) }
 func (NoWay) String() string     { return "fib daddr . mark oif missing" }
 
-// lostChain is where packets of lans come that got no mark.
-const lostChain = "lost"
+// lostChain is where packets of lans come for which the search picked nothing,
+// strayChain where those come that belong to nothing and were not searched for.
+const (
+	lostChain  = "lost"
+	strayChain = "stray"
+)
 
-// lost makes the chain lost, none if there is no uplink to ask by: with its mark a
-// packet would be led there by the last of all routes, and anywhere else by a
+// lost makes a chain for them, none if there is no uplink to ask by: with its mark
+// a packet would be led there by the last of all routes, and anywhere else by a
 // better one. refused says what becomes of the former.
-func (c *Config) lost(refused Rule) []Chain {
+func (c *Config) lost(name string, refused Rule) []Chain {
 	i := slices.IndexFunc(c.Uplinks, c.leadsOut)
 	if i < 0 {
 		return nil
 	}
 	u := c.Uplinks[i]
-	nowhere := Jump{Kind: "goto", Chain: "nowhere"}
+	nowhere := Jump{Kind: "goto", Chain: name + "_nowhere"}
 	rules := []Rule{{SetMetaMark{c.MarkMask, c.mark(u)}}, {NoWay{}, nowhere}}
-	for _, d := range devices(u.Device, u.MACDevice) {
+	for _, d := range u.devices() {
 		rules = append(rules, Rule{WayOver{d}, nowhere})
 	}
 	plain := Rule{SetMetaMark{c.MarkMask, 0}}
 	return []Chain{
-		{Name: lostChain, Rules: append(rules, plain, Rule{Jump{Kind: "accept"}})},
+		{Name: name, Rules: append(rules, plain, Rule{Jump{Kind: "accept"}})},
 		{Name: nowhere.Chain, Rules: []Rule{plain, refused}},
 	}
 }
@@ -53,5 +57,5 @@ func (c *Config) lost(refused Rule) []Chain {
 // leadsOut tells that an uplink shares no device with a lan.
 func (c *Config) leadsOut(u Uplink) bool {
 	lans := c.lanDevices()
-	return !slices.ContainsFunc(devices(u.Device, u.MACDevice), func(d string) bool { return slices.Contains(lans, d) })
+	return !slices.ContainsFunc(u.devices(), func(d string) bool { return slices.Contains(lans, d) })
 }

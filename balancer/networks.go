@@ -61,7 +61,7 @@ func (c *Config) networkRoutes() []Route {
 func (c *Config) networkDevices() []string {
 	var links, out []string
 	for _, u := range c.Uplinks {
-		links = append(links, devices(u.Device, u.MACDevice)...)
+		links = append(links, u.devices()...)
 	}
 	links = append(links, c.lanDevices()...)
 	for _, n := range c.Networks {

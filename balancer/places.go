@@ -43,6 +43,24 @@ func (t *Told) News(places []Place, now time.Time) []Place {
 	return out
 }
 
+// Latest leaves out what a later place of the same hosts and policy replaces.
+func Latest(places []Place) []Place {
+	last := make(map[Place]int, len(places)) // by the place without its uplink and time
+	for i, p := range places {
+		p.Uplink, p.Left = "", 0
+		last[p] = i
+	}
+	out := make([]Place, 0, len(last))
+	for i, p := range places {
+		key := p
+		key.Uplink, key.Left = "", 0
+		if last[key] == i {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // MaxPlaces is how many places travel in one message.
 const MaxPlaces = 1000
 

@@ -43,6 +43,22 @@ func TestPlacesAreToldOnce(t *testing.T) {
 	}
 }
 
+// TestLatest: messages that waited are learned at once, and of two words on the
+// same host the later one holds.
+func TestLatest(t *testing.T) {
+	place := func(policy, uplink, source string) Place {
+		return Place{Policy: policy, Uplink: uplink, Source: addr(source), Left: time.Minute}
+	}
+	got := Latest([]Place{
+		place("shops", "cable", "192.168.77.10"), place("banks", "cable", "192.168.77.10"),
+		place("shops", "cable", "192.168.77.11"), place("shops", "dsl", "192.168.77.10"),
+	})
+	want := []Place{place("banks", "cable", "192.168.77.10"), place("shops", "cable", "192.168.77.11"), place("shops", "dsl", "192.168.77.10")}
+	if d := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); d != "" {
+		t.Errorf("-want +got:\n%s", d)
+	}
+}
+
 // FuzzDecodePlaces: what comes from another node is read, or refused.
 func FuzzDecodePlaces(f *testing.F) {
 	f.Add(EncodePlaces([]Place{{Policy: "a", Uplink: "b", Source: addr("192.0.2.1"), Left: time.Second}}))

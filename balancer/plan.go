@@ -29,6 +29,12 @@ type Plan struct {
 	Does   map[string]string             // by policy, what it does without slots: "bypasses", "passes", "drops"
 }
 
+// Opens tells that packets may go through the router by it, which needs the rules
+// of the table to be there first.
+func (s Sysctl) Opens() bool {
+	return strings.HasSuffix(s.Key, "/ip_forward") || strings.HasSuffix(s.Key, "/forwarding")
+}
+
 // Sysctl is one setting; Key has slashes ("net/ipv4/ip_forward"). Keep is left
 // as it is at a clean-up.
 type Sysctl struct {
@@ -80,8 +86,8 @@ type Hop struct {
 // Well-known numbers.
 const (
 	mainTable  = 254
-	floor      = min(4278198272, math.MaxInt) // metric of the unreachable default under each uplink's routes
-	behindMAC  = 1                            // metric of a route for which there is a better one while this node is master
+	floor      = math.MaxInt32 // metric of the unreachable default under each uplink's routes; an int has 32 bits on some nodes
+	behindMAC  = 1             // metric of a route for which there is a better one while this node is master
 	maxUplinks = 63
 )
 
@@ -153,15 +159,19 @@ func (c *Config) Check() error {
 }
 
 func (c *Config) macs() (out []MACDevice) {
-	for _, l := range c.Lans {
-		if l.MACDevice != "" {
-			out = append(out, MACDevice{l.MACDevice, l.Device, l.MAC})
+	add := func(parent, name, mac, name6, mac6 string) {
+		if name != "" {
+			out = append(out, MACDevice{name, parent, mac})
+		}
+		if name6 != "" {
+			out = append(out, MACDevice{name6, parent, mac6})
 		}
 	}
+	for _, l := range c.Lans {
+		add(l.Device, l.MACDevice, l.MAC, l.MACDevice6, l.MAC6)
+	}
 	for _, u := range c.Uplinks {
-		if u.MACDevice != "" {
-			out = append(out, MACDevice{u.MACDevice, u.Device, u.MAC})
-		}
+		add(u.Device, u.MACDevice, u.MAC, u.MACDevice6, u.MAC6)
 	}
 	return out
 }
@@ -175,10 +185,10 @@ func (c *Config) sysctls() []Sysctl {
 	var all []string
 	uplink := map[string]bool{}
 	for _, l := range c.Lans {
-		all = append(all, devices(l.Device, l.MACDevice)...)
+		all = append(all, l.devices()...)
 	}
 	for _, u := range c.Uplinks {
-		for _, d := range devices(u.Device, u.MACDevice) {
+		for _, d := range u.devices() {
 			all = append(all, d)
 			uplink[d] = true
 		}
@@ -321,17 +331,27 @@ func (c *Config) pool(in Input, slots [SlotCount]int) []Hop {
 			return []Hop{via(u.Device, gw, 1)}
 		}
 	}
+	var detours []Hop
 	for _, l := range c.Lans {
 		for _, p := range l.Virtual {
 			for _, o := range in.OwnLan[l.Name] {
 				if o.Masked().Contains(p.Addr()) {
-					return []Hop{{Device: l.Device, Gateway: p.Addr(), Weight: 1}}
+					way := Hop{Device: l.Device, Gateway: p.Addr(), Weight: 1}
+					if detours = append(detours, way); slices.Contains(c.Nodes, o.Addr()) {
+						return []Hop{way}
+					}
 				}
 			}
 		}
 	}
-	if in.Master.IsValid() {
+	// The master tells a node's traffic by its address; from another one it would
+	// take the policies of the lan.
+	routers := slices.ContainsFunc(c.Policies, func(p Policy) bool { return p.Router })
+	if in.Master.IsValid() && (routers || len(detours) == 0) {
 		return []Hop{{Gateway: in.Master, Weight: 1}}
+	}
+	if len(detours) > 0 {
+		return detours[:1]
 	}
 	return nil
 }
@@ -344,13 +364,18 @@ func (p Plan) String() string {
 	for _, m := range p.MACs { // up only where the sysctls keep it from answering for others
 		fmt.Fprintf(&b, "ip link add %s link %s address %s type macvlan mode private\n", m.Name, m.Parent, m.MAC)
 	}
-	for _, s := range p.Sysctls {
-		value := s.Value
-		if strings.HasSuffix(s.Key, "/rp_filter") { // all=1 would make it strict
-			value = `$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo ` + value + ")"
+	set := func(opens bool) {
+		for _, s := range p.Sysctls {
+			value := s.Value
+			if strings.HasSuffix(s.Key, "/rp_filter") { // all=1 would make it strict
+				value = `$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo ` + value + ")"
+			}
+			if s.Opens() == opens {
+				fmt.Fprintf(&b, "sysctl -qw %s=%s\n", s.Key, value)
+			}
 		}
-		fmt.Fprintf(&b, "sysctl -qw %s=%s\n", s.Key, value)
 	}
+	set(false)
 	for _, m := range p.MACs {
 		if p.Active {
 			fmt.Fprintf(&b, "ip link set %s up\n", m.Name)
@@ -360,15 +385,20 @@ func (p Plan) String() string {
 		if r.Waits && !p.Active {
 			continue
 		}
-		if r.Source.IsValid() { // refused where it is no address of the machine
-			fmt.Fprintf(&b, "ip route add %v src %v 2>/dev/null || ", r, r.Source)
+		words := r.String()
+		if len(r.Hops) == 1 && r.Hops[0].Device == "" { // where the main table leads directly
+			words += fmt.Sprintf(` dev $(ip route get %v | sed -n 's/^[^ ]* dev \([^ ]*\) .*/\1/p') onlink`, r.Hops[0].Gateway)
 		}
-		fmt.Fprintf(&b, "ip route add %v\n", r)
+		if r.Source.IsValid() { // refused where it is no address of the machine
+			fmt.Fprintf(&b, "ip route add %s src %v 2>/dev/null || ", words, r.Source)
+		}
+		fmt.Fprintf(&b, "ip route add %s\n", words)
 	}
 	for _, r := range p.Rules {
 		fmt.Fprintf(&b, "ip rule add %v\n", r)
 	}
 	fmt.Fprintf(&b, "nft -f - <<'EOF'\n%sEOF\n", p.Table)
+	set(true) // not before the rules are there
 	return b.String()
 }
 

@@ -80,6 +80,18 @@ func TestPlanText(t *testing.T) {
 		"backup_without_any_own": func(_ *Config, in *Input) {
 			in.Active, in.Holding, in.Own, in.OwnLan, in.Master = false, false, nil, nil, addr("192.0.2.1")
 		},
+		"backup_router_policy": func(c *Config, in *Input) {
+			in.Active, in.Holding, in.Own, in.Master = false, false, nil, addr("192.0.2.1")
+			c.Policies = append([]Policy{{Name: "own", Router: true, Uplinks: []string{"dsl"}}}, c.Policies...)
+		},
+		"guarded": func(c *Config, _ *Input) {
+			c.Nodes = append(c.Nodes, addr("fd00:7::1"))
+			c.Uplinks[0].MACDevice6, c.Uplinks[0].MAC6 = "hrv6-cable", "00:00:5e:00:02:33"
+			c.Firewall = Firewall{
+				Enabled: true, Log: true, Antispoof: true, SYN: Rate{200, "second"}, ICMP: Rate{500, "second"}, Gossip: 7946, Sync: 7947, Former: []string{"wan3", "lan0"},
+				Allow: []Allow{{Protocol: 50}, {To: prefixes("203.0.113.64/29", "2001:db8:7::/48"), Protocol: 6, Ports: []Ports{{443, 443}}}},
+			}
+		},
 		"one_uplink_dead":     func(_ *Config, in *Input) { in.Usable["dsl"], in.Verdicts["dsl"] = false, Down },
 		"one_uplink_degraded": func(_ *Config, in *Input) { in.Verdicts["dsl"] = Degraded },
 		"own_address_only":    func(c *Config, _ *Input) { c.Uplinks[1].Virtual = nil },
@@ -120,7 +132,6 @@ func TestPlanText(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := slotList.ReplaceAllStringFunc(p.String(), tally)
-			got = strings.ReplaceAll(got, fmt.Sprintf(" metric %d\n", floor), " metric 4278198272\n") // where an int has 32 bits it is less
 			file := filepath.Join("testdata", name+".sh")
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {

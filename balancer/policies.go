@@ -75,6 +75,7 @@ type search struct {
 	sets     []Set
 	chains   []Chain
 	ofNodes  string // chain for packets that other nodes send out through this one
+	byLan    []Rule // for those of them that come by a lan, where ofNodes is another chain than the lans'
 	unmarked Rule   // for a new flow towards an uplink that got no mark
 	lost     Rule   // for a packet that nothing was picked for
 	invalid  []Rule // and for one that belongs to nothing
@@ -102,7 +103,7 @@ func (c *Config) classify(does []doing, in Input) search {
 	var lans, nodes, aside []leaf
 	if slices.ContainsFunc(c.Uplinks, c.leadsOut) {
 		w.lost = Rule{Jump{Kind: "goto", Chain: lostChain}}
-		w.invalid = []Rule{append(Rule{State{CtInvalid}, FibType{Type: "unicast"}}, w.lost...)}
+		w.invalid = []Rule{{State{CtInvalid}, FibType{Type: "unicast"}, Jump{Kind: "goto", Chain: strayChain}}}
 	}
 	for i, d := range does {
 		if d.outcome == passes {
@@ -125,6 +126,7 @@ func (c *Config) classify(does []doing, in Input) search {
 	w.rules = add(classifier(c.Lans, lans))
 	if slices.ContainsFunc(does, func(d doing) bool { return d.Router && d.outcome != passes }) {
 		w.ofNodes = "node"
+		w.byLan = []Rule{{InSet{Not: true, Set: "wan_if"}, AddrIn{Set: "nodes"}, Jump{Kind: "goto", Chain: w.ofNodes}}}
 		add(nil, nil, []Chain{
 			{Name: "node", Rules: append([]Rule{
 				{VMap{By: ByCtMark, Mask: c.MarkMask, Map: "restore"}},
@@ -147,7 +149,11 @@ func (c *Config) classify(does []doing, in Input) search {
 			{Name: "unpicked", Rules: []Rule{{Counter{}, Jump{Kind: "drop"}}}},
 		})
 	}
-	add(nil, nil, c.lost(w.unmarked))
+	// For those of a policy that has no uplink the search has been: a second one
+	// would find the same, and be more jumps behind each other than the kernel has
+	// room for (16).
+	add(nil, nil, c.lost(lostChain, Rule{Counter{}, Jump{Kind: "drop"}}))
+	add(nil, nil, c.lost(strayChain, w.unmarked))
 	return w
 }
 

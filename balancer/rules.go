@@ -32,7 +32,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 
 	lanIf := Set{Name: "lan_if", Key: KeyIfname}
 	for _, l := range c.Lans {
-		for _, d := range devices(l.Device, l.MACDevice) {
+		for _, d := range l.devices() {
 			lanIf.Elements = append(lanIf.Elements, Element{Ifname: d})
 		}
 	}
@@ -63,10 +63,12 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	restore := Set{Name: "restore", Key: KeyMark, Verdicts: true, Room: maxUplinks}
 	marks := Set{Name: "marks", Key: KeyMark, Room: maxUplinks}
 	nat := Set{Name: "nat", Key: KeyIfname, Verdicts: true}
+	search := c.classify(does, now)
+	guardSets, guards, from := c.firewall()
 	var perUplink []Chain
 	for _, u := range c.Uplinks {
 		id := c.mark(u)
-		for _, d := range devices(u.Device, u.MACDevice) {
+		for _, d := range u.devices() {
 			wanIf.Elements = append(wanIf.Elements, Element{Ifname: d})
 			wayIn.Elements = append(wayIn.Elements, Element{Ifname: d, Verdict: jump("in_" + u.Name)})
 			wanOut.Elements = append(wanOut.Elements, Element{Ifname: d, Verdict: jump("own_" + u.Name)})
@@ -87,10 +89,10 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			// What comes in on the uplink is answered through it. The packet's own
 			// mark is for rp_filter (src_valid_mark): without it the kernel looks the
 			// source up in the main table, and drops all if there is no default.
-			Chain{Name: "in_" + u.Name, Rules: append([]Rule{
+			Chain{Name: "in_" + u.Name, Rules: slices.Concat([]Rule{
 				{State{CtNew}, CtMarked{Mask: mask, Not: true}, SetCtMark{mask, id}},
 				{SetMetaMark{mask, id}},
-			}, c.brakeRules(u, u.Speed.Down)...)},
+			}, from.wan, c.brakeRules(u, u.Speed.Down))},
 			// A new flow is given to it.
 			Chain{Name: "up_" + u.Name, Rules: []Rule{{Counter{}, SetCtMark{mask, id}, SetMetaMark{mask, id}, Jump{Kind: "accept"}}}},
 			// A flow that is on it stays on it.
@@ -103,6 +105,17 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 	for _, e := range lanIf.Elements {
 		if !wanIf.has(e) { // what is both is an uplink
 			wayIn.Elements = append(wayIn.Elements, Element{Ifname: e.Ifname, Verdict: jump("lan")})
+		}
+	}
+	if len(from.wan) > 0 {
+		for _, d := range c.Firewall.Former {
+			if e := (Element{Ifname: d}); !lanIf.has(e) && !wanIf.has(e) {
+				wanIf.Elements = append(wanIf.Elements, e)
+				wayIn.Elements = append(wayIn.Elements, Element{Ifname: d, Verdict: jump("former")})
+			}
+		}
+		if len(c.Firewall.Former) > 0 {
+			perUplink = append(perUplink, Chain{Name: "former", Rules: from.wan})
 		}
 	}
 	sets := []Set{lanIf, wanIf, nodes, inside, virtual, active, grace, ended, wayIn, wanOut, restore, marks, nat}
@@ -140,24 +153,22 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		Rule{InSet{Not: true, Set: "wan_if"}, ret},
 		Rule{AddrIn{Dst: true, Set: "virtual"}, jump("to_virtual")},
 	)
-	search := c.classify(does, now)
 	forward := c.forwarding(now)
-	guardSets, guards := c.firewall()
 	extra := c.extraRules()
 	clamp := c.clamp()
 	sets = slices.Concat(sets, search.sets, c.brakeSets(), forward.sets, guardSets, extra.sets)
 
 	chains := append([]Chain{
 		// Marks, before routing.
-		{Name: "pre", Type: "filter", Hook: "prerouting", Priority: prioMark, Rules: []Rule{
+		{Name: "pre", Type: "filter", Hook: "prerouting", Priority: prioMark, Rules: slices.Concat([]Rule{
 			{Unmarked{}, CtMarkIn{Mask: mask, Set: "marks"}, CopyMark{mask}, ret},
-			{others, ret},
+		}, from.six, search.byLan, []Rule{
 			{VMap{By: ByInput, Map: "way_in"}},
 			{AddrIn{Set: "nodes"}, jump(search.ofNodes)}, // a backup without an own way out
-		}},
+		})},
 		{Name: "lan", Rules: slices.Concat([]Rule{
 			{VMap{By: ByCtMark, Mask: mask, Map: "restore"}},
-		}, extra.lan, []Rule{
+		}, from.lan, extra.lan, []Rule{
 			{State{CtNew}, FibType{Type: "unicast"}, jump("classify")},
 		}, search.invalid)},
 		// Which policy, and by it which uplink.
@@ -177,6 +188,7 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 			{CameIn{}, ret},
 			{others, ret},
 			{InSet{Output: true, Not: true, Set: "wan_if"}, ret},
+			{IntoTunnel{}, ret},
 			{AddrIn{Set: "inside"}, FibType{Source: true, Type: "local"},
 				FibType{Source: true, OnOutput: true, Not: true, Type: "local"}, Counter{}, drop},
 		}},
@@ -205,13 +217,8 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		// From uplinks to virtual addresses: an answer "closed" would end a
 		// flow whose entry the other node has.
 		{Name: "in", Type: "filter", Hook: "input", Priority: prioFilter, Rules: in},
-		{Name: "to_virtual", Rules: []Rule{
-			{State{CtEstablished | CtRelated}, ret},
-			{EchoRequest{}, ret},
-			{Listener{}, ret},
-			{Counter{}, drop},
-		}},
-		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: slices.Concat([]Rule{{others, ret}}, forward.post, extra.post, []Rule{
+		{Name: "to_virtual", Rules: c.toVirtual()},
+		{Name: "post", Type: "nat", Hook: "postrouting", Priority: prioSNAT, Rules: slices.Concat([]Rule{{others, ret}, {IntoTunnel{}, ret}}, forward.post, extra.post, []Rule{
 			{MetaMarked{Mask: mask, Not: true}, ret},
 			{CameIn{Not: true}, FibType{Source: true, Type: "local"}, ret},
 			{VMap{By: ByOutput, Map: "nat"}},
@@ -221,6 +228,24 @@ func (c *Config) nft(now Input, does []doing, six []netip.Addr) Table {
 		sets[i].tidy()
 	}
 	return Table{Sets: sets, Chains: chains}
+}
+
+// toVirtual is what becomes of packets from uplinks to virtual addresses.
+func (c *Config) toVirtual() []Rule {
+	ret := Jump{Kind: "return"}
+	out := []Rule{
+		{State{CtEstablished | CtRelated}, ret},
+		{EchoRequest{}, ret},
+		{Listener{}, ret},
+	}
+	protocols, all := c.opened()
+	if all {
+		out = append(out, Rule{Layer4{6}, Counter{}, Jump{Kind: "drop"}}, Rule{Layer4{17}, Counter{}, Jump{Kind: "drop"}}, Rule{ret})
+	}
+	for _, p := range protocols {
+		out = append(out, Rule{Layer4{p}, ret})
+	}
+	return append(out, Rule{Counter{}, Jump{Kind: "drop"}})
 }
 
 // through is what stands before all else in the chain of what is forwarded. A

@@ -103,7 +103,7 @@ func (t *tree) node(list []rest) []Rule {
 	m := Set{Key: fieldKeys[field], Verdicts: true, Interval: field != MatchLan}
 	for _, run := range t.runs(list, field) {
 		if field == MatchLan {
-			for _, d := range devices(t.lans[run.First].Device, t.lans[run.First].MACDevice) {
+			for _, d := range t.lans[run.First].devices() {
 				m.Elements = append(m.Elements, Element{Ifname: d, Verdict: run.to})
 			}
 			continue

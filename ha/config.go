@@ -91,7 +91,9 @@ const (
 	claimPatience = 3                       // unanswered claims before a node insists
 	alarmHold     = 8 * time.Second         // an alarm that counts events lasts this long after the last
 
-	carrierWait = 50 * time.Millisecond // for the others' carrier to go too
+	carrierWait = 75 * time.Millisecond // for the proof that an uplink still works elsewhere
+	askAfter    = 10 * time.Millisecond // for the ports of equipment that goes down one after the other
+	proofSlack  = 30 * time.Millisecond // of that for all but the round trip of a probe
 	sureAfter   = time.Second           // a node that is fitter for this long is fitter
 	moveAgain   = 5 * time.Minute       // an uplink that moved the role does not move it again before
 )

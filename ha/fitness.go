@@ -153,6 +153,8 @@ type move struct {
 	uplinks []string // because these work there and not here
 	unfit   bool     // because the check passes there and not here; neither: maintenance
 	due     time.Time
+	unseen  []string  // uplinks of which nothing was heard from there since they died here
+	ask     time.Time // when it is asked for them; zero: it was
 	// rounds are those after which an uplink would be back here as well, if it
 	// came back for all: the nodes do not probe at the same instants.
 	rounds map[string]int
@@ -174,10 +176,16 @@ func (m *Machine) settleMove(now time.Time) {
 		m.move = nil
 		return
 	}
-	if m.move != nil && m.move.to == next.to && m.move.unfit == next.unfit && slices.Equal(m.move.uplinks, next.uplinks) {
-		next = m.move
+	old := m.move
+	alike := old != nil && old.to == next.to && old.unfit == next.unfit && slices.Equal(old.uplinks, next.uplinks)
+	if alike && slices.Equal(old.unseen, next.unseen) {
+		next = old
 	}
 	m.move = next
+	if !next.ask.IsZero() && !now.Before(next.ask) {
+		next.ask = time.Time{}
+		m.askSight(m.peers[next.to], next.unseen)
+	}
 	if now.Before(next.due) || !m.probedFor(next) {
 		return
 	}
@@ -294,9 +302,16 @@ func (m *Machine) moveFor(p *peer, now time.Time) *move {
 		mv.uplinks = append(mv.uplinks, u.Name)
 		died := now.Sub(h.Since()) < carrierWait
 		switch {
+		case !m.links[u.Device].Carrier && died && p.saw(u.Name, h.Since()):
+			mv.due = now
 		case !m.links[u.Device].Carrier && died:
-			// The ISP's own equipment takes all nodes' carrier within moments.
+			// The ISP's own equipment takes all nodes' carrier within moments. With no
+			// proof until then the flows there end, and the role goes as for any line.
 			mv.due = slices.MinFunc([]time.Time{mv.due, h.Since().Add(carrierWait)}, time.Time.Compare)
+			if p.provable(u.Name) {
+				mv.unseen = append(mv.unseen, u.Name)
+				mv.ask = slices.MaxFunc([]time.Time{mv.ask, h.Since().Add(askAfter)}, time.Time.Compare)
+			}
 		case !m.links[u.Device].Carrier: // there is nothing to probe
 		case m.cfg.Probes[u.Name].Fall >= 3 && died:
 			// A line that is dead for all has failed at least one round of

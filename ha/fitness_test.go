@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +18,11 @@ func TestUplinkDiesHereOnly(t *testing.T) {
 		within     time.Duration
 	}{
 		"its own port": {
-			func(n *simNode) { n.carrier("wan2", false) }, func(n *simNode) { n.carrier("wan2", true) }, carrierWait + 10*time.Millisecond,
+			func(n *simNode) { n.carrier("wan2", false) }, func(n *simNode) { n.carrier("wan2", true) }, 20 * time.Millisecond,
+		},
+		"its own port, a long line": {
+			func(n *simNode) { n.s.slow["dsl"] = true; n.s.run(time.Second); n.carrier("wan2", false) },
+			func(n *simNode) { n.carrier("wan2", true) }, carrierWait + 10*time.Millisecond,
 		},
 		"in silence": {
 			func(n *simNode) { n.blind["dsl"] = true }, func(n *simNode) { n.blind["dsl"] = false }, 610 * time.Millisecond,
@@ -57,6 +62,47 @@ func TestUplinkDiesHereOnly(t *testing.T) {
 	}
 }
 
+// TestUplinkDiesHereOnlyByEachMethod: how a policy spreads its flows makes no
+// difference to where the role goes, nor to the flows that are there.
+func TestUplinkDiesHereOnlyByEachMethod(t *testing.T) {
+	for _, method := range []string{"weighted", "priority", "overflow", "persistence", "least-used", "lowest-latency", "enforced", "fastest-response"} {
+		for cause, kill := range map[string]func(*simNode){
+			"its own port": func(n *simNode) { n.carrier("wan1", false) },
+			"in silence":   func(n *simNode) { n.blind["cable"] = true },
+		} {
+			t.Run(method+", "+cause, func(t *testing.T) {
+				s := newSim(t, "r1", "r2")
+				for _, n := range s.nodes {
+					n.disk += " method=" + method
+				}
+				s.boot("r1")
+				s.run(time.Second)
+				s.boot("r2")
+				s.run(time.Second)
+				s.master("r1")
+				shares := fmt.Sprint(s.nodes["r1"].lastPlan.Shares)
+				at := s.now
+				kill(s.nodes["r1"])
+				s.run(610 * time.Millisecond)
+				s.master("r2")
+				s.run(5 * time.Second)
+				none, double := s.coverage(at)
+				within(t, "nobody holds the addresses", none, 0)
+				within(t, "two hold them", double, 10*time.Millisecond)
+				for _, n := range s.nodes {
+					if now := fmt.Sprint(n.lastPlan.Shares); now != shares {
+						t.Errorf("%s: shares %s, before %s", n.name, now, shares)
+					}
+					if len(n.deleted) > 0 || n.moved > 0 || !n.m.pool["cable"] || n.m.verdicts["cable"] != balancer.Up {
+						t.Errorf("%s ended the flows of %v, moved them %d times, routes by %v %v\n%s",
+							n.name, n.deleted, n.moved, n.m.pool, n.m.verdicts, strings.Join(s.log, "\n"))
+					}
+				}
+			})
+		}
+	}
+}
+
 // TestOtherUplinkMovesAtOnce: hysteresis is one uplink's.
 func TestOtherUplinkMovesAtOnce(t *testing.T) {
 	s := booted(t, "r1", "r2")
@@ -72,25 +118,35 @@ func TestOtherUplinkMovesAtOnce(t *testing.T) {
 // notice it some moments apart.
 func TestCarrierOfAllGoes(t *testing.T) {
 	for _, first := range []string{"r1", "r2"} {
-		second := map[string]string{"r1": "r2", "r2": "r1"}[first]
-		s := booted(t, "r1", "r2")
-		s.nodes[first].carrier("wan2", false)
-		s.run(30 * time.Millisecond)
-		s.nodes[second].carrier("wan2", false)
-		s.run(30 * time.Millisecond)
-		for _, n := range s.nodes {
-			if n.m.pool["dsl"] {
-				t.Errorf("%s first: the dead uplink is in the pool of %s", first, n.name)
-			}
-		}
-		s.run(5 * time.Second)
-		s.master("r1")
-		s.nodes[second].carrier("wan2", true)
-		s.nodes[first].carrier("wan2", true)
-		s.run(5 * time.Second)
-		s.master("r1")
-		if n := s.nodes["r1"].m.transitions; n != 1 {
-			t.Errorf("%s first: %d transitions\n%s", first, n, strings.Join(s.log, "\n"))
+		for _, apart := range []time.Duration{time.Millisecond, 30 * time.Millisecond, 90 * time.Millisecond, 400 * time.Millisecond, 2 * time.Second} {
+			t.Run(fmt.Sprintf("%s first, %v apart", first, apart), func(t *testing.T) {
+				second := map[string]string{"r1": "r2", "r2": "r1"}[first]
+				s := booted(t, "r1", "r2")
+				at := s.now
+				s.kill("dsl", true)
+				s.nodes[first].carrier("wan2", false)
+				s.after(apart, func() { s.nodes[second].carrier("wan2", false) })
+				if first == "r1" || apart <= 30*time.Millisecond {
+					s.run(95 * time.Millisecond) // row 8
+				} else {
+					s.run(700 * time.Millisecond) // the master notices by its probes: row 7
+				}
+				for _, n := range s.nodes {
+					if n.m.pool["dsl"] {
+						t.Errorf("%v later the dead uplink is in the pool of %s", s.now.Sub(at), n.name)
+					}
+				}
+				s.run(5 * time.Second)
+				s.master("r1")
+				s.kill("dsl", false)
+				s.nodes[second].carrier("wan2", true)
+				s.nodes[first].carrier("wan2", true)
+				s.run(5 * time.Second)
+				s.master("r1")
+				if n := s.nodes["r1"].m.transitions; n != 1 {
+					t.Errorf("%d transitions\n%s", n, strings.Join(s.log, "\n"))
+				}
+			})
 		}
 	}
 }

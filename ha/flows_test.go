@@ -288,6 +288,40 @@ func TestFailoverToANodeOutOfSync(t *testing.T) {
 		s.answered(answer, "")
 		s.master("r2")
 	})
+	t.Run("in a moment, for maintenance", func(t *testing.T) {
+		s := inSync(t, "", "r1", "r2")
+		s.nodes["r1"].handle(Synced{Node: "r2", State: SyncSyncing})
+		answer := s.command("r1", VerbRest, "")
+		s.run(time.Second)
+		s.master("r1")
+		second := s.command("r1", VerbRest, "")
+		s.run(100 * time.Millisecond)
+		s.answered(second, "is under way")
+		s.command("r1", VerbAuto, "") // has nothing to do with it
+		s.nodes["r1"].handle(Synced{Node: "r2", State: SyncSynced})
+		s.run(200 * time.Millisecond)
+		s.answered(answer, "")
+		s.master("r2")
+		if n := s.nodes["r1"]; !n.m.maintenance || !n.rests {
+			t.Errorf("in force %v, remembered %v", n.m.maintenance, n.rests)
+		}
+	})
+	t.Run("maintenance off before that", func(t *testing.T) {
+		s := inSync(t, "", "r1", "r2")
+		s.nodes["r1"].handle(Synced{Node: "r2", State: SyncSyncing})
+		on := s.command("r1", VerbRest, "")
+		s.run(time.Second)
+		off := s.command("r1", VerbServe, "")
+		s.run(100 * time.Millisecond)
+		s.answered(on, "maintenance off was asked for")
+		s.answered(off, "")
+		s.nodes["r1"].handle(Synced{Node: "r2", State: SyncSynced})
+		s.run(5 * time.Second)
+		s.master("r1")
+		if n := s.nodes["r1"]; n.m.maintenance || n.rests {
+			t.Errorf("in force %v, remembered %v", n.m.maintenance, n.rests)
+		}
+	})
 	for name, ends := range map[string]struct {
 		do   func(s *sim)
 		want string
@@ -312,7 +346,7 @@ func TestFailoverToANodeOutOfSync(t *testing.T) {
 			for _, verb := range []Verb{VerbFailover, VerbRest} {
 				answer := s.command("r1", verb, "")
 				s.run(200 * time.Millisecond)
-				if want != "" && verb == VerbFailover { // it waits first
+				if want != "" { // it waits first
 					s.run(wishLimit)
 				}
 				s.answered(answer, want)

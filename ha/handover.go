@@ -21,7 +21,7 @@ type handoff struct {
 
 // hand says how and why the role is handed over.
 type hand struct {
-	hold    bool // an operator wants it there
+	hold    bool // an operator wants it there; else, in a wish, only not here
 	reason  string
 	patient bool             // called off when the successor does not confirm the flows
 	uplinks []string         // that are dead here only
@@ -227,6 +227,10 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			return
 		}
 		m.do(Send{To: from.Name, Message: Message{Kind: KindVouched, ID: msg.ID, Role: m.role, Priority: m.vrrp.Priority(), Was: m.was(now)}, Wide: true})
+	case KindSee:
+		m.onSee(from, msg, now)
+	case KindSeen:
+		m.onSeen(from, msg, now)
 	case KindFenced:
 		m.onFenced(from, msg.Will, now)
 	case KindVouched:
@@ -369,6 +373,7 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 	case VerbServe:
 		m.remember(false, answer, func(time.Time) {
 			m.record("operator", "maintenance", "on", "off", "asked on "+m.cfg.Node)
+			m.unrest()
 			m.setMaintenance(false)
 			answer("")
 		})
@@ -379,7 +384,9 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 func (m *Machine) failover(auto bool, to string, answer func(string), now time.Time) {
 	switch {
 	case auto:
-		m.endWish("it is to follow the priorities again")
+		if m.wish != nil && m.wish.hold {
+			m.endWish("it is to follow the priorities again")
+		}
 		m.held = false
 		clear(m.moved)
 		answer("")

@@ -80,19 +80,20 @@ type Machine struct {
 	forwarded map[uint64]forwarded
 	nextID    uint64
 
-	health   map[string]*balancer.Health
-	rounds   map[string]int              // of probes, so far
-	verdicts map[string]balancer.Verdict // what this node routes by: the master's word
-	changed  map[string]time.Time        // since when
-	followed time.Time                   // when the master said so; zero: they are this node's
-	vouched  map[string]int              // uplinks that the last master vouched for, and bad rounds since
-	pool     map[string]bool
-	returned bool   // an uplink is back in the pool, or well again; the plan with it is not in the kernel yet
-	dying    []line // left the pool; the plan without them is not in the kernel yet
-	doomed   []line // it is; their flows end as soon as this node may say so
-	sweeps   []sweep
-	sources  map[string]Source
-	leases   map[string][]netip.Addr // own addresses of uplinks, while they had some
+	health    map[string]*balancer.Health
+	rounds    map[string]int              // of probes, so far
+	verdicts  map[string]balancer.Verdict // what this node routes by: the master's word
+	changed   map[string]time.Time        // since when
+	followed  time.Time                   // when the master said so; zero: they are this node's
+	sightings map[string]sighting         // by uplink, that a master waits for
+	vouched   map[string]int              // uplinks that the last master vouched for, and bad rounds since
+	pool      map[string]bool
+	returned  bool   // an uplink is back in the pool, or well again; the plan with it is not in the kernel yet
+	dying     []line // left the pool; the plan without them is not in the kernel yet
+	doomed    []line // it is; their flows end as soon as this node may say so
+	sweeps    []sweep
+	sources   map[string]Source
+	leases    map[string][]netip.Addr // own addresses of uplinks, while they had some
 
 	loads      map[string]load // of uplinks
 	meter      *balancer.Meter // the shares of policies that go by what is measured
@@ -157,7 +158,7 @@ func NewMachine(cfg Config, now time.Time) *Machine {
 		peers: map[string]*peer{}, speakers: map[netip.Addr]string{},
 		forwarded: map[uint64]forwarded{},
 		health:    map[string]*balancer.Health{}, rounds: map[string]int{}, verdicts: map[string]balancer.Verdict{},
-		changed: map[string]time.Time{}, vouched: map[string]int{}, pool: map[string]bool{}, sources: map[string]Source{}, leases: map[string][]netip.Addr{},
+		changed: map[string]time.Time{}, vouched: map[string]int{}, sightings: map[string]sighting{}, pool: map[string]bool{}, sources: map[string]Source{}, leases: map[string][]netip.Addr{},
 		drops:  map[string]map[string]uint64{"vrrp": {}, "gossip": {}, "sync": {}},
 		alarms: map[alarmKey]*alarm{}, strangers: map[netip.Addr]stranger{},
 		looks: map[string]*look{}, hosts: map[string][]netip.Addr{},
@@ -339,6 +340,7 @@ func (m *Machine) Deadline(now time.Time) time.Time {
 	}
 	if m.move != nil && m.handoff == nil {
 		earlier(m.move.due)
+		earlier(m.move.ask)
 	}
 	for _, after := range []time.Duration{coldAfter, startFor} {
 		if t := m.started.Add(after); now.Before(t) {
@@ -473,7 +475,10 @@ func (m *Machine) settleTimers(now time.Time) {
 		case alive && !p.present:
 			p.present, m.untwinned = true, true
 		case !alive:
-			if p.present {
+			switch {
+			case p.present && p.state.Leaving:
+				m.record("node", p.Name, p.state.Role.String(), "left", "as it said it would")
+			case p.present:
 				m.record("node", p.Name, p.state.Role.String(), "lost", "not heard on any path for "+aliveFor.String())
 			}
 			m.untwinned = m.untwinned || p.present

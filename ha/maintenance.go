@@ -63,15 +63,26 @@ func (m *Machine) rest(answer func(string), now time.Time) {
 			return
 		}
 		m.record("operator", "maintenance", "", "on", "asked on "+m.cfg.Node)
-		m.beginHandoff(next, hand{reason: m.cfg.Node + " goes into maintenance", patient: true, answer: func(err string) {
-			if err != "" {
-				undo(err)
-				return
-			}
-			m.setMaintenance(true)
-			answer("")
-		}}, now)
+		m.wish = &wish{to: next.Name, waits: m.lacks(next), why: notReceived(next), hand: hand{
+			reason: m.cfg.Node + " goes into maintenance", patient: true, by: now.Add(wishLimit),
+			answer: func(err string) {
+				if err != "" {
+					undo(err)
+					return
+				}
+				m.setMaintenance(true)
+				answer("")
+			},
+		}}
+		m.settleWish(now)
 	})
+}
+
+// unrest ends the wait for a hand-over before which maintenance cannot begin.
+func (m *Machine) unrest() {
+	if w := m.wish; w != nil && !w.hold {
+		m.endWish("maintenance off was asked for meanwhile")
+	}
 }
 
 // relief is the node that a master hands over to before it rests, nil if it need
@@ -90,11 +101,11 @@ func (m *Machine) refuseRest(now time.Time) string {
 	if next == nil {
 		return ""
 	}
+	if m.wish != nil {
+		return "a hand-over to " + m.wish.to + " is under way; nothing changed"
+	}
 	if m.handoff != nil || m.vrrp.Suspect() || m.adding != 0 {
 		return "the role of " + m.cfg.Node + " is not settled yet, try again in a second; nothing changed"
-	}
-	if m.lacks(next) {
-		return notReceived(next) + "; nothing changed"
 	}
 	return ""
 }

@@ -32,6 +32,8 @@ const (
 	KindForget   Kind = "forget"   // take me out of the file
 	KindVouch    Kind = "vouch"    // is this advert yours?
 	KindVouched  Kind = "vouched"  // the answer: role and effective priority
+	KindSee      Kind = "see"      // master -> peer: probe these uplinks now
+	KindSeen     Kind = "seen"     // the answer: they work here
 	KindFenced   Kind = "fenced"   // a master's guard -> successor: take over at once
 )
 
@@ -55,7 +57,7 @@ type Message struct {
 
 	Will []byte `json:"will,omitempty"` // fenced
 
-	Uplinks []string `json:"uplinks,omitempty"` // handover: because of these
+	Uplinks []string `json:"uplinks,omitempty"` // handover: because of these; see, seen
 
 	Generation uint64        `json:"generation,omitempty"`
 	Hash       string        `json:"hash,omitempty"`

@@ -127,6 +127,7 @@ type peer struct {
 	advertised  time.Time             // last advert of it
 	at          map[string]netip.Addr // source of its adverts on each link
 	pause       pause                 // of its machine
+	sight       sight                 // of uplinks that just died here
 }
 
 func (p *peer) alive(now time.Time) bool {

@@ -3,6 +3,7 @@ package ha
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,4 +113,32 @@ func FuzzDecodeMessage(f *testing.F) {
 		s.nodes["r1"].handle(Told{From: "r2", Message: msg})
 		s.run(2 * time.Second)
 	})
+}
+
+// TestNodeThatLeavesIsNotLost: who reads of a node that is lost looks for a fault.
+func TestNodeThatLeavesIsNotLost(t *testing.T) {
+	for name, c := range map[string]struct {
+		ends func(s *sim)
+		want string
+	}{
+		"it leaves":                      {func(s *sim) { s.command("r2", VerbStop, "") }, "left"},
+		"it leaves, and that is unheard": {func(s *sim) { s.command("r2", VerbStop, ""); s.nodes["r1"].lost["r2"] = true }, "left"},
+		"it dies":                        {func(s *sim) { s.power("r2") }, "lost"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := booted(t, "r1", "r2")
+			c.ends(s)
+			s.run(5 * time.Second)
+			var got []string
+			for _, line := range s.log {
+				if _, to, ok := strings.Cut(line, "r1 node r2 backup->"); ok {
+					word, _, _ := strings.Cut(to, " ")
+					got = append(got, word)
+				}
+			}
+			if d := cmp.Diff([]string{c.want}, got); d != "" {
+				t.Errorf("-want +got:\n%s\n%s", d, strings.Join(s.log, "\n"))
+			}
+		})
+	}
 }

@@ -307,7 +307,7 @@ func (m *Machine) settleOffer(now time.Time) {
 		}
 		o.answer(text)
 	case len(o.failed) > 0:
-		m.endOffer(strings.Join(o.failed, "; ")+"; nothing changed anywhere", now)
+		m.endOffer("nothing changed anywhere: "+strings.Join(o.failed, "; "), now)
 	case late && o.parted && !m.parted(now):
 		m.endOffer(o.except+" did not leave", now)
 	case missing != "" || o.hash == "":

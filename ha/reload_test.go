@@ -168,7 +168,7 @@ func TestReloadWithALostAnswer(t *testing.T) {
 func TestReloadThatMayNotBe(t *testing.T) {
 	for name, tc := range map[string]struct{ r1, r2, want string }{
 		"bad here":        {bad, file1, `"cabel" is no key; nothing changed`},
-		"bad there":       {file1, bad, `on r2: "cabel" is no key; nothing changed`},
+		"bad there":       {file1, bad, `nothing changed anywhere: on r2: "cabel" is no key`},
 		"different":       {file1, file2, "the file on r2 is another one"},
 		"names this not":  {"cable=2 nodes=r2", "cable=2 nodes=r2", "no node r1"},
 		"names that not":  {"cable=2 nodes=r1", "cable=2 nodes=r1", "no node r2"},

@@ -388,7 +388,7 @@ func (n *simNode) probe() {
 	n.s.after(n.s.every, func() {
 		if n.life == life && n.running {
 			for _, u := range []string{"cable", "dsl"} {
-				n.handle(Probed{Round: balancer.Round{Uplink: u, At: n.clock(), Good: !n.s.dead[u] && !n.blind[u], Carries: n.full[u], RTT: n.s.rtt(u)}})
+				n.handle(n.round(u))
 			}
 			if c := n.m.cfg.Check.Command; c != nil {
 				n.handle(CheckRan{Command: c, Failed: n.ails})
@@ -396,6 +396,12 @@ func (n *simNode) probe() {
 			n.probe()
 		}
 	})
+}
+
+// round is what a round of probes finds.
+func (n *simNode) round(uplink string) Probed {
+	device := map[string]string{"cable": "wan1", "dsl": "wan2"}[uplink]
+	return Probed{Round: balancer.Round{Uplink: uplink, At: n.clock(), Good: !n.s.dead[uplink] && !n.blind[uplink] && n.links[device].Carrier, Carries: n.full[uplink], RTT: n.s.rtt(uplink)}}
 }
 
 func (s *sim) kill(uplink string, dead bool) { s.dead[uplink] = dead }
@@ -610,6 +616,9 @@ func (n *simNode) perform(a Action) {
 			n.dropped = append(n.dropped, gone.String())
 		}
 	case Source:
+		if a.Now && n.sources[a.Uplink] == a { // nothing is new but the wish
+			later(s.rtt(a.Uplink), func() { n.handle(n.round(a.Uplink)) })
+		}
 		n.sources[a.Uplink] = a
 	case Look:
 		n.look(a)

@@ -19,6 +19,7 @@ func (m *Machine) onRound(r balancer.Round) {
 	h.Round(r)
 	m.rounds[r.Uplink]++
 	m.probedVouched(r)
+	m.showSight(r)
 }
 
 // settlePool follows the master's word on the uplinks, or gives it.

@@ -2,15 +2,14 @@ package vrrp
 
 import (
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"harouter/test/ledger"
 )
 
 // item is one clause of the checklist (research/ha-peers.md §5, from RFC 9568
@@ -24,7 +23,7 @@ type item struct {
 	missing          string // why there is no test, or none of one kind
 }
 
-var ledger = []item{
+var clauses = []item{
 	// Receive.
 	{"R1", "TTL or hop limit 255 (RFC 9568 §5.1.1.3, §5.1.2.3)",
 		[]string{"wire.TestJudge/good", "wire.TestIPv6", "wire.TestHopLimit/there"},
@@ -111,14 +110,14 @@ func TestLedger(t *testing.T) {
 			want = append(want, part.letter+strconv.Itoa(i+1))
 		}
 	}
-	tests := tests{}
-	for _, it := range ledger {
+	tests := ledger.Tests{}
+	for _, it := range clauses {
 		have = append(have, it.id)
 		if it.clause == "" || (len(it.accepts) == 0 || len(it.rejects) == 0) != (it.missing != "") {
 			t.Errorf("%s: %d tests accept, %d reject, missing %q", it.id, len(it.accepts), len(it.rejects), it.missing)
 		}
 		for _, name := range slices.Concat(it.accepts, it.rejects) {
-			if err := tests.has(name); err != nil {
+			if err := has(tests, name); err != nil {
 				t.Errorf("%s: %s: %v", it.id, name, err)
 			}
 		}
@@ -130,7 +129,7 @@ func TestLedger(t *testing.T) {
 
 // TestLedgerFinds: what would make the ledger a lie is found.
 func TestLedgerFinds(t *testing.T) {
-	tests := tests{}
+	tests := ledger.Tests{}
 	for _, c := range []struct {
 		name string
 		ok   bool
@@ -139,94 +138,34 @@ func TestLedgerFinds(t *testing.T) {
 		{"TestNothing", false}, {"TestLedger/no case", false}, {"wire.TestJudge/no case", false}, {"nowhere.TestJudge", false}, {"wire.TestLedger", false},
 		{"TestClauses/S99", false}, {"TestMachineScenarios/nothing", false},
 	} {
-		if err := tests.has(c.name); (err == nil) != c.ok {
+		if err := has(tests, c.name); (err == nil) != c.ok {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 }
 
-// tests are the test functions of packages by folder, each with the texts that
-// stand in its file outside of other functions: the names of its cases.
-type tests map[string]map[string]map[string]bool
-
-func (all tests) has(name string) error {
-	folder := "."
-	if dot := strings.Index(name, "."); dot >= 0 && !strings.HasPrefix(name, "Test") {
-		folder, name = name[:dot], name[dot+1:]
-		if strings.HasPrefix(folder, "/") {
-			folder = ".." + folder
-		}
+// has is an error unless the test is there; some have files as their cases.
+func has(tests ledger.Tests, name string) error {
+	folder, function, sub := ledger.Split("..", name)
+	files := sub != "" && (function == "TestClauses" || function == "TestMachineScenarios")
+	if files {
+		name = strings.TrimSuffix(name, "/"+sub)
 	}
-	if all[folder] == nil {
-		found, err := readTests(folder)
-		if err != nil {
-			return err
-		}
-		all[folder] = found
+	if err := tests.Has("..", name); err != nil || !files {
+		return err
 	}
-	name, sub, _ := strings.Cut(name, "/")
-	cases := all[folder][name]
-	switch {
-	case cases == nil:
-		return fmt.Errorf("there is no such test in %s", folder)
-	case name == "TestClauses" && sub != "": // its cases are files, which tell both ways
-		for _, way := range []string{"== accepts: ", "== rejects: "} {
-			text, err := os.ReadFile(filepath.Join(folder, "testdata", "clauses", sub+".txt"))
-			if err != nil {
-				return err
-			}
-			if !strings.Contains(string(text), way) {
-				return fmt.Errorf("nothing in it begins with %q", way)
-			}
-		}
-	case name == "TestMachineScenarios" && sub != "":
+	if function == "TestMachineScenarios" {
 		_, err := os.Stat(filepath.Join(folder, "testdata", "machine", sub+".txt"))
 		return err
-	case sub != "" && !cases[sub]:
-		return fmt.Errorf("%s has no case %q", name, sub)
+	}
+	text, err := os.ReadFile(filepath.Join(folder, "testdata", "clauses", sub+".txt"))
+	if err != nil {
+		return err
+	}
+	for _, way := range []string{"== accepts: ", "== rejects: "} {
+		if !strings.Contains(string(text), way) {
+			return fmt.Errorf("nothing in it begins with %q", way)
+		}
 	}
 	return nil
-}
-
-func readTests(folder string) (map[string]map[string]bool, error) {
-	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
-	if err != nil || len(files) == 0 {
-		return nil, fmt.Errorf("no tests in %s", folder)
-	}
-	found := map[string]map[string]bool{}
-	for _, f := range files {
-		tree, err := parser.ParseFile(token.NewFileSet(), f, nil, parser.SkipObjectResolution)
-		if err != nil {
-			return nil, err
-		}
-		outside := map[string]bool{}
-		for _, d := range tree.Decls {
-			if fn, ok := d.(*ast.FuncDecl); !ok {
-				collect(d, outside)
-			} else if strings.HasPrefix(fn.Name.Name, "Test") && fn.Recv == nil {
-				found[fn.Name.Name] = collect(fn.Body, map[string]bool{})
-			}
-		}
-		for _, d := range tree.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && found[fn.Name.Name] != nil {
-				for text := range outside {
-					found[fn.Name.Name][text] = true
-				}
-			}
-		}
-	}
-	return found, nil
-}
-
-// collect takes in the texts within a node.
-func collect(n ast.Node, into map[string]bool) map[string]bool {
-	ast.Inspect(n, func(n ast.Node) bool {
-		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-			if text, err := strconv.Unquote(lit.Value); err == nil {
-				into[text] = true
-			}
-		}
-		return true
-	})
-	return into
 }

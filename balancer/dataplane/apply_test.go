@@ -121,6 +121,24 @@ func TestApplyTwiceIsOnce(t *testing.T) {
 	}
 }
 
+// TestFormerMetricGoes: an older version gave the last route of each table another
+// metric, and its routes are found at the start of this one.
+func TestFormerMetricGoes(t *testing.T) {
+	if !netlab.Isolated(t) {
+		return
+	}
+	devices(t)
+	p := build(t, first(twoUplinks()), second(twoUplinks()))
+	must(t, open(t).Apply(t.Context(), p))
+	before := netlab.Sh(t, "ip -4 route show table all")
+	netlab.Sh(t, `for table in 7001 7002; do ip route add unreachable default metric 4278198272 proto 200 table $table; done
+ip route del unreachable default metric 2147483647 proto 200 table 7001`)
+	must(t, open(t).Apply(t.Context(), p))
+	if d := cmp.Diff(before, netlab.Sh(t, "ip -4 route show table all")); d != "" {
+		t.Errorf("-wanted +found:\n%s", d)
+	}
+}
+
 func first(c balancer.Config, _ balancer.Input) balancer.Config  { return c }
 func second(_ balancer.Config, in balancer.Input) balancer.Input { return in }
 

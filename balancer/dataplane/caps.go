@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -25,6 +26,8 @@ var needs = []struct {
 	{"NF_CONNTRACK_MARK", nil, "", []expr.Any{&expr.Ct{Key: expr.CtKeyMARK, Register: 1}}},
 	{"NFT_NUMGEN", nil, "", []expr.Any{&expr.Numgen{Register: 1, Modulus: balancer.SlotCount, Type: unix.NFT_NG_RANDOM}}},
 	{"NFT_FIB_INET", nftables.ChainHookPrerouting, nftables.ChainTypeFilter, []expr.Any{&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true}}},
+	{"NFT_FIB_INET", nftables.ChainHookPrerouting, nftables.ChainTypeFilter, []expr.Any{sourceBehind(), sourceHere()}}, // in other chains only since 6.10
+	{optionXFRM, nil, "", []expr.Any{&expr.Meta{Key: metaSecpath, Register: 1}, &expr.Rt{Key: rtXFRM, Register: 1}}},
 	{"NFT_REJECT_INET", nftables.ChainHookForward, nftables.ChainTypeFilter, []expr.Any{&expr.Reject{Type: unix.NFT_REJECT_TCP_RST}}},
 	{"NFT_NAT", nftables.ChainHookPostrouting, nftables.ChainTypeNAT, []expr.Any{
 		&expr.Immediate{Register: 1, Data: []byte{192, 0, 2, 1}},
@@ -41,11 +44,15 @@ var needs = []struct {
 	{optionSocket, nftables.ChainHookInput, nftables.ChainTypeFilter, []expr.Any{&expr.Socket{Key: expr.SocketKeyMark, Register: 1}}},
 }
 
-const optionSocket = "NFT_SOCKET"
+// What we can live without.
+const (
+	optionSocket = "NFT_SOCKET"
+	optionXFRM   = "XFRM"
+)
 
 // diagnose looks for what the kernel lacks after a transaction was refused with
 // an error that says no more than "no such file or directory". Without
-// NFT_SOCKET we can live. It returns nil if a retry makes sense.
+// NFT_SOCKET and XFRM we can live. It returns nil if a retry makes sense.
 func (k *Kernel) diagnose(refused error) error {
 	if !errors.Is(refused, unix.ENOENT) && !errors.Is(refused, unix.EOPNOTSUPP) && !errors.Is(refused, unix.EINVAL) {
 		return nil
@@ -56,10 +63,13 @@ func (k *Kernel) diagnose(refused error) error {
 			missing = append(missing, n.option)
 		}
 	}
-	if len(missing) == 1 && missing[0] == optionSocket && !k.deaf {
+	deaf, noIPsec := slices.Contains(missing, optionSocket), slices.Contains(missing, optionXFRM)
+	if deaf && !k.deaf {
 		k.cfg.Log.Warn("this kernel has no " + optionSocket + ": answers from virtual addresses that tell of a closed port are dropped instead of the question")
-		k.deaf = true
-		return nil
+	}
+	if deaf && !k.deaf || noIPsec && !k.noIPsec { // else the table did without already
+		missing = slices.DeleteFunc(missing, func(option string) bool { return option == optionSocket || option == optionXFRM })
+		k.deaf, k.noIPsec = deaf, noIPsec
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("write the table %s: this kernel lacks %s (load the module, or use a kernel with the option): %w",

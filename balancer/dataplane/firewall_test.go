@@ -2,11 +2,13 @@ package dataplane
 
 import (
 	"encoding/binary"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -26,6 +28,7 @@ func guarded() balancer.Firewall {
 			{Protocol: 6, Ports: []balancer.Ports{{First: 22, Last: 22}, {First: 8000, Last: 8010}}},
 			{Protocol: 17, Ports: []balancer.Ports{{First: 1194, Last: 1194}}, Uplinks: []string{"dsl"}, Source: prefix("198.51.100.0/24"), Limit: perSecond(50)},
 			{Protocol: 47},
+			{To: slices.Concat(prefix("203.0.113.64/29"), prefix("2001:db8:7::/48"), prefix("2001:db8:8::8/128")), Source: slices.Concat(prefix("198.51.100.0/24"), prefix("2001:db8:1::/33")), Protocol: 6, Ports: []balancer.Ports{{First: 443, Last: 443}}},
 		},
 	}
 }
@@ -145,7 +148,7 @@ ip -n server addr add 192.168.88.77/32 dev lo; ip -n client addr add 198.51.100.
 	}{
 		{"as an answer of DNS, to a host", "198.51.100.1:53", clientAddr + ":9999", "denied", server},
 		{"as an answer of NTP, to the router", "198.51.100.1:123", cableAddr + ":9999", "", server},
-		{"from outside as one of the lans", "192.168.88.77:53", cableAddr + ":1194", "", server},
+		{"from outside as one of the lans", "192.168.88.77:53", cableAddr + ":1194", "spoofed", server},
 		{"from outside as one of the lans, to a host", "192.168.88.77:53", clientAddr + ":9999", "spoofed", server},
 		{"from a lan as one outside", "198.51.100.99:53", serverAddr + ":9999", "spoofed", client},
 	} {
@@ -276,4 +279,27 @@ func TestSegmentsFit(t *testing.T) {
 	if n := size(server, 81, client, serverAddr+":81"); n <= most {
 		t.Errorf("without the clamp: segments of %d already", n)
 	}
+	// Hosts that do not speak TCP are told by ICMP, also in the middle of a flow.
+	server.echoUDP("5008")
+	client.do(func() {
+		conn, err := net.Dial("udp4", serverAddr+":5008")
+		must(t, err)
+		defer conn.Close()
+		raw, err := conn.(*net.UDPConn).SyscallConn()
+		must(t, err)
+		must(t, raw.Control(func(fd uintptr) {
+			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+		}))
+		must(t, err)
+		_, err = conn.Write([]byte("?"))
+		must(t, err)
+		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+		if _, err := conn.Read(make([]byte, 10)); err != nil {
+			t.Error(err)
+		}
+		eventually(t, time.Second, "the host hears that its datagrams are too long", func() bool {
+			_, err := conn.Write(make([]byte, 1400))
+			return errors.Is(err, unix.EMSGSIZE)
+		})
+	})
 }

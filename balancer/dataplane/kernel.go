@@ -34,6 +34,9 @@ type Config struct {
 	// Fought, if set, is told when a fight with another program over a kind
 	// begins and when it is over, with a sentence for people.
 	Fought func(kind string, on bool, text string)
+	// UserLost, if set, is told that what BeginUser and KeepUser enclosed is not in
+	// the table any more, or that the table is new.
+	UserLost func()
 	// Lacks, if set, is told once what a plan asks for that this kernel has not, and
 	// what is done instead.
 	Lacks func(what, instead string)
@@ -57,6 +60,7 @@ type Kernel struct {
 	rules    *mdnetlink.Conn // for what the library reads badly
 	routes   *netlink.Handle
 	deaf     bool              // this kernel's nftables cannot ask for listening sockets
+	noIPsec  bool              // nor does it know IPsec
 	queue    queueing          // how this kernel lets packets wait, once that is known
 	known    map[string]string // how the kernel tells our rules, by tag
 	plan     *balancer.Plan    // applied last; nil: none
@@ -66,6 +70,8 @@ type Kernel struct {
 	settings map[string]setting // the sysctls before ours; nil: not read yet
 	unsaved  bool               // settings are not in the file
 	warned   bool               // that they cannot be
+	user     string             // print of what snippets put into our table; "": not kept
+	tables   uint64             // how often the table was made, or the user's part was lost
 
 	// The switch has a connection and a lock of its own, so that a takeover
 	// never waits for a plan.
@@ -258,7 +264,16 @@ func (k *Kernel) pass(p *balancer.Plan, which kindSet, write bool) (found [kinds
 	var rules []netlink.Rule
 	var routes []netlink.Route
 	if which.has(kindSysctl) {
-		found[kindSysctl] = k.passSysctls(p, write)
+		found[kindSysctl] = k.passSysctls(p, false, write)
+	}
+	guarded := k.wrote.table
+	open := func() {
+		if which.has(kindSysctl) && k.wrote.table {
+			found[kindSysctl].join(k.passSysctls(p, true, write))
+		}
+	}
+	if guarded {
+		open()
 	}
 	if which.has(kindRoute) {
 		found[kindRoute], routes = k.passRoutes(p, write)
@@ -268,6 +283,9 @@ func (k *Kernel) pass(p *balancer.Plan, which kindSet, write bool) (found [kinds
 	}
 	if which.has(kindTable) {
 		found[kindTable] = k.passTable(p, write)
+	}
+	if !guarded { // before it all would be open, for a moment or as long as the table is refused
+		open()
 	}
 	if write && found[kindTable].err == nil { // else the former table's marks still lead there
 		if len(rules)+len(routes) > 0 {
@@ -383,7 +401,8 @@ func (k *Kernel) Prepare(p balancer.Plan) error {
 func (k *Kernel) Cleanup(context.Context) error {
 	k.applying.Lock()
 	defer k.applying.Unlock()
-	k.plan, k.wrote = nil, wrote{}
+	k.plan, k.wrote, k.user = nil, wrote{}, ""
+	k.tables++
 	k.waiting.Store(nil)
 	k.races.Store(nil)
 	k.scope.Store(nil)

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -52,6 +53,13 @@ type difference struct {
 	change  bool     // the kernel is not as it should be
 	damaged []string // what somebody else did, an object each
 	err     error
+}
+
+// join adds what another look found.
+func (d *difference) join(o difference) {
+	d.change = d.change || o.change
+	d.damaged = append(d.damaged, o.damaged...)
+	d.err = errors.Join(d.err, o.err)
 }
 
 func (d *difference) damage(format string, args ...any) {

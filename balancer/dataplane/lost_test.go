@@ -81,7 +81,7 @@ func TestLostIsSilent(t *testing.T) {
 	there, heard := server.sniff(t), client.errorsHeard()
 	at := guest.sniff(t)
 	drops := func() string {
-		return netlab.Sh(t, "nft list chain inet harouter nowhere")
+		return netlab.Sh(t, "nft list chain inet harouter stray_nowhere")
 	}
 
 	client.answer(clientAddr, serverAddr)

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"fmt"
+	"net"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -233,9 +234,17 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 			&expr.Cmp{Op: expr.CmpOpLte, Register: 1, Data: []byte{s.Last}}), nil
 	case balancer.SourceBehind:
 		return []expr.Any{
-			&expr.Fib{Register: 1, ResultOIFNAME: true, FlagSADDR: true, FlagMARK: true},
+			sourceBehind(),
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifname(s.Device)},
 		}, nil
+	case balancer.SourceElsewhere:
+		return []expr.Any{sourceHere(), &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: u32(0)}}, nil
+	case balancer.OutOfTunnel:
+		return []expr.Any{&expr.Meta{Key: metaSecpath, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{1}}}, nil
+	case balancer.IntoTunnel:
+		return []expr.Any{&expr.Rt{Key: rtXFRM, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{1}}}, nil
+	case balancer.Within:
+		return inNetwork(s), nil
 	case balancer.WayOver:
 		return []expr.Any{
 			&expr.Fib{Register: 1, ResultOIFNAME: true, FlagDADDR: true, FlagMARK: true},
@@ -251,7 +260,11 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return append(ends(balancer.BySource, 1, pairRegister),
+		of := ends(balancer.BySource, 1, pairRegister)
+		if s.Six {
+			of = append(family(unix.NFPROTO_IPV6), network(8, 16, 1), prefixOf(64, 16))
+		}
+		return append(of,
 			&expr.Dynset{SrcRegKey: 1, SetName: s.Set, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: s.Lasts, Exprs: limit}), nil
 	case balancer.FitMSS: // option 2, whose size stands in two bytes behind kind and length
 		return []expr.Any{
@@ -285,6 +298,44 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 		return []expr.Any{verdict(s)}, nil
 	}
 	return nil, fmt.Errorf("lower %v (%T): no such statement", s, s)
+}
+
+// Keys of the kernel (enum nft_meta_keys, nft_rt_keys) that no library names.
+const (
+	metaSecpath expr.MetaKey = 25 // NFT_META_SECPATH
+	rtXFRM      expr.RtKey   = 4  // NFT_RT_XFRM
+)
+
+// sourceHere tells whether a route to the packet's source leads over the device by
+// which it came.
+func sourceHere() expr.Any {
+	return &expr.Fib{Register: 1, ResultOIF: true, FlagSADDR: true, FlagMARK: true, FlagIIF: true, FlagPRESENT: true}
+}
+
+// sourceBehind finds the device over which a route leads to the packet's source.
+func sourceBehind() expr.Any {
+	return &expr.Fib{Register: 1, ResultOIFNAME: true, FlagSADDR: true, FlagMARK: true}
+}
+
+// inNetwork compares an address with a network.
+func inNetwork(s balancer.Within) []expr.Any {
+	proto, offset, length := byte(unix.NFPROTO_IPV4), uint32(12), uint32(4)
+	if s.Of.Addr().Is6() {
+		proto, offset, length = unix.NFPROTO_IPV6, 8, 16
+	}
+	if s.Dst { // it stands behind the source
+		offset += length
+	}
+	out := append(family(proto), network(offset, length, 1))
+	if !s.Of.IsSingleIP() {
+		out = append(out, prefixOf(s.Of.Bits(), length))
+	}
+	return append(out, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: s.Of.Masked().Addr().AsSlice()})
+}
+
+// prefixOf leaves the first bits of an address of so many bytes.
+func prefixOf(bits int, length uint32) expr.Any {
+	return &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: net.CIDRMask(bits, int(length)*8), Xor: make([]byte, length)}
 }
 
 func selector(s balancer.VMap) []expr.Any {

@@ -23,6 +23,7 @@ type present struct {
 	sets     map[string]*nftables.Set
 	elements map[string]map[string]string // by set, key bytes to verdict
 	strange  bool                         // holds what cannot be read: not from us
+	user     string                       // print of what the admin's snippets put there
 }
 
 // readTable returns nil if there is no table of ours.
@@ -43,21 +44,30 @@ func (k *Kernel) readTable() (*present, error) {
 	if err != nil {
 		return nil, err
 	}
+	var user userPart
 	for _, ch := range chains {
-		if ch.Table.Name == ourTable.Name {
+		switch {
+		case ch.Table.Name != ourTable.Name:
+		case isUser(ch.Name):
+			user.chains = append(user.chains, ch.Name)
+		default:
 			have.chains[ch.Name] = ch
 		}
 	}
 	if have.rules, err = k.readRules(); err != nil {
 		return nil, fmt.Errorf("read the rules: %w", err)
 	}
-	sets, err := c.GetSets(ourTable)
+	sets, err := k.readSets()
 	if err != nil {
 		have.strange = true
 		return have, nil
 	}
 	for _, s := range sets {
 		if s.Anonymous {
+			continue
+		}
+		if isUser(s.Name) {
+			user.sets = append(user.sets, s.Name)
 			continue
 		}
 		s.Table = ourTable
@@ -74,6 +84,7 @@ func (k *Kernel) readTable() (*present, error) {
 			have.elements[s.Name][elementKey(e)] = readVerdict(e.Val)
 		}
 	}
+	have.user = user.print(have.rules)
 	return have, nil
 }
 

@@ -185,7 +185,7 @@ func readNft(b []byte, s *scope) sighting {
 		}
 		name := strings.TrimRight(string(attribute(m.Data[4:], unix.NFTA_TABLE_NAME)), "\x00")
 		if typ := m.Header.Type & 0xff; typ == unix.NFT_MSG_NEWSETELEM || typ == unix.NFT_MSG_DELSETELEM {
-			if s.theirs[strings.TrimRight(string(attribute(m.Data[4:], unix.NFTA_SET_ELEM_LIST_SET)), "\x00")] {
+			if set := strings.TrimRight(string(attribute(m.Data[4:], unix.NFTA_SET_ELEM_LIST_SET)), "\x00"); s.theirs[set] || isUser(set) {
 				continue
 			}
 		}

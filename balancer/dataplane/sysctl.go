@@ -31,13 +31,22 @@ func writeSysctl(key, value string) error {
 	return os.WriteFile(sysctlPath(key), []byte(value), 0)
 }
 
-// passSysctls compares the sysctls, and sets what differs after it has kept what
-// was there before. Settings of a device that is missing wait for it.
-func (k *Kernel) passSysctls(p *balancer.Plan, write bool) (d difference) {
+// passSysctls compares the sysctls that open the router, or the others, and sets
+// what differs after it has kept what was there before. Settings of a device that
+// is missing wait for it.
+func (k *Kernel) passSysctls(p *balancer.Plan, opens, write bool) (d difference) {
 	there := map[string]string{}
+	for key, value := range k.wrote.sysctls {
+		if (balancer.Sysctl{Key: key}).Opens() != opens {
+			there[key] = value
+		}
+	}
 	var todo []balancer.Sysctl
 	noticed := false
 	for _, s := range p.Sysctls {
+		if s.Opens() != opens {
+			continue
+		}
 		if strings.HasSuffix(s.Key, "/rp_filter") {
 			// The kernel takes the greater of "all" and the device's: strict
 			// there can only be softened to loose.

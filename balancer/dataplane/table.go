@@ -44,7 +44,12 @@ const tableTries = 3
 // the last try makes all anew.
 func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 	table := k.possible(p.Table)
-	prepared := !write
+	prepared, made := !write, false
+	defer func() {
+		if made {
+			k.lostUser()
+		}
+	}()
 	for try := 1; try <= tableTries; try++ {
 		generation, err := k.generation()
 		if err != nil {
@@ -55,6 +60,11 @@ func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 		if err != nil {
 			out.err = fmt.Errorf("read the table %s: %w", balancer.TableName, err)
 			return out
+		}
+		if try == 1 && have != nil && k.user != "" && have.user != k.user {
+			out.change = true
+			out.damage("the chains %s… of the table %s", balancer.UserPrefix, balancer.TableName)
+			made = write
 		}
 		d := diff{conn: k.nft, active: k.wanted(p.Active), grace: k.graceLeft(), known: k.known, compat: k.queue == queueCompat}
 		if !write {
@@ -97,6 +107,7 @@ func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 			try--
 			continue
 		}
+		made = made || d.made
 		if !d.ruled || k.learn(table, generation+1, try == tableTries) {
 			break
 		}
@@ -121,6 +132,9 @@ func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 func (k *Kernel) possible(t balancer.Table) balancer.Table {
 	if k.deaf {
 		t = t.WithoutListener()
+	}
+	if k.noIPsec {
+		t = t.WithoutIPsec()
 	}
 	if t.Queues() && k.queueing() == queueNone {
 		t = t.WithoutQueue()
@@ -167,6 +181,7 @@ type diff struct {
 	compat bool              // packets are queued as iptables does it
 	steps  int               // messages put
 	ruled  bool              // some of them are rules
+	made   bool              // the table is new, without what others put into it
 	what   []string          // the chains and sets that differ
 }
 
@@ -199,7 +214,7 @@ func (d *diff) queue(t balancer.Table, have *present, anew bool) error {
 		d.step(1, "its flags")
 	}
 	if have == nil {
-		have = &present{}
+		have, d.made = &present{}, true
 	}
 	// Chains first, since maps name them; then sets, since rules name them.
 	for _, c := range t.Chains {

@@ -199,5 +199,30 @@ func TestPointToPoint(t *testing.T) {
 	}
 	r.Source("cable", netip.Addr{})
 	r.next(3) // what was decided before
-	r.all(r.next(2), false, false, "the line has no address yet")
+	r.all(r.next(2), false, false, "the line has no address")
+}
+
+// TestOwnAddressGone: a line without virtual addresses that loses the node's own
+// carries nothing, though its gateway still answers; one with virtual ones may be
+// fine for whoever holds them.
+func TestOwnAddressGone(t *testing.T) {
+	t.Parallel()
+	if !netlab.Isolated(t) {
+		return
+	}
+	i := newISP(t)
+	i.attach(t, "wan1")
+	u := wan1(1)
+	u.OwnOnly = true
+	r := start(t, u)
+	r.all(r.next(2), true, false, "") // before it is told
+	r.Source("cable", netip.MustParseAddr(own))
+	r.next(3)
+	r.all(r.next(2), true, false, "")
+	r.Source("cable", netip.Addr{})
+	r.next(3)
+	r.all(r.next(2), false, false, "the line has no address")
+	r.Configure([]Uplink{wan1(1)})
+	r.next(3)
+	r.all(r.next(2), true, false, "")
 }

@@ -24,6 +24,9 @@ type Uplink struct {
 	// Targets are asked all at once, each by its own method; Quorum of them
 	// must answer within Timeout. Without targets the gateway is asked by ARP.
 	Targets []Target
+	// OwnOnly says that the line has no virtual address: without one of the
+	// node's own nothing can be sent over it, so that each round is bad.
+	OwnOnly bool
 	Quorum  int // below 1 counts as 1, above their number as all
 	// Interval is the time from the beginning of one round to that of the
 	// next; Timeout, how long a round may take, may exceed it. Zero means 1s
@@ -95,6 +98,7 @@ func (p *Prober) Configure(uplinks []Uplink) {
 		u := newUplink(c, p.log.With("uplink", c.Name))
 		if old != nil {
 			u.source.Store(old.source.Load())
+			u.told.Store(old.told.Load())
 			if !c.Gateway.IsValid() {
 				u.gateway.Store(old.gateway.Load())
 			}
@@ -113,7 +117,7 @@ func (p *Prober) Configure(uplinks []Uplink) {
 
 func (u Uplink) equal(o Uplink) bool {
 	return u.Name == o.Name && u.Device == o.Device && u.Mark == o.Mark && u.Gateway == o.Gateway &&
-		slices.Equal(u.Targets, o.Targets) && u.Quorum == o.Quorum && u.Interval == o.Interval && u.Timeout == o.Timeout
+		slices.Equal(u.Targets, o.Targets) && u.OwnOnly == o.OwnOnly && u.Quorum == o.Quorum && u.Interval == o.Interval && u.Timeout == o.Timeout
 }
 
 // uplink returns the one with that name, nil if there is none.
@@ -126,10 +130,11 @@ func (p *Prober) uplink(name string) *uplink {
 // Source tells the node's own address on the uplink, from its next round on.
 // Zero, as at the start, means that there is none: an uplink with targets of
 // any method but ARP has its gateway asked by ARP then, and its rounds have
-// OnlyARP set. A name that is not known is ignored, here and below.
+// OnlyARP set; told so, one with OwnOnly has bad rounds. A name that is not known is ignored, here and below.
 func (p *Prober) Source(uplink string, addr netip.Addr) {
 	if u := p.uplink(uplink); u != nil {
 		u.source.Store(&addr)
+		u.told.Store(true)
 	}
 }
 
@@ -142,8 +147,9 @@ func (p *Prober) Gateway(uplink string, addr netip.Addr) {
 }
 
 // Kick begins a round at once, as after the carrier came back; the next one
-// follows an interval later. A round that began less than a tenth of an
-// interval ago is waited for, so a flapping link makes no flood of rounds.
+// follows an interval later. A round that began less than 10 ms ago, or a tenth of
+// an interval if that is less, is waited for, so a flapping link makes no flood of
+// rounds.
 func (p *Prober) Kick(uplink string) {
 	if u := p.uplink(uplink); u != nil {
 		select {

@@ -74,7 +74,7 @@ func route(t *testing.T) {
 	netlab.Sh(t, `ip addr add 203.0.113.10/25 dev wan1
 		ip rule add fwmark 0x100/0x3f00 lookup 7001
 		ip route add default via 203.0.113.1 dev wan1 onlink table 7001
-		ip route add unreachable default metric 4278198272 table 7001`)
+		ip route add unreachable default metric 2147483647 table 7001`)
 }
 
 func targets(addrs ...string) []Target {

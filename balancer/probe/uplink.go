@@ -24,6 +24,8 @@ const (
 	// sockets; they get drain to be read before they count as missing.
 	overslept = 25 * time.Millisecond
 	drain     = 50 * time.Millisecond
+	// kickAgain is the least time between two rounds, whoever wishes for them.
+	kickAgain = 10 * time.Millisecond
 	// homelessMost is how long rounds without their source are taken for a change
 	// of the role that is under way.
 	homelessMost = 3 * time.Second
@@ -37,13 +39,14 @@ type answer struct {
 	err   error
 }
 
-// uplink runs the rounds of one uplink; all but source, gateway and kick
+// uplink runs the rounds of one uplink; all but source, told, gateway and kick
 // belongs to the goroutine of run, or of Prober.
 type uplink struct {
 	Uplink
 	given           Uplink // before defaults were filled in
 	log             *slog.Logger
 	source, gateway atomic.Pointer[netip.Addr]
+	told            atomic.Bool // of the source
 	kick            chan struct{}
 
 	after <-chan struct{} // rounds may not begin before this is closed
@@ -130,7 +133,7 @@ func (u *uplink) run(ctx context.Context, rounds chan<- balancer.Round) {
 		case <-deadline.C:
 			u.expire()
 		case <-u.kick:
-			if soon := latest(time.Now(), last.Add(u.Interval/10)); soon.Before(next) {
+			if soon := latest(time.Now(), last.Add(min(u.Interval/10, kickAgain))); soon.Before(next) {
 				next = soon
 			}
 		case <-begin.C:
@@ -228,8 +231,8 @@ func (u *uplink) begin(ctx context.Context, now time.Time) {
 	switch {
 	case err != nil:
 		r.refuse(err.Error())
-	case u.gateway.Load().IsUnspecified() && noSource:
-		r.refuse("the line has no address yet")
+	case u.gateway.Load().IsUnspecified() && noSource, u.OwnOnly && noSource && u.told.Load():
+		r.refuse("the line has no address")
 	case u.gateway.Load().IsUnspecified() && len(u.Targets) == 0: // there is nobody else to ask
 		r.decided, r.result.Good = true, true
 	case onlyARP:

@@ -1,48 +1,42 @@
 #!/bin/sh
 set -e
-sysctl -qw net/ipv4/ip_forward=1
 sysctl -qw net/ipv4/conf/all/send_redirects=0
 sysctl -qw net/ipv4/conf/lan0/arp_ignore=1
 sysctl -qw net/ipv4/conf/lan0/arp_announce=2
 sysctl -qw net/ipv4/conf/lan0/promote_secondaries=1
 sysctl -qw net/ipv4/conf/lan0/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
 sysctl -qw net/ipv4/conf/lan0/send_redirects=0
-sysctl -qw net/ipv4/conf/lan0/forwarding=1
 sysctl -qw net/ipv4/conf/lan1/arp_ignore=1
 sysctl -qw net/ipv4/conf/lan1/arp_announce=2
 sysctl -qw net/ipv4/conf/lan1/promote_secondaries=1
 sysctl -qw net/ipv4/conf/lan1/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
 sysctl -qw net/ipv4/conf/lan1/send_redirects=0
-sysctl -qw net/ipv4/conf/lan1/forwarding=1
 sysctl -qw net/ipv4/conf/wan1/arp_ignore=1
 sysctl -qw net/ipv4/conf/wan1/arp_announce=2
 sysctl -qw net/ipv4/conf/wan1/promote_secondaries=1
 sysctl -qw net/ipv4/conf/wan1/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
 sysctl -qw net/ipv4/conf/wan1/send_redirects=0
-sysctl -qw net/ipv4/conf/wan1/forwarding=1
 sysctl -qw net/ipv4/conf/wan1/src_valid_mark=1
 sysctl -qw net/ipv4/conf/wan2/arp_ignore=1
 sysctl -qw net/ipv4/conf/wan2/arp_announce=2
 sysctl -qw net/ipv4/conf/wan2/promote_secondaries=1
 sysctl -qw net/ipv4/conf/wan2/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
 sysctl -qw net/ipv4/conf/wan2/send_redirects=0
-sysctl -qw net/ipv4/conf/wan2/forwarding=1
 sysctl -qw net/ipv4/conf/wan2/src_valid_mark=1
-sysctl -qw net/ipv4/conf/tun0/forwarding=1
 ip route add 10.0.0.0/8 table 254 protocol 200 dev tun0 scope link
 ip route add 10.1.0.0/16 table 254 protocol 200 dev lan1 scope link
 ip route add 10.8.0.0/16 table 254 protocol 200 via 192.168.77.9 dev lan0 onlink
 ip route add 192.168.100.0/24 table 254 protocol 200 dev wan1 scope link src 203.0.113.10 2>/dev/null || ip route add 192.168.100.0/24 table 254 protocol 200 dev wan1 scope link
-ip route add unreachable 10.0.0.0/8 table 254 protocol 200 metric 4278198272
-ip route add unreachable 10.8.0.0/16 table 254 protocol 200 metric 4278198272
-ip route add unreachable 192.168.100.0/24 table 254 protocol 200 metric 4278198272
+ip route add unreachable 10.0.0.0/8 table 254 protocol 200 metric 2147483647
+ip route add unreachable 10.8.0.0/16 table 254 protocol 200 metric 2147483647
+ip route add unreachable 192.168.100.0/24 table 254 protocol 200 metric 2147483647
 ip route add default table 7000 protocol 200 nexthop via 203.0.113.1 dev wan1 onlink weight 171 nexthop via 203.0.113.129 dev wan2 onlink weight 85
 ip route add default table 7001 protocol 200 via 203.0.113.1 dev wan1 onlink
 ip route add 203.0.113.0/25 table 7001 protocol 200 dev wan1 scope link
-ip route add unreachable default table 7001 protocol 200 metric 4278198272
+ip route add unreachable default table 7001 protocol 200 metric 2147483647
 ip route add default table 7002 protocol 200 via 203.0.113.129 dev wan2 onlink
 ip route add 203.0.113.128/25 table 7002 protocol 200 dev wan2 scope link
-ip route add unreachable default table 7002 protocol 200 metric 4278198272
+ip route add unreachable default table 7002 protocol 200 metric 2147483647
 ip rule add priority 7000 lookup 254 suppress_prefixlength 0 protocol 200
 ip rule add priority 7001 fwmark 0x100/0x3f00 lookup 7001 protocol 200
 ip rule add priority 7002 fwmark 0x200/0x3f00 lookup 7002 protocol 200
@@ -137,7 +131,7 @@ table inet harouter {
 	chain pre {
 		type filter hook prerouting priority -150; policy accept;
 		meta mark 0 ct mark & 0x00003f00 @marks meta mark set ct mark & 0x00003f00 return
-		meta nfproto != ipv4 return
+		meta nfproto != ipv4 goto sources6
 		iifname vmap @way_in
 		ip saddr @nodes goto lan
 	}
@@ -145,7 +139,7 @@ table inet harouter {
 		ct mark & 0x00003f00 vmap @restore
 		ct state new ip daddr @extra return
 		ct state new fib daddr type unicast goto classify
-		ct state invalid fib daddr type unicast goto lost
+		ct state invalid fib daddr type unicast goto stray
 	}
 	chain classify {
 		goto policy_default
@@ -162,6 +156,7 @@ table inet harouter {
 		meta iif != 0 return
 		meta nfproto != ipv4 return
 		oifname != @wan_if return
+		rt ipsec exists return
 		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
 	}
 	chain forwarded {
@@ -207,6 +202,7 @@ table inet harouter {
 	chain post {
 		type nat hook postrouting priority 100; policy accept;
 		meta nfproto != ipv4 return
+		rt ipsec exists return
 		fib saddr type != local ip daddr vmap @extra_nat
 		meta mark & 0x00003f00 == 0 return
 		meta iif 0 fib saddr type local return
@@ -219,18 +215,30 @@ table inet harouter {
 	}
 	chain lost {
 		meta mark set meta mark & 0xffffc0ff | 0x00000100
-		fib daddr . mark oif missing goto nowhere
-		fib daddr . mark oifname "wan1" goto nowhere
+		fib daddr . mark oif missing goto lost_nowhere
+		fib daddr . mark oifname "wan1" goto lost_nowhere
 		meta mark set meta mark & 0xffffc0ff | 0x00000000
 		accept
 	}
-	chain nowhere {
+	chain lost_nowhere {
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		counter drop
+	}
+	chain stray {
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
+		fib daddr . mark oif missing goto stray_nowhere
+		fib daddr . mark oifname "wan1" goto stray_nowhere
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		accept
+	}
+	chain stray_nowhere {
 		meta mark set meta mark & 0xffffc0ff | 0x00000000
 		counter drop
 	}
 	chain in_cable {
 		ct state new ct mark & 0x00003f00 == 0 ct mark set ct mark & 0xffffc0ff | 0x00000100
 		meta mark set meta mark & 0xffffc0ff | 0x00000100
+		ct state new jump sources_wan
 	}
 	chain up_cable {
 		counter ct mark set ct mark & 0xffffc0ff | 0x00000100 meta mark set meta mark & 0xffffc0ff | 0x00000100 accept
@@ -247,6 +255,7 @@ table inet harouter {
 	chain in_dsl {
 		ct state new ct mark & 0x00003f00 == 0 ct mark set ct mark & 0xffffc0ff | 0x00000200
 		meta mark set meta mark & 0xffffc0ff | 0x00000200
+		ct state new jump sources_wan
 	}
 	chain up_dsl {
 		counter ct mark set ct mark & 0xffffc0ff | 0x00000200 meta mark set meta mark & 0xffffc0ff | 0x00000200 accept
@@ -276,6 +285,7 @@ table inet harouter {
 		type filter hook input priority -5; policy accept;
 		iifname != @wan_if return
 		ct state established,related return
+		meta secpath exists return
 		meta l4proto 112 return
 		icmpv6 type 130-137 return
 		icmpv6 type 143 return
@@ -293,6 +303,7 @@ table inet harouter {
 		ct state new iifname vmap @groups
 		iifname != @wan_if return
 		ct state established,related return
+		meta secpath exists return
 		ct state invalid goto refuse_invalid
 		ct status dnat return
 		goto refuse_denied
@@ -303,9 +314,27 @@ table inet harouter {
 	chain refuse_invalid {
 		counter drop
 	}
+	chain refuse_spoofed {
+		counter drop
+	}
 	chain refuse_group {
 		meta l4proto 6 counter reject with tcp reset
 		counter reject with icmpx admin-prohibited
+	}
+	chain sources_wan {
+		meta secpath exists return
+		meta l4proto 112 return
+		icmpv6 type 130-137 return
+		icmpv6 type 143 return
+		ip saddr @nodes fib saddr . mark . iif oif missing jump sources_node
+	}
+	chain sources_node {
+		tcp dport 0 goto refuse_spoofed
+		udp dport 0 goto refuse_spoofed
+		tcp dport 0 goto refuse_spoofed
+	}
+	chain sources6 {
+		ct state new iifname @wan_if goto sources_wan
 	}
 	chain extra_masquerade {
 		masquerade
@@ -321,3 +350,9 @@ table inet harouter {
 	}
 }
 EOF
+sysctl -qw net/ipv4/ip_forward=1
+sysctl -qw net/ipv4/conf/lan0/forwarding=1
+sysctl -qw net/ipv4/conf/lan1/forwarding=1
+sysctl -qw net/ipv4/conf/wan1/forwarding=1
+sysctl -qw net/ipv4/conf/wan2/forwarding=1
+sysctl -qw net/ipv4/conf/tun0/forwarding=1

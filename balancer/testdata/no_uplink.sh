@@ -1,13 +1,11 @@
 #!/bin/sh
 set -e
-sysctl -qw net/ipv4/ip_forward=1
 sysctl -qw net/ipv4/conf/all/send_redirects=0
 sysctl -qw net/ipv4/conf/lan0/arp_ignore=1
 sysctl -qw net/ipv4/conf/lan0/arp_announce=2
 sysctl -qw net/ipv4/conf/lan0/promote_secondaries=1
 sysctl -qw net/ipv4/conf/lan0/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
 sysctl -qw net/ipv4/conf/lan0/send_redirects=0
-sysctl -qw net/ipv4/conf/lan0/forwarding=1
 ip rule add priority 7000 lookup 254 suppress_prefixlength 0 protocol 200
 nft -f - <<'EOF'
 table inet harouter {
@@ -89,6 +87,7 @@ table inet harouter {
 		meta iif != 0 return
 		meta nfproto != ipv4 return
 		oifname != @wan_if return
+		rt ipsec exists return
 		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
 	}
 	chain forwarded {
@@ -127,11 +126,17 @@ table inet harouter {
 		ct state established,related return
 		icmp type echo-request return
 		socket mark & 0x0 == 0x0 return
+		meta l4proto 4 return
+		meta l4proto 41 return
+		meta l4proto 47 return
+		meta l4proto 50 return
+		meta l4proto 51 return
 		counter drop
 	}
 	chain post {
 		type nat hook postrouting priority 100; policy accept;
 		meta nfproto != ipv4 return
+		rt ipsec exists return
 		meta mark & 0x00003f00 == 0 return
 		meta iif 0 fib saddr type local return
 		oifname vmap @nat
@@ -149,3 +154,5 @@ table inet harouter {
 	}
 }
 EOF
+sysctl -qw net/ipv4/ip_forward=1
+sysctl -qw net/ipv4/conf/lan0/forwarding=1

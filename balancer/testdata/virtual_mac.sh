@@ -2,40 +2,34 @@
 set -e
 ip link add hrv-office link lan0 address 00:00:5e:00:01:33 type macvlan mode private
 ip link add hrv-dsl link wan2 address 00:00:5e:00:01:34 type macvlan mode private
-sysctl -qw net/ipv4/ip_forward=1
 sysctl -qw net/ipv4/conf/all/send_redirects=0
 sysctl -qw net/ipv4/conf/hrv-dsl/arp_ignore=1
 sysctl -qw net/ipv4/conf/hrv-dsl/arp_announce=2
 sysctl -qw net/ipv4/conf/hrv-dsl/promote_secondaries=1
 sysctl -qw net/ipv4/conf/hrv-dsl/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
 sysctl -qw net/ipv4/conf/hrv-dsl/send_redirects=0
-sysctl -qw net/ipv4/conf/hrv-dsl/forwarding=1
 sysctl -qw net/ipv4/conf/hrv-dsl/src_valid_mark=1
 sysctl -qw net/ipv4/conf/hrv-office/arp_ignore=1
 sysctl -qw net/ipv4/conf/hrv-office/arp_announce=2
 sysctl -qw net/ipv4/conf/hrv-office/promote_secondaries=1
 sysctl -qw net/ipv4/conf/hrv-office/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
 sysctl -qw net/ipv4/conf/hrv-office/send_redirects=0
-sysctl -qw net/ipv4/conf/hrv-office/forwarding=1
 sysctl -qw net/ipv4/conf/lan0/arp_ignore=1
 sysctl -qw net/ipv4/conf/lan0/arp_announce=2
 sysctl -qw net/ipv4/conf/lan0/promote_secondaries=1
 sysctl -qw net/ipv4/conf/lan0/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
 sysctl -qw net/ipv4/conf/lan0/send_redirects=0
-sysctl -qw net/ipv4/conf/lan0/forwarding=1
 sysctl -qw net/ipv4/conf/wan1/arp_ignore=1
 sysctl -qw net/ipv4/conf/wan1/arp_announce=2
 sysctl -qw net/ipv4/conf/wan1/promote_secondaries=1
 sysctl -qw net/ipv4/conf/wan1/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
 sysctl -qw net/ipv4/conf/wan1/send_redirects=0
-sysctl -qw net/ipv4/conf/wan1/forwarding=1
 sysctl -qw net/ipv4/conf/wan1/src_valid_mark=1
 sysctl -qw net/ipv4/conf/wan2/arp_ignore=1
 sysctl -qw net/ipv4/conf/wan2/arp_announce=2
 sysctl -qw net/ipv4/conf/wan2/promote_secondaries=1
 sysctl -qw net/ipv4/conf/wan2/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
 sysctl -qw net/ipv4/conf/wan2/send_redirects=0
-sysctl -qw net/ipv4/conf/wan2/forwarding=1
 sysctl -qw net/ipv4/conf/wan2/src_valid_mark=1
 ip link set hrv-office up
 ip link set hrv-dsl up
@@ -44,12 +38,12 @@ ip route add 192.168.77.0/24 table 254 protocol 200 metric 1 dev lan0 scope link
 ip route add default table 7000 protocol 200 nexthop via 203.0.113.1 dev wan1 onlink weight 171 nexthop via 203.0.113.129 dev hrv-dsl onlink weight 85
 ip route add default table 7001 protocol 200 via 203.0.113.1 dev wan1 onlink
 ip route add 203.0.113.0/25 table 7001 protocol 200 dev wan1 scope link
-ip route add unreachable default table 7001 protocol 200 metric 4278198272
+ip route add unreachable default table 7001 protocol 200 metric 2147483647
 ip route add default table 7002 protocol 200 via 203.0.113.129 dev hrv-dsl onlink
 ip route add 203.0.113.128/25 table 7002 protocol 200 dev hrv-dsl scope link
 ip route add default table 7002 protocol 200 metric 1 via 203.0.113.129 dev wan2 onlink
 ip route add 203.0.113.128/25 table 7002 protocol 200 metric 1 dev wan2 scope link
-ip route add unreachable default table 7002 protocol 200 metric 4278198272
+ip route add unreachable default table 7002 protocol 200 metric 2147483647
 ip rule add priority 7000 lookup 254 suppress_prefixlength 0 protocol 200
 ip rule add priority 7001 fwmark 0x100/0x3f00 lookup 7001 protocol 200
 ip rule add priority 7002 fwmark 0x200/0x3f00 lookup 7002 protocol 200
@@ -128,7 +122,7 @@ table inet harouter {
 	chain lan {
 		ct mark & 0x00003f00 vmap @restore
 		ct state new fib daddr type unicast goto classify
-		ct state invalid fib daddr type unicast goto lost
+		ct state invalid fib daddr type unicast goto stray
 	}
 	chain classify {
 		goto policy_default
@@ -145,6 +139,7 @@ table inet harouter {
 		meta iif != 0 return
 		meta nfproto != ipv4 return
 		oifname != @wan_if return
+		rt ipsec exists return
 		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
 	}
 	chain forwarded {
@@ -183,11 +178,17 @@ table inet harouter {
 		ct state established,related return
 		icmp type echo-request return
 		socket mark & 0x0 == 0x0 return
+		meta l4proto 4 return
+		meta l4proto 41 return
+		meta l4proto 47 return
+		meta l4proto 50 return
+		meta l4proto 51 return
 		counter drop
 	}
 	chain post {
 		type nat hook postrouting priority 100; policy accept;
 		meta nfproto != ipv4 return
+		rt ipsec exists return
 		meta mark & 0x00003f00 == 0 return
 		meta iif 0 fib saddr type local return
 		oifname vmap @nat
@@ -199,12 +200,23 @@ table inet harouter {
 	}
 	chain lost {
 		meta mark set meta mark & 0xffffc0ff | 0x00000100
-		fib daddr . mark oif missing goto nowhere
-		fib daddr . mark oifname "wan1" goto nowhere
+		fib daddr . mark oif missing goto lost_nowhere
+		fib daddr . mark oifname "wan1" goto lost_nowhere
 		meta mark set meta mark & 0xffffc0ff | 0x00000000
 		accept
 	}
-	chain nowhere {
+	chain lost_nowhere {
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		counter drop
+	}
+	chain stray {
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
+		fib daddr . mark oif missing goto stray_nowhere
+		fib daddr . mark oifname "wan1" goto stray_nowhere
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		accept
+	}
+	chain stray_nowhere {
 		meta mark set meta mark & 0xffffc0ff | 0x00000000
 		counter drop
 	}
@@ -248,3 +260,9 @@ table inet harouter {
 	}
 }
 EOF
+sysctl -qw net/ipv4/ip_forward=1
+sysctl -qw net/ipv4/conf/hrv-dsl/forwarding=1
+sysctl -qw net/ipv4/conf/hrv-office/forwarding=1
+sysctl -qw net/ipv4/conf/lan0/forwarding=1
+sysctl -qw net/ipv4/conf/wan1/forwarding=1
+sysctl -qw net/ipv4/conf/wan2/forwarding=1

@@ -49,11 +49,11 @@ func (d *daemon) handle(ctx context.Context, req control.Request, reply func(any
 		if err := decode(req.Args, &args); err != nil {
 			return err
 		}
-		verb := ha.VerbFailover
-		if args.Auto {
-			verb = ha.VerbAuto
+		verb, what, err := d.move(args)
+		if err != nil {
+			return err
 		}
-		return d.loop.Command(ctx, verb, ha.Args{To: args.To})
+		return d.loop.Command(ctx, verb, what)
 	case "stop":
 		var args stopArgs
 		if err := decode(req.Args, &args); err != nil {

@@ -31,6 +31,7 @@ import (
 func (d *daemon) build() error {
 	var err error
 	s := d.settings()
+	d.planned = make(chan struct{})
 	d.buildFollowers(s)
 	d.guard = &watchdog{d: d}
 	d.places, d.newcomer = make(chan []balancer.Place, learnedQueue), make(chan struct{}, 1)
@@ -51,7 +52,8 @@ func (d *daemon) build() error {
 		Fought: func(kind string, on bool, text string) {
 			d.loop.Post(ha.Condition{Code: ha.AlarmFoughtOver, Subject: kind, Text: text, On: on})
 		},
-		Lacks: func(what, instead string) { d.record(ha.Record{Kind: "config", Subject: what, Reason: instead}) },
+		UserLost: func() { d.follow.snippets.Lost() },
+		Lacks:    func(what, instead string) { d.record(ha.Record{Kind: "config", Subject: what, Reason: instead}) },
 	}); err != nil {
 		return err
 	}

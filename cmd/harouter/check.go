@@ -14,7 +14,7 @@ func newCheck(c *common) *cobra.Command {
 		Use: "check [FILE]", Short: "validate a configuration file: exit code 0 fine, 2 wrong",
 		Long: "Reads a file (default that of --config) and tells every mistake in it with line, column and excerpt.\n" +
 			"Warnings go to stderr too and do not change the exit code. If this host is one of its nodes, its\n" +
-			"devices are looked at as well.",
+			"devices are looked at as well, and so are the rules in nft.d beside the file.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return wrongInput{errors.New("check takes one file")}
@@ -52,6 +52,9 @@ func check(cmd *cobra.Command, c *common, name string) error {
 				fmt.Fprintln(stderr, "warning:", w)
 			}
 		}
+	}
+	for _, f := range examineSnippets(name) {
+		fmt.Fprintf(stderr, "warning: %s: %s\n", f.Subject, f.Text)
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: fine (cluster %s: %s, %s, %s)\n", name, file.Cluster,
 		plural(len(file.Nodes), "node"), plural(len(file.Lans), "lan"), plural(len(file.Uplinks), "uplink"))

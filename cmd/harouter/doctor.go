@@ -60,7 +60,7 @@ func newDoctor(c *common) *cobra.Command {
 func examine(ctx context.Context, c *common) doctor.Report {
 	var r doctor.Report
 	s, found := examineFiles(c)
-	r.Add("configuration", found)
+	r.Add("configuration", append(found, examineSnippets(c.config)...))
 	r.Add("rights", examineRights(s))
 	r.Add("kernel", examineKernel(ctx, s))
 	var site doctor.Site

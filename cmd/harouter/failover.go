@@ -3,8 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"harouter/ha"
+	"harouter/ha/config"
+	"harouter/ha/control"
 )
 
 // failoverArgs travel over the control socket.
@@ -40,4 +45,20 @@ func newFailover(c *common) *cobra.Command {
 	cmd.Flags().StringVar(&args.To, "to", "", "`NODE` that is to take over (default the best of the others)")
 	cmd.Flags().BoolVar(&args.Auto, "auto", false, "end the hold of an earlier failover")
 	return cmd
+}
+
+// move carries out `failover`.
+func (d *daemon) move(args failoverArgs) (ha.Verb, ha.Args, error) {
+	if args.Auto {
+		return ha.VerbAuto, ha.Args{}, nil
+	}
+	var names []string
+	for _, n := range d.settings().file.Nodes {
+		if args.To == "" || n.Name == args.To {
+			return ha.VerbFailover, ha.Args{To: args.To}, nil
+		}
+		names = append(names, n.Name)
+	}
+	return 0, ha.Args{}, &control.Error{Code: 2, Text: fmt.Sprintf("there is no node %q%s; there are: %s; nothing changed",
+		args.To, config.DidYouMean(args.To, names), strings.Join(names, ", "))}
 }

@@ -147,7 +147,7 @@ func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
 	if err != nil {
 		return ha.Config{}, err
 	}
-	s.generation = a.Generation
+	s.generation, s.former = a.Generation, d.settings().formerly(s)
 	cfg, err := s.ha()
 	if err != nil {
 		return ha.Config{}, err
@@ -157,6 +157,11 @@ func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
 		docs = []document{{trialMark(d.c.stateDir), []byte(s.file.Hash + "\n"), 0o644}}
 	}
 	if disk, err := readText(d.c.config); a.Replace != "" && (err != nil || join.Hash(disk) == a.Replace) && s.file.Hash != a.Replace {
+		if err == nil && !a.Trial && readTrial(d.c.stateDir) == a.Replace {
+			if err := keepTried(d.c, disk); err != nil {
+				d.log.part("ha").Warn("the file that was on trial is not kept", "error", err)
+			}
+		}
 		docs = append(docs, written(d.c.config, a.Text)...)
 	}
 	if err := place(docs...); err != nil {
@@ -176,6 +181,7 @@ func (d *daemon) Adopt(ctx context.Context, a ha.Adopt) (ha.Config, error) {
 		d.current.Store(s)
 	}
 	d.lookAtFile()
+	d.follow.snippets.Look() // they are no part of the file
 	return cfg, nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,6 +37,7 @@ func (s *fileSet) place(path string, mode os.FileMode) error {
 	if info, err := os.Lstat(path); err == nil && info.IsDir() {
 		return fmt.Errorf("write %s: it is a directory", path)
 	}
+	tidy(path)
 	// CreateTemp makes it with mode 0600.
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
@@ -45,6 +48,28 @@ func (s *fileSet) place(path string, mode os.FileMode) error {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil
+}
+
+// leftAfter is how old a temporary file is that nobody writes any more.
+const leftAfter = 10 * time.Minute
+
+// tidy removes the temporary files beside path that a process left which was
+// killed: they may hold a key. A second name of a file in its place stays, since it
+// is as old as that file. What cannot be removed is in nobody's way.
+func tidy(path string) {
+	files, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return // whoever writes there meets it too
+	}
+	for _, f := range files {
+		rest, ours := strings.CutPrefix(f.Name(), "."+filepath.Base(path)+".")
+		if !ours || rest == "" || strings.Trim(rest, "0123456789") != "" {
+			continue
+		}
+		if info, err := f.Info(); err == nil && info.Mode().IsRegular() && time.Since(info.ModTime()) > leftAfter {
+			_ = os.Remove(filepath.Join(filepath.Dir(path), f.Name()))
+		}
+	}
 }
 
 // mkdir makes a directory and what is missing above it.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -223,4 +224,23 @@ func TestFullDisk(t *testing.T) {
 		t.Error(diff)
 	}
 	must(t, writeGeneration(dir, 2, []byte("cluster: new\n")))
+}
+
+// TestLeftovers: what a killed process left goes with the next one that writes
+// there; what is being written, and what others have there, stays.
+func TestLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	for name, age := range map[string]time.Duration{
+		".key.123": time.Hour, ".key.123.old": time.Hour, ".key.456": time.Minute, ".key.bak": time.Hour, ".key.": time.Hour,
+		".other.123": time.Hour, "key.123": time.Hour,
+	} {
+		path := filepath.Join(dir, name)
+		must(t, os.WriteFile(path, nil, 0o600))
+		must(t, os.Chtimes(path, time.Time{}, time.Now().Add(-age)))
+	}
+	must(t, place(document{filepath.Join(dir, "key"), []byte("new"), 0o600}))
+	want := map[string]string{"key": "0600 new", ".key.456": "0600 ", ".key.123.old": "0600 ", ".key.bak": "0600 ", ".key.": "0600 ", ".other.123": "0600 ", "key.123": "0600 "}
+	if diff := cmp.Diff(want, tree(t, dir)); diff != "" {
+		t.Error(diff)
+	}
 }

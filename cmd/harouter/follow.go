@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"harouter/balancer"
+	"harouter/balancer/snippets"
 	"harouter/ha"
 	"harouter/ha/child"
 	"harouter/ha/events"
@@ -19,11 +20,12 @@ import (
 )
 
 // followers are the parts that follow what the machine decides, after it is done:
-// hooks, services, messages. Nothing here waits for any of them.
+// hooks, services, messages, the admin's own rules. Nothing here waits for any of them.
 type followers struct {
 	hooks    *hooks.Runner
 	services *services.Keeper
 	report   *report.Reporter
+	snippets *snippets.Worker
 
 	mu     sync.Mutex // the loop and the worker of the addresses both tell
 	holds  bool       // the virtual addresses are there
@@ -47,6 +49,14 @@ func (d *daemon) buildFollowers(s *settings) {
 			},
 		}),
 		report: report.New(s.report(d.c), report.Ports{Master: d.master, Command: child.Command, Log: d.log.part("report")}),
+		snippets: snippets.New(besideConfig(d.c.config, snippets.Directory), snippets.Ports{
+			Command: child.Command, Ready: d.planned, Log: d.log.part("dataplane"),
+			Begin: func() uint64 { return d.plane.BeginUser() },
+			Keep:  func(begun uint64) (bool, error) { return d.plane.KeepUser(begun) },
+			Failed: func(file string, failed bool, text string) {
+				d.loop.Post(ha.Condition{Code: ha.AlarmHookFailed, Subject: file, Text: text, On: failed})
+			},
+		}),
 	}
 }
 

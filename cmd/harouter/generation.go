@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"harouter/ha/join"
 )
@@ -79,6 +80,12 @@ func isForgotten(stateDir string, file []byte) bool {
 	return err == nil && bytes.Equal(mark, now) && json.Unmarshal(mark, &g) == nil && g.Hash == join.Hash(file)
 }
 
+// keepTried keeps a file that nobody confirmed in its trial, since it may be the
+// only copy of somebody's work.
+func keepTried(c *common, text []byte) error {
+	return place(written(filepath.Join(c.stateDir, "tried", filepath.Base(c.config)), text)...)
+}
+
 // endTrial puts the file that runs in the place of one that was on trial when the
 // daemon ended, as the end of the trial would have done.
 func endTrial(c *common, running []byte) error {
@@ -87,6 +94,9 @@ func endTrial(c *common, running []byte) error {
 		return nil
 	}
 	if disk, err := readText(c.config); err == nil && join.Hash(disk) == hash {
+		if err := keepTried(c, disk); err != nil && !errors.Is(err, syscall.ENOSPC) {
+			return err
+		}
 		if err := place(written(c.config, running)...); err != nil {
 			return err
 		}

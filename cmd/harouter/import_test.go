@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -132,6 +133,72 @@ cable eth1; ip addr add 192.168.10.1/24 dev eth1; ip addr add 192.168.11.1/24 de
 		}
 	}
 	if _, err := os.Stat(filepath.Join(dir, "never")); !errors.Is(err, os.ErrNotExist) {
+		t.Error("something was written:", err)
+	}
+}
+
+// everyMistake are the lines of a balance.conf, and whether each is an error; of
+// the others there is a warning, or nothing.
+var everyMistake = []struct {
+	line  string
+	wrong bool
+}{
+	{"# every mistake that one can make", false},
+	{"up eth1 isp", true},
+	{"down eth2 lan", true},
+	{"HALF eth1", true},
+	{"ONE", true},
+	{"WRONG eth3 wan", false}, // left out there as well
+	{"A eth5 isp 198.51.100.1", false},
+	{"a eth6 lan", true},
+	{"SLASH eth/1 lan", true},
+	{"LONG averyverylongdevice isp 198.51.100.1", true},
+	{"MANY eth7 isp 198.51.100.1 many", true},
+	{"MINUS eth8 isp 198.51.100.1 -1", true},
+	{"NAN eth9 isp 198.51.100.1 NaN", true},
+	{"GATE eth10 isp 198.51.100.1 1 gw.example.org", true},
+	{"HOST eth11 isp 198.51.100.1/24", true},
+	{"COLS eth12 isp 198.51.100.1 1 default and more", false},
+	{"  IND eth13 lan", false},
+	{"mode=blanced", false},
+	{"interval_ms=1s", true},
+	{"timeout_ms=", true},
+	{"max_packet_loss=-1", true},
+	{"min_successive_pkts_rcvd=99999999999999999999", true},
+	{"forwarding_group=", true},
+	{"forwarding_group=GATE :isp A", false}, // wrong for another reason, which is told
+	{"forwarding_group=:isp NOBODY :lans", true},
+	{"intervall_ms=5", false},
+	{"warn_email=", false},
+}
+
+// TestImportEveryMistake: all of it is told at once, with its line; the exit code
+// is 2, and nothing is written.
+func TestImportEveryMistake(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	conf, never := filepath.Join(dir, "balance.conf"), filepath.Join(dir, "never")
+	var text strings.Builder
+	for _, m := range everyMistake {
+		text.WriteString(m.line + "\n")
+	}
+	if err := os.WriteFile(conf, []byte(text.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, err := importIn(t, conf, "-o", never)
+	if code, ok := errors.AsType[silent](err); !ok || code.code != 2 || out != "" || !strings.Contains(errs, " mistakes; nothing was written\n") {
+		t.Errorf("%v\n%s%s", err, out, errs)
+	}
+	for i, m := range everyMistake {
+		told := false
+		for line := range strings.Lines(errs) {
+			told = told || strings.HasPrefix(line, fmt.Sprintf("%s:%d:", conf, i+1)) && !strings.Contains(line, ": warning: ")
+		}
+		if told != m.wrong {
+			t.Errorf("line %d, %s: told as wrong: %t", i+1, m.line, told)
+		}
+	}
+	if _, err := os.Stat(never); !errors.Is(err, os.ErrNotExist) {
 		t.Error("something was written:", err)
 	}
 }

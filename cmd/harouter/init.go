@@ -43,8 +43,8 @@ func newInit(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "init", Short: "look at this machine, write a starter file and a new key", Args: noArgs,
 		Long: "Looks at this machine's devices, addresses and default routes, takes those with a default route or a\n" +
-			"public address for uplinks and those with a private address for lans, and writes a configuration file\n" +
-			"with this one node and comments, and a new cluster key. On a terminal it asks for what it cannot see,\n" +
+			"public address for uplinks and those with a private address for lans (a /30 or /31: the cable to the\n" +
+			"other router), and writes a configuration file with this one node and comments, and a new cluster key. On a terminal it asks for what it cannot see,\n" +
 			"such as the address that the hosts have as gateway; --yes, or flags, answer that beforehand. What it\n" +
 			"sees wrongly is said with flags: --lan replaces all lans that it would choose, --uplink all uplinks.\n\n" +
 			"Other routers do not run init: they join, see harouter token.",
@@ -75,8 +75,8 @@ func newInit(c *common) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&a.cluster, "cluster", "home", "`NAME` of the cluster")
-	f.StringVar(&a.address, "address", "", "`IP` where other routers will reach this one (default that of the first lan)")
-	f.Uint8Var(&a.priority, "priority", config.StarterPriority, "1 to 254: the highest of the routers that work is master")
+	f.StringVar(&a.address, "address", "", "`IP` where other routers will reach this one (default that on a direct cable, else on the first lan)")
+	f.Uint8Var(&a.priority, "priority", config.StarterPriority, "priority `N`, 1 to 254: the highest of the routers that work is master")
 	f.StringArrayVar(&a.lans, "lan", nil, "a lan, as `"+lanForm+"`: its virtual address; repeatable")
 	f.StringArrayVar(&a.uplinks, "uplink", nil, "an ISP line, as `"+uplinkForm+"`: address is a virtual one; repeatable")
 	f.BoolVarP(&a.yes, "yes", "y", false, "ask nothing: take what is seen and suggested")
@@ -186,7 +186,7 @@ func (a initArgs) machine(node string, devices []survey.Device) (m config.Machin
 	}
 	for _, d := range devices {
 		switch {
-		case said[d.Name]:
+		case said[d.Name], a.forCable(d, devices):
 		case d.Use == survey.Lan && len(a.lans) == 0:
 			m.Lans = append(m.Lans, config.MachineLan{Name: numbered("lan", len(m.Lans)), Device: d.Name, Own: d.Address})
 		case d.Use == survey.Wan && len(a.uplinks) == 0:
@@ -211,6 +211,15 @@ func (a initArgs) machine(node string, devices []survey.Device) (m config.Machin
 	}
 	m.Address, notes, err = a.own(m, devices, notes)
 	return m, notes, err
+}
+
+// forCable tells whether a device without a default route has the address that
+// --address names, and another one is there for what it seems to be for: then it
+// is the cable to the other routers.
+func (a initArgs) forCable(d survey.Device, devices []survey.Device) bool {
+	ip, err := netip.ParseAddr(a.address)
+	return err == nil && d.Address.Addr() == ip && !d.Gateway.IsValid() &&
+		slices.ContainsFunc(devices, func(other survey.Device) bool { return other.Use == d.Use && other.Name != d.Name })
 }
 
 func numbered(word string, have int) string { return word + strconv.Itoa(have+1) }
@@ -242,7 +251,7 @@ func (a initArgs) enough(m config.Machine, devices []survey.Device) error {
 // own is the address where other routers will reach this one.
 func (a initArgs) own(m config.Machine, devices []survey.Device, notes []string) (netip.Addr, []string, error) {
 	if a.address == "" {
-		if seen, ok := firstOwn(m); ok {
+		if seen, ok := meeting(m, devices); ok {
 			return seen, notes, nil
 		}
 		return netip.Addr{}, nil, errors.New("no lan or uplink has an address of this router's own where others could reach it; give one with --address IP")
@@ -257,6 +266,17 @@ func (a initArgs) own(m config.Machine, devices []survey.Device, notes []string)
 		}
 	}
 	return ip, append(notes, fmt.Sprintf("no device has the address %s now; it must be there when harouter runs", ip)), nil
+}
+
+// meeting is where other routers seem to reach this one best: on a direct cable,
+// else on a lan or uplink.
+func meeting(m config.Machine, devices []survey.Device) (netip.Addr, bool) {
+	for _, d := range devices {
+		if d.Use == survey.Cable && !usedBy(m, d.Name) {
+			return d.Address.Addr(), true
+		}
+	}
+	return firstOwn(m)
 }
 
 // firstOwn is the first address on a lan or uplink that is to stay this router's

@@ -19,10 +19,12 @@ import (
 )
 
 var (
-	lan0 = survey.Device{Name: "lan0", Use: survey.Lan, Why: "private", Address: netip.MustParsePrefix("192.168.77.2/24"), Further: []netip.Addr{netip.MustParseAddr("169.254.9.1")}}
-	wan1 = survey.Device{Name: "wan1", Use: survey.Wan, Why: "route", Address: netip.MustParsePrefix("203.0.113.9/25"), Gateway: netip.MustParseAddr("203.0.113.1")}
-	wan2 = survey.Device{Name: "wan2", Use: survey.Wan, Why: "lease", Address: netip.MustParsePrefix("10.1.0.2/24"), Gateway: netip.MustParseAddr("10.1.0.1"), Dynamic: true}
-	eth9 = survey.Device{Name: "eth9", Why: "has no IPv4 address"}
+	lan0  = survey.Device{Name: "lan0", Use: survey.Lan, Why: "private", Address: netip.MustParsePrefix("192.168.77.2/24"), Further: []netip.Addr{netip.MustParseAddr("169.254.9.1")}}
+	wan1  = survey.Device{Name: "wan1", Use: survey.Wan, Why: "route", Address: netip.MustParsePrefix("203.0.113.9/25"), Gateway: netip.MustParseAddr("203.0.113.1")}
+	wan2  = survey.Device{Name: "wan2", Use: survey.Wan, Why: "lease", Address: netip.MustParsePrefix("10.1.0.2/24"), Gateway: netip.MustParseAddr("10.1.0.1"), Dynamic: true}
+	cab   = survey.Device{Name: "cab", Use: survey.Cable, Why: "two machines", Address: netip.MustParsePrefix("10.99.0.1/30")}
+	sync0 = survey.Device{Name: "sync0", Use: survey.Wan, Why: "public", Address: netip.MustParsePrefix("192.0.2.1/24")}
+	eth9  = survey.Device{Name: "eth9", Why: "has no IPv4 address"}
 )
 
 // TestMachine: what is decided from what is seen and said.
@@ -47,6 +49,9 @@ func TestMachine(t *testing.T) {
 		"an address of the node": {initArgs{address: "169.254.9.1"}, all, machine("169.254.9.1", lans{lan1}, uplinks{isp1, isp2}), nil},
 		"an address for later": {initArgs{address: "192.0.2.1"}, all, machine("192.0.2.1", lans{lan1}, uplinks{isp1, isp2}),
 			[]string{"no device has the address 192.0.2.1 now; it must be there when harouter runs"}},
+		"a direct cable":                 {initArgs{}, []survey.Device{cab, lan0, wan1}, machine("10.99.0.1", lans{lan1}, uplinks{isp1}), nil},
+		"a cable that looks like a line": {initArgs{address: "192.0.2.1"}, []survey.Device{lan0, sync0, wan1}, machine("192.0.2.1", lans{lan1}, uplinks{isp1}), nil},
+		"one lan for all":                {initArgs{address: "192.168.77.2"}, []survey.Device{lan0, wan1}, machine("192.168.77.2", lans{lan1}, uplinks{isp1}), nil},
 		"lans by hand": {initArgs{lans: []string{"office=eth9,192.168.1.1/24", "lab=nope,10.9.0.1/16"}}, all, machine("203.0.113.9", lans{
 			{Name: "office", Device: "eth9", Virtual: prefix("192.168.1.1/24")}, {Name: "lab", Device: "nope", Virtual: prefix("10.9.0.1/16")}}, uplinks{isp1, isp2}),
 			[]string{"this machine has no device nope now; the daemon will treat it as a link that is down"}},

@@ -69,7 +69,7 @@ func newJoin(c *common) *cobra.Command {
 	fl.StringVar(&f.token, "token", "", "the `TICKET` that harouter token printed")
 	fl.StringVar(&f.tokenFile, "token-file", "", "read the ticket from `FILE`")
 	fl.StringArrayVar(&f.addresses, "address", nil, "`IP` of this node for gossip and state sync; may be repeated, in order of preference")
-	fl.IntVar(&f.priority, "priority", 0, "priority of this node, `1…254` (default 100)")
+	fl.IntVar(&f.priority, "priority", 0, "priority `N` of this node, 1 to 254 (default 100)")
 	fl.StringArrayVar(&f.devices, "device", nil, "`NAME=DEVICE`: a lan's or uplink's device that is named otherwise on this node; may be repeated")
 	fl.BoolVar(&f.force, "force", false, "overwrite a configuration file and key that are here")
 	return cmd

@@ -16,10 +16,18 @@ type learned struct{ d *daemon }
 func (l learned) String() string { return "learned places" }
 
 const (
-	learnedKind  = "learned"       // of the messages
-	learnedEvery = time.Second     // the table is read
-	learnedAnew  = 1 * time.Minute // and all is told, for who missed something
+	learnedKind  = "learned"        // of the messages
+	learnedEvery = time.Second      // the table is read,
+	learnedMost  = 10 * time.Second // a large one less often:
+	learnedShare = 50               // reading it takes one part in so many of the time
+	learnedAnew  = 1 * time.Minute  // and all is told, for who missed something
 )
+
+// nextRead is when the table is read again, after reading and telling took so
+// long. The kernel tells nobody what its rules learn, and gives no part of a set.
+func nextRead(took time.Duration) time.Duration {
+	return min(max((took*learnedShare).Truncate(learnedEvery), learnedEvery), learnedMost)
+}
 
 // learnedQueue is how many messages of other nodes may wait to be learned.
 const learnedQueue = 256
@@ -34,17 +42,27 @@ func (l learned) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case places := <-l.d.places:
-			if err := l.d.plane.Learn(places); err != nil {
+			// Each call reads the whole table: what waits is learned at once.
+			for more := true; more; {
+				select {
+				case next := <-l.d.places:
+					places = append(places, next...)
+				default:
+					more = false
+				}
+			}
+			if err := l.d.plane.Learn(balancer.Latest(places)); err != nil {
 				l.d.log.part("dataplane").Warn("learned places", "error", err)
 			}
 		case <-l.d.newcomer:
 			told = balancer.Told{}
 		case now := <-t.C:
-			t.Reset(ha.Together(now, learnedEvery))
 			if now.Sub(anew) >= learnedAnew {
 				told, anew = balancer.Told{}, now
 			}
 			l.tell(ctx, &told, now)
+			done := time.Now()
+			t.Reset(ha.Together(done, nextRead(done.Sub(now))))
 		}
 	}
 }

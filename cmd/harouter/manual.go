@@ -40,7 +40,7 @@ func filePage() manual.Page {
 	for _, s := range config.Settings() {
 		keys = append(keys, manual.Key{
 			Path: s.Path, Text: s.Text, Values: s.Values, Example: s.Example,
-			Default: cmp.Or(s.Usually, s.Default), Required: s.Required, Missing: s.Missing,
+			Default: cmp.Or(s.Usually, s.Default), Required: s.Required,
 		})
 	}
 	return manual.File(keys, samples.Full, versionString())

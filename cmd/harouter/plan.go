@@ -27,9 +27,10 @@ func newPlan(c *common) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "plan", Short: "print what the daemon would set: sysctl, ip and nft commands as a script", Args: noArgs,
 		Long: "Prints the whole state that the file stands for, as a script that gives it to a machine that has\n" +
-			"none of it: sysctls, routing tables and rules, the nft table. Nothing is changed, no daemon and no\n" +
-			"rights are needed. Where this machine is the node, its own addresses and gateways that it found count\n" +
-			"as they are now; for another node the script supposes that its devices have none.\n" +
+			"none of it: sysctls, routing tables and rules, the nft table with the rules of nft.d. Nothing is\n" +
+			"changed, no daemon and no rights are needed. Where this machine is the node, its own addresses and\n" +
+			"gateways that it found count as they are now; for another node the script supposes that its devices\n" +
+			"have none.\n" +
 			"The virtual addresses themselves are not part of it: the election moves them.",
 		Example: "  harouter plan | less\n  harouter plan --down cable > b; harouter plan > a; diff a b\n  harouter plan --node r2 --role backup",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -41,7 +42,7 @@ func newPlan(c *common) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), text)
+			_, err = fmt.Fprint(cmd.OutOrStdout(), text, snippetScript(c.config, s.isHere()))
 			return err
 		},
 	}
@@ -52,37 +53,8 @@ func newPlan(c *common) *cobra.Command {
 
 // plan is the script of this node in a situation.
 func (s *settings) plan(at situation, now time.Time) (string, error) {
-	if at.role != "master" && at.role != "backup" {
-		return "", wrongInput{fmt.Errorf("--role %q is not understood; allowed: master or backup", at.role)}
-	}
-	var names []string
-	for _, u := range s.file.Uplinks {
-		names = append(names, u.Name)
-	}
-	for _, name := range at.down {
-		if !slices.Contains(names, name) {
-			return "", wrongInput{fmt.Errorf("--down %s: there is no such uplink%s; there are: %s", name, config.DidYouMean(name, names), strings.Join(names, ", "))}
-		}
-	}
-	cfg, err := s.balancer()
-	if err != nil {
-		return "", err
-	}
-	var found ha.Links
 	here := s.isHere()
-	if here {
-		if found, err = links.Read(s.devices(), s.auto()); err != nil {
-			return "", err
-		}
-	} else {
-		found.Gateways = map[string]netip.Addr{}
-		for name, line := range s.auto() {
-			if line.Point {
-				found.Gateways[name] = netip.IPv4Unspecified()
-			}
-		}
-	}
-	plan, err := balancer.Build(cfg, s.suppose(at, cfg, found, now))
+	plan, err := s.planOf(at, here, now)
 	if err != nil {
 		return "", err
 	}
@@ -100,6 +72,41 @@ func (s *settings) plan(at situation, now time.Time) (string, error) {
 	}
 	first, rest, _ := strings.Cut(plan.String(), "\n")
 	return first + "\n" + about + "\n" + rest, nil
+}
+
+// planOf is what the daemon would set in a situation; here says that this machine
+// is the node.
+func (s *settings) planOf(at situation, here bool, now time.Time) (balancer.Plan, error) {
+	if at.role != "master" && at.role != "backup" {
+		return balancer.Plan{}, wrongInput{fmt.Errorf("--role %q is not understood; allowed: master or backup", at.role)}
+	}
+	var names []string
+	for _, u := range s.file.Uplinks {
+		names = append(names, u.Name)
+	}
+	for _, name := range at.down {
+		if !slices.Contains(names, name) {
+			return balancer.Plan{}, wrongInput{fmt.Errorf("--down %s: there is no such uplink%s; there are: %s", name, config.DidYouMean(name, names), strings.Join(names, ", "))}
+		}
+	}
+	cfg, err := s.balancer()
+	if err != nil {
+		return balancer.Plan{}, err
+	}
+	var found ha.Links
+	if here {
+		if found, err = links.Read(s.devices(), s.auto()); err != nil {
+			return balancer.Plan{}, err
+		}
+	} else {
+		found.Gateways = map[string]netip.Addr{}
+		for name, line := range s.auto() {
+			if line.Point {
+				found.Gateways[name] = netip.IPv4Unspecified()
+			}
+		}
+	}
+	return balancer.Build(cfg, s.suppose(at, cfg, found, now))
 }
 
 // isHere tells whether this machine has an address of the node.

@@ -46,7 +46,7 @@ func TestPlanSupposes(t *testing.T) {
 			[]string{"#!/bin/sh\n# r1 of cluster home as master\n", "# The gateway of dsl is found on the node", "set active {\n\t\ttype nf_proto\n\t\telements = { ipv4 }",
 				way + "via 203.0.113.1 dev plan-wan1 onlink", "goto up_dsl", "table 7002", "default table 7003 protocol 200 dev plan-ppp0 scope link"}, []string{"gateway of line"}},
 		{"an uplink is down", situation{role: "master", down: []string{"dsl"}}, []string{", down: dsl\n"}, []string{"goto up_dsl"}},
-		{"backup", situation{role: "backup"}, []string{way + "via 192.0.2.2\n"}, []string{"elements = { ipv4 }"}},
+		{"backup", situation{role: "backup"}, []string{way + "via 192.0.2.2 dev $(ip route get 192.0.2.2 "}, []string{"elements = { ipv4 }"}},
 	} {
 		text, err := planned(t, test.at)
 		if err != nil {

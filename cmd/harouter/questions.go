@@ -79,7 +79,7 @@ func (q *questions) complete(a initArgs, m *config.Machine, devices []survey.Dev
 		return a.address, nil
 	}
 	proposal := nothing
-	if seen, ok := firstOwn(*m); ok {
+	if seen, ok := meeting(*m, devices); ok {
 		proposal = seen.String()
 	}
 	err = q.ask("Address where other routers will reach this one, best on a direct cable", proposal, func(answer string) error {

@@ -31,7 +31,8 @@ func newReload(c *common) *cobra.Command {
 			"valid and equal, all take it into use, without a gap for what stays the same. Else nothing changes\n" +
 			"anywhere. A node that is off fetches the file when it comes back.\n" +
 			"With --confirm all nodes go back to the file from before unless the change is confirmed in that time:\n" +
-			"by Enter here, or by another harouter reload with the file unchanged, on any node.",
+			"by Enter here, or by another harouter reload with the file unchanged, on any node. The file that was\n" +
+			"tried is then in the directory tried of the state directory.",
 		Example: "  harouter reload\n  harouter reload --confirm 60s",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var args reloadArgs

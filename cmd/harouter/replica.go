@@ -23,7 +23,6 @@ import (
 
 // buildReplica makes the replication of flows and the sessions that it needs.
 func (d *daemon) buildReplica(s *settings) (err error) {
-	d.planned = make(chan struct{})
 	d.replica = replica.New(replica.Config{
 		Node: s.node, Boot: uint64(time.Now().UnixNano()), Ready: d.planned, Open: d.openTable,
 		Sessions: &syncSessions{d: d}, Settings: d.replicated(s), Log: d.log.part("conntracksync"),

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,9 @@ import (
 type common struct {
 	config, keyFile, node, runDir, stateDir string
 }
+
+// parserNames are what Go's parsers put before their complaint about a flag.
+var parserNames = regexp.MustCompile(`strconv\.Parse\w+: parsing "[^"]*": |time: `)
 
 func newRoot() *cobra.Command {
 	c := &common{}
@@ -34,7 +38,7 @@ func newRoot() *cobra.Command {
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return wrongInput{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+		return wrongInput{fmt.Errorf("%s; see %s --help", parserNames.ReplaceAllString(err.Error(), ""), cmd.CommandPath())}
 	})
 	f := root.PersistentFlags()
 	f.StringVar(&c.config, "config", "/etc/harouter/harouter.yaml", "configuration `FILE`, the same on every node")
@@ -78,7 +82,7 @@ func unknownVerb(cmd *cobra.Command, verb string) error {
 	if s := cmd.SuggestionsFor(verb); len(s) > 0 {
 		hint = fmt.Sprintf(" did you mean %q?", s[0])
 	}
-	return wrongInput{fmt.Errorf("there is no command %q;%s see harouter --help", verb, hint)}
+	return wrongInput{fmt.Errorf("there is no command %q;%s see %s --help", strings.TrimPrefix(cmd.CommandPath()+" "+verb, "harouter "), hint, cmd.CommandPath())}
 }
 
 // noArgs refuses words behind a verb that takes none.

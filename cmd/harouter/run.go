@@ -214,7 +214,7 @@ func (d *daemon) run(parent context.Context) error {
 		d.wire, d.vip, d.gossip, d.hello, d.pulse, d.links, d.guard,
 		d.prober, d.racer, d.load, d.fitness, d.notice, d.plane,
 		d.join, d.sessions, d.replica, d.control, d.events, d.exchange,
-		d.follow.hooks, d.follow.services, d.follow.report, news{d},
+		d.follow.hooks, d.follow.services, d.follow.report, d.follow.snippets, news{d},
 		fileWatch{d}, limits{d}, paths{d}, learned{d}, threads{d}, lifeSign{d.guard},
 	} {
 		group.Go(func() error {

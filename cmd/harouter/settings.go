@@ -30,6 +30,19 @@ type settings struct {
 	node       string
 	text       []byte
 	generation uint64
+	former     []string // devices that files before had as uplinks, see formerly
+}
+
+// formerly are the devices that were an uplink's in these settings or in those
+// before, and are no link's and no network's in the next ones.
+func (s *settings) formerly(next *settings) []string {
+	out := slices.Clone(s.former)
+	for _, u := range s.file.Uplinks {
+		out = append(out, s.file.Device(s.node, u.Name))
+	}
+	slices.Sort(out)
+	named := slices.Concat(next.devices(), next.routeDevices())
+	return slices.DeleteFunc(slices.Compact(out), func(d string) bool { return slices.Contains(named, d) })
 }
 
 // load reads and checks the file for a node. Warnings go to stderr.
@@ -275,6 +288,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 		b.Lans = append(b.Lans, balancer.Lan{
 			Name: l.Name, Device: s.file.Device(s.node, l.Name), Virtual: l.Virtual,
 			MACDevice: macDevice(l.VirtualMAC, l.Name, l.Virtual, false), MAC: virtualMAC(l.VRID, false).String(),
+			MACDevice6: macDevice(l.VirtualMAC, l.Name, l.Virtual, true), MAC6: virtualMAC(l.VRID, true).String(),
 		})
 	}
 	for _, u := range s.file.Uplinks {
@@ -282,6 +296,7 @@ func (s *settings) balancer() (balancer.Config, error) {
 			Name: u.Name, ID: u.ID, Device: s.file.Device(s.node, u.Name), Gateway: u.Gateway.Address,
 			Virtual: u.Virtual, Weight: u.Weight, Tier: u.Tier, Metered: u.Metered, Speed: balancer.Load{Down: float64(u.Down), Up: float64(u.Up)},
 			MACDevice: macDevice(u.VirtualMAC, u.Name, u.Virtual, false), MAC: virtualMAC(u.VRID, false).String(),
+			MACDevice6: macDevice(u.VirtualMAC, u.Name, u.Virtual, true), MAC6: virtualMAC(u.VRID, true).String(),
 		})
 	}
 	for _, p := range s.file.Policies {
@@ -324,17 +339,14 @@ func (s *settings) firewall() balancer.Firewall {
 	f := s.file.Firewall
 	out := balancer.Firewall{
 		Enabled: f.Enabled, Log: f.Log, Antispoof: f.Antispoof, ICMP: balancer.Rate(f.ICMPLimit), SYN: balancer.Rate(f.SYNLimit),
-		Gossip: s.file.Ports.Gossip, Sync: s.file.Ports.Sync, Groups: s.file.Groups(),
+		Gossip: s.file.Ports.Gossip, Sync: s.file.Ports.Sync, Groups: s.file.Groups(), Former: s.former,
 	}
 	for _, a := range f.Allow {
-		rule := balancer.Allow{Source: a.Source, Limit: balancer.Rate(a.Limit)}
-		switch {
-		case a.From == "wan":
-		case slices.ContainsFunc(s.file.Uplinks, func(u config.Uplink) bool { return u.Name == a.From }):
-			rule.Uplinks = []string{a.From}
-		default: // a lan, which is not kept out
+		uplinks, all := s.file.AllowedBy(a)
+		if len(uplinks) == 0 && !all { // from a lan, which is not kept out
 			continue
 		}
+		rule := balancer.Allow{Uplinks: uplinks, To: a.To, Source: a.Source, Limit: balancer.Rate(a.Limit)}
 		for _, p := range a.Ports {
 			rule.Ports = append(rule.Ports, balancer.Ports(p))
 		}
@@ -496,6 +508,7 @@ func (s *settings) probes() []probe.Uplink {
 		p := probe.Uplink{
 			Name: u.Name, Device: s.file.Device(s.node, u.Name), Mark: balancer.Mark(u.ID, uint32(s.file.Balance.MarkMask)),
 			Gateway: u.Gateway.Address, Interval: u.ProbeInterval(), Timeout: u.Probe.Timeout, Quorum: u.Probe.Quorum,
+			OwnOnly: len(u.Virtual) == 0,
 		}
 		for _, t := range u.Probe.Targets {
 			p.Targets = append(p.Targets, probe.Target{

@@ -200,3 +200,52 @@ lans: [{name: office, device: lan0, virtual_addresses: [192.168.77.1/24]}, {name
 		})
 	}
 }
+
+// TestOutsideOfFile: what a file before had as an uplink stays outside, and the
+// name of a link goes before the words for all.
+func TestOutsideOfFile(t *testing.T) {
+	read := func(uplinks, allow string) *settings {
+		t.Helper()
+		s, err := parse("x.yaml", []byte("cluster: home\nnodes: {r1: {address: 192.0.2.1}}\nlans: [{name: lan, device: lan0, virtual_addresses: [192.168.77.1/24]}]\n"+
+			"uplinks: ["+uplinks+"]\nfirewall: {allow: [{"+allow+"}]}\n"), "r1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	const (
+		wan   = "{name: wan, device: wan1, gateway: 203.0.113.1, virtual_addresses: [203.0.113.10/25]}"
+		dsl   = "{name: dsl, device: wan2, gateway: 203.0.113.129, virtual_addresses: [203.0.113.140/25]}"
+		cable = "{name: cable, device: wan1, gateway: 203.0.113.1, virtual_addresses: [203.0.113.10/25]}"
+	)
+	both := read(wan+", "+dsl, "ports: 22")
+	one := read(wan, "ports: 22")
+	one.former = both.formerly(one)
+	if d := cmp.Diff([]string{"wan2"}, one.firewall().Former); d != "" {
+		t.Errorf("an uplink less: -want +got:\n%s", d)
+	}
+	if got := one.formerly(both); len(got) > 0 {
+		t.Errorf("it is back, and still former: %v", got)
+	}
+	for name, v := range map[string]struct {
+		s    *settings
+		want []string // of the uplinks; none: all
+		none bool
+	}{
+		"no from":            {s: both},
+		"wan, an uplink's":   {s: read(wan+", "+dsl, "from: wan, ports: 22"), want: []string{"wan"}},
+		"wan, nobody's name": {s: read(cable+", "+dsl, "from: wan, ports: 22")},
+		"lan, a lan's":       {s: read(cable+", "+dsl, "from: lan, ports: 22"), none: true},
+	} {
+		allows := v.s.firewall().Allow
+		if v.none {
+			if len(allows) > 0 {
+				t.Errorf("%s: %v, want none", name, allows)
+			}
+			continue
+		}
+		if d := cmp.Diff(v.want, allows[0].Uplinks); d != "" {
+			t.Errorf("%s: -want +got:\n%s", name, d)
+		}
+	}
+}

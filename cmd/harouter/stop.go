@@ -33,7 +33,7 @@ func newStop(c *common) *cobra.Command {
 			}
 			text := "stopped"
 			if args.Clean {
-				text = "stopped, and everything that harouter made is removed"
+				text = "stopped, and everything that harouter made is removed; net.ipv4.ip_forward stays on: without a firewall of your own this machine forwards all now"
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 			return err
@@ -49,9 +49,17 @@ const stopLimit = 10 * time.Second
 // stopDaemon asks the daemon to leave and waits until it has.
 func stopDaemon(ctx context.Context, c *common, args stopArgs) error {
 	if _, err := askOnce(ctx, c, askLimit, "stop", args); err != nil {
-		return err
+		return nothingToStop(c, err)
 	}
 	return waitEnded(c)
+}
+
+// nothingToStop says it in other words than those for who wants a daemon.
+func nothingToStop(c *common, err error) error {
+	if !errors.Is(err, control.ErrNoDaemon) {
+		return err
+	}
+	return fmt.Errorf("%w with the run directory %s: there is nothing to stop; what an earlier one left goes with harouter stop --clean", control.ErrNoDaemon, c.runDir)
 }
 
 // waitEnded waits until the daemon has left.

@@ -82,6 +82,8 @@ func tryKernel(ctx context.Context) []lack {
 		switch o {
 		case "NFT_SOCKET":
 			n = useful
+		case "XFRM":
+			n, what = useful, "IPsec"
 		case dataplane.OptionQueue:
 			n, what = useful, "race: hold, which does as race: learn without it"
 		}

@@ -22,8 +22,13 @@ type uplinkArgs struct {
 
 func newUplink(c *common) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "uplink", Short: "list the uplinks; take one out of service on all nodes, or back in", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use: "uplink", Short: "list the uplinks; take one out of service on all nodes, or back in", Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownVerb(cmd, args[0])
+			}
+			return cmd.Help()
+		},
 	}
 	cmd.AddCommand(
 		&cobra.Command{

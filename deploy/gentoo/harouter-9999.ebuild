@@ -48,6 +48,7 @@ CONFIG_CHECK="
 	~NETFILTER_NETLINK_QUEUE
 	~NFT_QUEUE
 	~NFT_SOCKET
+	~XFRM
 	~MACVLAN
 	~NF_CONNTRACK_LABELS
 	~NF_CONNTRACK_ZONES
@@ -55,6 +56,7 @@ CONFIG_CHECK="
 ERROR_NF_CT_NETLINK="NF_CT_NETLINK: without it open connections do not survive a takeover."
 ERROR_IP_MULTIPLE_TABLES="IP_MULTIPLE_TABLES: without it there is no balancing over several lines."
 WARNING_NETFILTER_NETLINK_QUEUE="NETFILTER_NETLINK_QUEUE: needed for race: hold only."
+WARNING_XFRM="XFRM: needed for IPsec only."
 WARNING_NFT_QUEUE="NFT_QUEUE: needed for race: hold, unless NFT_COMPAT and NETFILTER_XT_TARGET_NFQUEUE are there."
 WARNING_NFT_SOCKET="NFT_SOCKET: without it the first packets to a closed port of a virtual address are dropped."
 WARNING_MACVLAN="MACVLAN: needed for virtual_mac only."

@@ -15,6 +15,7 @@ var files = []struct{ path, text string }{
 	{"/etc/harouter/harouter.yaml", "The configuration, the same on every router: harouter.yaml(5)."},
 	{"/etc/harouter/cluster.key", "The cluster's secret, mode 0600."},
 	{"/etc/harouter/hooks/", "Scripts of the administrator."},
+	{"/etc/harouter/nft.d/", "Rules of the administrator for our nft table: files that end in .nft, looked at when the daemon starts and at a reload."},
 	{"/etc/default/harouter, /etc/conf.d/harouter", "Flags of the service, on Debian and on Gentoo."},
 	{"/run/harouter/harouter.sock", "The control socket of the commands."},
 	{"/var/lib/harouter/", "What is remembered over restarts."},

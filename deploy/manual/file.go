@@ -11,11 +11,7 @@ type Key struct {
 	Text, Values, Example string
 	Default               string // in words; empty: the key must be there, or nothing holds
 	Required              bool
-	Missing               string // what this version refuses; "all": the whole key
 }
-
-// All is the Missing of a key that is not built.
-const All = "all"
 
 // File makes harouter.yaml(5); sample is a complete file.
 func File(keys []Key, sample, version string) Page {
@@ -24,7 +20,7 @@ func File(keys []Key, sample, version string) Page {
 	fmt.Fprint(&r.b, "harouter.yaml \\- configuration of harouter(8)\n")
 	r.section("description")
 	r.text("The file /etc/harouter/harouter.yaml is YAML and the same on every router; what differs per router stands under nodes. harouter-check(8) tells every mistake in it with line and column; harouter-reload(8) takes a changed one into use, on all routers or on none.")
-	r.text("A key that is left out has its default. Times have a unit: 100ms, 2s, 10m, 1h. In the paths below [] is an entry of a list, NAME a name of your own. A key of which is said that it is not built is refused when it is set to anything but its default, never ignored.")
+	r.text("A key that is left out has its default. Times have a unit: 100ms, 2s, 10m, 1h. In the paths below [] is an entry of a list, NAME a name of your own.")
 	r.text("The secret is not in it: /etc/harouter/cluster.key holds 32 random bytes in base64 in one line, readable by its owner only; a second line is an older key that is still accepted.")
 	r.section("keys")
 	part := ""
@@ -44,13 +40,6 @@ func File(keys []Key, sample, version string) Page {
 		}
 		facts += " Example: " + k.Example
 		r.more(facts)
-		switch k.Missing {
-		case "":
-		case All:
-			r.more("Not built in this version.")
-		default:
-			r.more("Not built in this version: " + k.Missing + ".")
-		}
 	}
 	r.section("example")
 	r.verbatim(sample)

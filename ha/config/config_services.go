@@ -27,10 +27,11 @@ const (
 	MSSOff   MSS = "off"
 )
 
-// Allow opens ports of the router.
+// Allow opens ports of the router, or of hosts behind it.
 type Allow struct {
-	From     string  // lan, wan or the name of a lan or uplink
-	Protocol []uint8 // none: all
+	From     string         // wan, lan or the name of a lan or uplink, which goes first; "": all uplinks
+	To       []netip.Prefix // hosts behind the router; none: the router
+	Protocol []uint8        // none: all
 	Ports    []PortRange
 	Source   []netip.Prefix
 	Limit    Rate

@@ -82,8 +82,8 @@ func TestIPv6(t *testing.T) {
 		{"lans", withMAC(six(89, "")), nil},
 		{"lans", withMAC(six(90, "")), []string{"lans.office.virtual_mac: 91 IPv6 addresses, the link-local one among them; allowed: at most 90, what one frame can list, or false"}},
 
-		{"uplinks", up(", gateway: fd00::1"), []string{"uplinks.a.gateway: IPv6 is not built yet in this version; allowed: an IPv4 address"}},
-		{"uplinks", probe("{targets: [2001:db8::9]}"), []string{"uplinks.a.probe.targets: IPv6 is not built yet in this version; allowed: an IPv4 address"}},
+		{"uplinks", up(", gateway: fd00::1"), []string{"uplinks.a.gateway: IPv4 only: this is IPv6; allowed: an IPv4 address"}},
+		{"uplinks", probe("{targets: [2001:db8::9]}"), []string{"uplinks.a.probe.targets: IPv4 only: this is IPv6; allowed: an IPv4 address"}},
 		{"uplinks", "[{name: a, device: w1, virtual_addresses: [2001:db8:9::1/64], gateway: 203.0.113.1, probe: {targets: [198.51.100.1]}}]", []string{
 			"warning: uplinks.a has no virtual IPv4 address: the device's own address is used, so flows over it cannot survive a takeover"}},
 	} {

@@ -125,7 +125,7 @@ func TestLists(t *testing.T) {
 far:3:1: "192.0.2.1 192.0.2.2" is no network; allowed: a network such as 10.0.0.0/8
      3 | 192.0.2.1 192.0.2.2
        | ^
-far:4:1: IPv6 is not built yet in this version; allowed: an IPv4 address
+far:4:1: IPv4 only: this is IPv6; allowed: an IPv4 address
      4 | 2001:db8::/32
        | ^
 near.txt:1:1: no network stands here; allowed: one in each line, such as 10.0.0.0/8

@@ -145,8 +145,9 @@ var words = map[string]Words{
 
 	"firewall":                    {Values: aMap, Example: "{allow: [{from: wan, protocol: tcp, ports: 22}]}", Text: "What may begin at the uplinks, and with groups at the lans."},
 	"firewall.enabled":            {Values: yesOrNo, Example: "false", Text: "Whether anything but pings, what allow names, forwards and the nodes' talk is dropped. Forwards work without it too."},
-	"firewall.allow":              {Values: aList, Example: "[{from: wan, protocol: tcp, ports: [22]}]", Usually: "none", Text: "Ports of the router that are open."},
-	"firewall.allow[].from":       {Values: "lan, wan, or the name of a lan or uplink", Example: "wan", Usually: "wan", Text: "By which uplinks: wan are all. What comes from a lan is open anyway."},
+	"firewall.allow":              {Values: aList, Example: "[{from: wan, protocol: tcp, ports: [22]}]", Usually: "none", Text: "Ports of the router, or of hosts behind it, that are open from outside."},
+	"firewall.allow[].from":       {Values: "lan, wan, or the name of a lan or uplink", Example: "wan", Usually: "all uplinks", Text: "By which uplinks: wan are all, unless a lan or uplink is called so, whose name goes first. What comes from a lan is open anyway."},
+	"firewall.allow[].to":         {Values: "networks, one or a list", Example: "203.0.113.64/29", Usually: "the router", Text: "Hosts behind the router that are reached from outside by their own addresses: a routed subnet, IPv6."},
 	"firewall.allow[].protocol":   {Values: "protocols, one or a list", Example: "tcp", Usually: "tcp with ports, else all", Text: "The protocol."},
 	"firewall.allow[].ports":      {Values: "ports or ranges, one or a list", Example: "[22, 8000-8010]", Usually: "all", Text: "The ports."},
 	"firewall.allow[].source":     {Values: "networks, one or a list", Example: "198.51.100.0/24", Usually: "any", Text: "Only from there."},

@@ -121,11 +121,11 @@ func hostPort(v *value) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a, uint16(n)), nil
 }
 
-// network4 is a network where IPv6 has no data path yet.
+// network4 is a network where there is no data path for IPv6.
 func network4(v *value) (netip.Prefix, error) {
 	p, err := network(v)
 	if err == nil && p.Addr().Is6() {
-		err = errors.New("IPv6 is not built yet in this version; allowed: an IPv4 network")
+		err = errors.New("IPv4 only: this is IPv6; allowed: an IPv4 network")
 	}
 	return p, err
 }

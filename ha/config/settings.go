@@ -19,7 +19,6 @@ type Words struct {
 	Values  string // what may stand there
 	Example string // the value, as in the file
 	Usually string // the default, where it is no fixed value
-	Missing string // the values that this version refuses, where it takes others
 }
 
 // Settings lists every key of the file in the order in which it is read. The

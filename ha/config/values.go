@@ -14,8 +14,8 @@ import (
 // The functions here read one value each. Their errors say what is wrong and
 // what is allowed; the caller adds path and position.
 
-// errIPv6 is what IPv6 meets wherever the data path is not there yet.
-var errIPv6 = errors.New("IPv6 is not built yet in this version; allowed: an IPv4 address")
+// errIPv6 is what IPv6 meets where there is no data path for it.
+var errIPv6 = errors.New("IPv4 only: this is IPv6; allowed: an IPv4 address")
 
 type integer interface {
 	~int | ~uint8 | ~uint16 | ~uint32

@@ -9,12 +9,13 @@ import (
 // Use is what a device seems to be for.
 type Use uint8
 
-// Lan leads to hosts, Wan to an ISP; None is not for a router's traffic, or
-// nothing tells what it is for.
+// Lan leads to hosts, Wan to an ISP, Cable to one other machine, most likely the
+// other router; None is not for a router's traffic, or nothing tells what it is for.
 const (
 	None Use = iota
 	Lan
 	Wan
+	Cable
 )
 
 func (u Use) String() string {
@@ -23,6 +24,8 @@ func (u Use) String() string {
 		return "lan"
 	case Wan:
 		return "uplink"
+	case Cable:
+		return "cable"
 	case None:
 		return "left out"
 	}
@@ -93,6 +96,8 @@ func judge(s seen) (Use, string) {
 		return None, "is down and has no IPv4 address"
 	case !s.Address.IsValid():
 		return None, "has no IPv4 address"
+	case s.Address.Addr().IsPrivate() && (s.Address.Bits() == 30 || s.Address.Bits() == 31):
+		return Cable, "has a private network of two machines and no default route"
 	case s.Address.Addr().IsPrivate():
 		return Lan, "has a private address and no default route"
 	case shared.Contains(s.Address.Addr()):

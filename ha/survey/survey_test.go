@@ -22,6 +22,8 @@ func TestJudge(t *testing.T) {
 		"lo":                 {seen{loopback: true, kind: "device", Device: Device{Address: netip.MustParsePrefix("127.0.0.1/8")}}, None, "the machine itself"},
 		"lan":                {seen{kind: "device", up: true, Device: Device{Address: private}}, Lan, "has a private address and no default route"},
 		"lan, unplugged":     {seen{kind: "device", Device: Device{Address: private}}, Lan, "has a private address and no default route"},
+		"direct cable":       {seen{kind: "device", up: true, Device: Device{Address: netip.MustParsePrefix("10.99.0.1/30")}}, Cable, "has a private network of two machines and no default route"},
+		"transfer network":   {seen{kind: "device", up: true, Device: Device{Address: netip.MustParsePrefix("203.0.113.9/30")}}, Wan, "has a public address"},
 		"vlan":               {seen{kind: "vlan", up: true, Device: Device{Address: private}}, Lan, "has a private address and no default route"},
 		"wan":                {seen{kind: "device", up: true, route: true, Device: Device{Address: public, Gateway: gateway}}, Wan, "has a default route via 203.0.113.14"},
 		"behind a box":       {seen{kind: "device", up: true, route: true, Device: Device{Address: private, Gateway: private.Addr().Next()}}, Wan, "has a default route via 192.168.1.2"},

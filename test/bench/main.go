@@ -37,7 +37,7 @@ func (l *lab) tell(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%4.0f s  %-11s %s\n", time.Since(l.begin).Seconds(), l.name, fmt.Sprintf(format, args...))
 }
 
-var benches = []bench{faultsAt("takeover", 100*time.Millisecond), faultsAt("slow", time.Second), faultsAt("quick", 10*time.Millisecond), busyBench, uplinkBench, deletionBench, weightsBench, sharesBench, idleBench, rateBench, policiesBench, replicationBench}
+var benches = []bench{faultsAt("takeover", 100*time.Millisecond), faultsAt("slow", time.Second), faultsAt("quick", 10*time.Millisecond), busyBench, uplinkBench, deletionBench, weightsBench, sharesBench, theirsBench, idleBench, rateBench, policiesBench, replicationBench}
 
 func main() {
 	netlab.Role("apply", applyRole)

@@ -252,7 +252,7 @@ var mistakes = []struct{ name, old, text, want string }{
 	{"a weight of 256", "weight: 2", "weight: 256", "0 to 255"},
 	{"weights all 0", "weight: 2\n", "weight: 0\n", "weight"}, // dsl's too: see below
 	{"a gateway that is none", "gateway: 203.0.113.129", "gateway: router", "router"},
-	{"what is not built yet", "gateway: 203.0.113.1\n", "gateway: dhcp\n", "not built yet"},
+	{"a gateway of IPv6", "gateway: 203.0.113.1\n", "gateway: fd00::1\n", "IPv4 only"},
 	{"a method that is none", "weight: 2", "weight: 2\npolicies: [{name: default, method: fastest}]", ""},
 	{"fall 0", "fall: 3", "fall: 0", "fall"},
 }

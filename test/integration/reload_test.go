@@ -520,6 +520,11 @@ func TestReloadOnTrial(t *testing.T) {
 		t.Logf("%v: %s %v", time.Since(at).Round(time.Millisecond), out, err)
 		runs(t, away, time.Second, both...)
 		quiet(t, good)
+		for _, r := range both { // nobody's work is lost
+			if tried, err := os.ReadFile(filepath.Join(c.Router(r).StateDir(), "tried", filepath.Base(c.ConfigFile(r)))); err != nil || string(tried) != away {
+				t.Errorf("the file that was tried on %s: %v\n%s", r, err, tried)
+			}
+		}
 		atMost(t, "all as it was", time.Since(at), 12*time.Second, "6 s")
 		must(t, c.WaitHolder(site.LANAddress, "r1", 5*time.Second))
 	})

@@ -277,9 +277,9 @@ func TestRow8Carrier(t *testing.T) {
 		func(c *site.Cluster) error { return c.ISP("isp2").Port("wan0").Plug() }, 800*time.Millisecond, time.Second)
 	t.Run("own port", func(t *testing.T) {
 		deadISP(t, func(c *site.Cluster) error {
-			return errors.Join(c.Port("r1", "wan2").Unplug(), c.Port("r2", "wan2").Unplug())
+			return errors.Join(c.ISP("isp2").Port("wan0").Unplug(), c.Port("r1", "wan2").Unplug(), c.Port("r2", "wan2").Unplug())
 		}, func(c *site.Cluster) error {
-			return errors.Join(c.Port("r1", "wan2").Plug(), c.Port("r2", "wan2").Plug())
+			return errors.Join(c.ISP("isp2").Port("wan0").Plug(), c.Port("r1", "wan2").Plug(), c.Port("r2", "wan2").Plug())
 		}, 100*time.Millisecond, 100*time.Millisecond)
 	})
 }

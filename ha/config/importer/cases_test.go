@@ -79,6 +79,8 @@ func TestCases(t *testing.T) {
 		"16 pings limited":          {"", map[string]string{"firewall/a": "iptables -A INPUT -p icmp --icmp-type echo-request -m limit --limit 1/s -j ACCEPT"}, "firewall:", ""},
 		"17 forwarding":             {"forwarding_group = :lan DSL", nil, "firewall:", "firewall: groups: - [lan, subnet, vpn, bad, dsl]"},
 		"17 forwarding, default":    {"forwarding_group=:isp :lan", nil, "groups:", `groups: - [":uplinks", lan, subnet, vpn, bad]`},
+		"17 forwarding, some lines": {"forwarding_group=LAN :isp\nforwarding_group=SUBNET fallback DSL\nforwarding_group=VPN VSUBNET DSL", nil, "policies:", "policies: - {name: of-subnet, match: {lan: subnet}, method: weighted, uplinks: [dsl, fallback]} - {name: of-vpn, match: {lan: vpn}, method: weighted, uplinks: [dsl]} - {name: default, method: weighted}"},
+		"17 forwarding, by weight":  {"forwarding_group=LAN BAD DSL\nmode=failover", nil, "policies:", "policies: - {name: of-lan, match: {lan: [lan, bad]}, method: priority, uplinks: [dsl]} - {name: default, method: priority, uplinks: [cable, dsl, fallback]}"},
 		"18 a port forwarded":       {"", map[string]string{"firewall/a.pl": "$B->forward(80 => '192.168.10.35');"}, "firewall:", `firewall: forward: - {port: 80, to: "192.168.10.35", protocol: tcp}`},
 		"19 to another port, both":  {"", map[string]string{"firewall/a.pl": "$B->forward(81 => '192.168.10.35:8080','tcp','udp');"}, "firewall:", `firewall: forward: - {port: 81, to: "192.168.10.35:8080", protocol: tcp} - {port: 81, to: "192.168.10.35:8080", protocol: udp}`},
 		"20 a user's forward":       {"", map[string]string{"firewall/01.forwardings.pl": "$B->forward(23 => '192.168.10.35:22');\n"}, "firewall:", `firewall: forward: - {port: 23, to: "192.168.10.35:22", protocol: tcp}`},

@@ -18,6 +18,7 @@ type conf struct {
 	groups   []group
 	options  []option // of lsm, in the order of the file
 	mail     option
+	rows     map[string]bool // names and devices of all rows in small letters, also of those that are wrong
 }
 
 // service is a row of the table. Where a column says `default` it is empty.
@@ -93,6 +94,23 @@ func (im *importer) readConf() {
 	}
 }
 
+// checkOptions tells what is wrong with the options of a file whose table has
+// mistakes, so that all are told at once.
+func (im *importer) checkOptions() {
+	im.probeSettings()
+	for _, g := range im.conf.groups {
+		for _, w := range g.words {
+			if w != ":isp" && w != ":lan" && !im.conf.rows[strings.ToLower(w)] {
+				im.noService(g, w)
+			}
+		}
+	}
+}
+
+func (im *importer) noService(g group, word string) {
+	im.fail(g.at, "forwarding_group: there is no service %s; allowed: services of the table, :isp and :lan", quoted(word))
+}
+
 func (im *importer) readOption(s *sheet, n int, line string, m []int) {
 	o := option{key: line[m[2]:m[3]], value: line[m[4]:m[5]], at: s.at(n, m[4])}
 	c := &im.conf
@@ -139,6 +157,10 @@ func (im *importer) readService(s *sheet, n int, line string, fields [][]int) {
 	}
 	svc.name, svc.device, svc.role = value["service"], value["device"], value["role"]
 	svc.ping, svc.gateway = value["ping-ip"], value["gateway"]
+	if im.conf.rows == nil {
+		im.conf.rows = map[string]bool{}
+	}
+	im.conf.rows[strings.ToLower(svc.name)], im.conf.rows[strings.ToLower(svc.device)] = true, true
 	switch {
 	case len(fields) < 3:
 		im.fail(svc.at, "a row needs at least a service, its device and its role; allowed: %s", columns)

@@ -5,9 +5,9 @@
 // It owns what is known about those formats, their units and their defaults, and
 // says where each value came from. It reads no file, device or clock: cmd/harouter
 // hands over the texts and what the machine has, and writes the result. Of ours it
-// imports ha/config, of which it is a part, and asks that what this version builds:
-// what a trial decoding refuses becomes a comment, so a key that is built later is
-// written out from then on without a change here.
+// imports ha/config, of which it is a part, and has it read what was written: what
+// it refuses (IPv6 where it is not taken, networks that overlap) becomes a comment
+// with the reason, so that the file is one that the daemon takes.
 //
 // How to read it: input.go has the call. conf.go reads balance.conf, option.go its
 // lsm options. rules.go goes through the files beside it: shell.go splits their

@@ -12,7 +12,6 @@ type entry struct {
 	above   []string // lines of comment
 	text    string
 	note    string // behind the text
-	instead string // what is written where text is refused
 	from    place
 	below   []*entry
 	box     bool // nothing by itself
@@ -131,11 +130,7 @@ func (d *draft) settle(im *importer, try parse) []byte {
 	}
 }
 
-// notBuilt is how ha/config refuses a key that this version does not know yet.
-var notBuilt = regexp.MustCompile(`^(.* is not built yet in this version); .*$`)
-
-// refuse makes an entry a comment, or writes what stands there instead. It tells
-// whether something changed.
+// refuse makes an entry a comment. It tells whether something changed.
 func (im *importer) refuse(chain []*entry, why string) bool {
 	if len(chain) == 0 || chain[0].must {
 		im.fail(place{}, "%s", why)
@@ -144,15 +139,6 @@ func (im *importer) refuse(chain []*entry, why string) bool {
 	e := chain[len(chain)-1]
 	if e.refused != "" {
 		return true // by an earlier problem of the same turn
-	}
-	if m := notBuilt.FindStringSubmatch(why); m != nil {
-		why = m[1]
-	}
-	if e.instead != "" {
-		im.warn(e.from, "%s; %s is written instead", why, e.instead)
-		e.above = append(e.above, why+"; else this would be "+e.text)
-		e.text, e.instead = e.instead, ""
-		return true
 	}
 	im.warn(e.from, "%s: it is written as a comment", why)
 	e.refused = why

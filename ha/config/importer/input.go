@@ -50,6 +50,7 @@ func run(in Input, try parse) ([]byte, config.Problems) {
 	im := newImporter(in)
 	im.readConf()
 	if im.problems.Err() != nil {
+		im.checkOptions()
 		return nil, im.sorted()
 	}
 	im.chooseLinks()

@@ -107,9 +107,9 @@ func (im *importer) gatewayEntry(svc *service) *entry {
 		a, _ := netip.ParseAddr(svc.gateway)
 		return &entry{text: "gateway: " + addressText(a), note: came(at, ""), from: at}
 	case pppDevice.MatchString(svc.base()):
-		return &entry{text: "gateway: ppp", note: "the other end of the link", instead: "gateway: auto", from: svc.at}
+		return &entry{text: "gateway: ppp", note: "the other end of the link", from: svc.at}
 	case d.Gateway.IsValid() && d.Dynamic:
-		return &entry{text: "gateway: dhcp", note: fmt.Sprintf("the lease says %s now", d.Gateway), instead: "gateway: auto", from: svc.at}
+		return &entry{text: "gateway: dhcp", note: fmt.Sprintf("the lease says %s now", d.Gateway), from: svc.at}
 	case d.Gateway.IsValid():
 		return &entry{text: "gateway: " + addressText(d.Gateway), note: "what this machine's default route over " + svc.base() + " says now", from: svc.at}
 	}

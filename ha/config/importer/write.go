@@ -11,7 +11,7 @@ import (
 func (im *importer) draft() *draft {
 	d := &draft{head: []string{
 		"Written by harouter import from " + im.in.Conf.Path + ": behind each value stands where it",
-		"came from. What this version does not build yet, or what only you can know, is a comment.",
+		"came from. What is not taken, or what only you can know, is a comment.",
 		"Change what you like, then run harouter check: it tells every mistake with its line.",
 		"",
 		"Net-ISP-Balance must not run beside harouter: disable load_balance.pl and foolsm (lsm), then",
@@ -104,6 +104,7 @@ func (im *importer) policiesEntry() *entry {
 	if len(im.uplinks) == 0 {
 		return e
 	}
+	im.confinedEntries(e)
 	switch mode := im.conf.mode; {
 	case im.conf.failover:
 		var names []string
@@ -118,6 +119,58 @@ func (im *importer) policiesEntry() *entry {
 		e.add(&entry{text: "- {name: default, method: weighted}", note: "balanced, the default there", from: im.uplinks[0].service.at})
 	}
 	return e
+}
+
+// confinedEntries give the lans that may use some of the lines only a policy that
+// keeps to them. There a share of what they began went to the others, which
+// refused it.
+func (im *importer) confinedEntries(e *entry) {
+	method := "weighted"
+	if im.conf.failover {
+		method = "priority"
+	}
+	var order []string
+	lans, from := map[string][]string{}, map[string]place{}
+	for _, l := range im.lans {
+		var at place
+		allowed := map[*uplink]bool{}
+		for _, g := range im.conf.groups {
+			if !slices.ContainsFunc(g.words, func(w string) bool { return w == ":lan" || im.lanOf(w) == l }) {
+				continue
+			}
+			for _, u := range im.uplinks {
+				if slices.ContainsFunc(g.words, func(w string) bool { return w == ":isp" || im.uplinkOf(w) == u }) {
+					allowed[u], at = true, g.at
+				}
+			}
+		}
+		if len(allowed) == 0 || len(allowed) == len(im.uplinks) {
+			continue
+		}
+		var names []string
+		for _, u := range im.byPreference() {
+			if allowed[u] {
+				names = append(names, plain(u.name))
+			}
+		}
+		lines := strings.Join(names, ", ")
+		if lans[lines] == nil {
+			order, from[lines] = append(order, lines), at
+		}
+		lans[lines] = append(lans[lines], l.name)
+	}
+	for _, lines := range order {
+		var names []string
+		for _, l := range lans[lines] {
+			names = append(names, plain(l))
+		}
+		lan := names[0]
+		if len(names) > 1 {
+			lan = "[" + strings.Join(names, ", ") + "]"
+		}
+		e.add(&entry{text: fmt.Sprintf("- {name: %s, match: {lan: %s}, method: %s, uplinks: [%s]}", plain("of-"+lans[lines][0]), lan, method, lines),
+			note: came(from[lines], "forwarding_group: the other lines refuse it"), from: from[lines]})
+	}
 }
 
 func (im *importer) firewallEntry() *entry {
@@ -164,7 +217,7 @@ func (im *importer) groupText(g group) string {
 		case u != nil:
 			add(plain(u.name))
 		default:
-			im.fail(g.at, "forwarding_group: there is no service %s; allowed: services of the table, :isp and :lan", quoted(w))
+			im.noService(g, w)
 		}
 	}
 	return "[" + strings.Join(names, ", ") + "]"

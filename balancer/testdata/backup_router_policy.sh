@@ -1,0 +1,256 @@
+#!/bin/sh
+set -e
+sysctl -qw net/ipv4/conf/all/send_redirects=0
+sysctl -qw net/ipv4/conf/lan0/arp_ignore=1
+sysctl -qw net/ipv4/conf/lan0/arp_announce=2
+sysctl -qw net/ipv4/conf/lan0/promote_secondaries=1
+sysctl -qw net/ipv4/conf/lan0/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
+sysctl -qw net/ipv4/conf/lan0/send_redirects=0
+sysctl -qw net/ipv4/conf/wan1/arp_ignore=1
+sysctl -qw net/ipv4/conf/wan1/arp_announce=2
+sysctl -qw net/ipv4/conf/wan1/promote_secondaries=1
+sysctl -qw net/ipv4/conf/wan1/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
+sysctl -qw net/ipv4/conf/wan1/send_redirects=0
+sysctl -qw net/ipv4/conf/wan1/src_valid_mark=1
+sysctl -qw net/ipv4/conf/wan2/arp_ignore=1
+sysctl -qw net/ipv4/conf/wan2/arp_announce=2
+sysctl -qw net/ipv4/conf/wan2/promote_secondaries=1
+sysctl -qw net/ipv4/conf/wan2/rp_filter=$([ "$(sysctl -n net/ipv4/conf/all/rp_filter)" = 1 ] && echo 2 || echo 0)
+sysctl -qw net/ipv4/conf/wan2/send_redirects=0
+sysctl -qw net/ipv4/conf/wan2/src_valid_mark=1
+ip route add default table 7000 protocol 200 via 192.0.2.1
+ip route add default table 7001 protocol 200 via 203.0.113.1 dev wan1 onlink
+ip route add 203.0.113.0/25 table 7001 protocol 200 dev wan1 scope link
+ip route add unreachable default table 7001 protocol 200 metric 4278198272
+ip route add default table 7002 protocol 200 via 203.0.113.129 dev wan2 onlink
+ip route add 203.0.113.128/25 table 7002 protocol 200 dev wan2 scope link
+ip route add unreachable default table 7002 protocol 200 metric 4278198272
+ip route add default table 7064 protocol 200 via 192.0.2.1
+ip route add unreachable default table 7064 protocol 200 metric 4278198272
+ip rule add priority 7000 lookup 254 suppress_prefixlength 0 protocol 200
+ip rule add priority 7001 fwmark 0x100/0x3f00 lookup 7001 protocol 200
+ip rule add priority 7002 fwmark 0x200/0x3f00 lookup 7002 protocol 200
+ip rule add priority 7400 from 203.0.113.10 lookup 7001 protocol 200
+ip rule add priority 7401 from 203.0.113.140 lookup 7002 protocol 200
+ip rule add priority 7700 iif lo lookup 7064 protocol 200
+ip rule add priority 7900 iif lo lookup 7000 protocol 200
+nft -f - <<'EOF'
+table inet harouter {
+	set lan_if {
+		type ifname
+		elements = { "lan0" }
+	}
+	set wan_if {
+		type ifname
+		elements = { "wan1", "wan2" }
+	}
+	set nodes {
+		type ipv4_addr
+		elements = { 192.0.2.1, 192.0.2.2 }
+	}
+	set inside {
+		type ipv4_addr
+		elements = { 192.0.2.1, 192.0.2.2, 192.168.77.1, 192.168.77.2 }
+	}
+	set virtual {
+		type ipv4_addr
+		elements = { 203.0.113.10, 203.0.113.140 }
+	}
+	set active {
+		type nf_proto
+	}
+	set grace {
+		type nf_proto
+		flags timeout
+	}
+	set ended {
+		type ipv4_addr . inet_service . ipv4_addr . inet_service
+		flags timeout
+	}
+	map way_in {
+		type ifname : verdict
+		elements = { "lan0" : goto lan, "wan1" : goto in_cable, "wan2" : goto in_dsl }
+	}
+	map wan_out {
+		type ifname : verdict
+		elements = { "wan1" : goto own_cable, "wan2" : goto own_dsl }
+	}
+	map restore {
+		type mark : verdict
+		size 63
+		elements = { 0x100 : goto mark_cable, 0x200 : goto mark_dsl }
+	}
+	set marks {
+		type mark
+		size 63
+		elements = { 0x100, 0x200 }
+	}
+	map nat {
+		type ifname : verdict
+		elements = { "wan1" : goto nat_cable, "wan2" : goto nat_dsl }
+	}
+	map slots_own {
+		typeof numgen random mod 256 : verdict
+		size 256
+		elements = { 256 times goto up_dsl }
+	}
+	map slots_default {
+		typeof numgen random mod 256 : verdict
+		size 256
+		elements = { 171 times goto up_cable, 85 times goto up_dsl }
+	}
+	chain pre {
+		type filter hook prerouting priority -150; policy accept;
+		meta mark 0 ct mark & 0x00003f00 @marks meta mark set ct mark & 0x00003f00 return
+		meta nfproto != ipv4 return
+		iifname != @wan_if ip saddr @nodes goto node
+		iifname vmap @way_in
+		ip saddr @nodes goto node
+	}
+	chain lan {
+		ct mark & 0x00003f00 vmap @restore
+		ct state new fib daddr type unicast goto classify
+		ct state invalid fib daddr type unicast goto lost
+	}
+	chain classify {
+		goto policy_default
+	}
+	chain out {
+		type route hook output priority -150; policy accept;
+		meta nfproto != ipv4 return
+		meta mark & 0x00003f00 != 0 return
+		ct mark & 0x00003f00 vmap @restore
+		ct state new fib saddr . oif type local oifname vmap @wan_out
+	}
+	chain leave {
+		type filter hook postrouting priority -10; policy accept;
+		meta iif != 0 return
+		meta nfproto != ipv4 return
+		oifname != @wan_if return
+		rt ipsec exists return
+		ip saddr @inside fib saddr type local fib saddr . oif type != local counter drop
+	}
+	chain forwarded {
+		type filter hook forward priority -10; policy accept;
+		ct state established,related meta mark & 0x00003f00 != 0 return
+		ct state established,related ct mark & 0x00003f00 == 0 return
+		ct state new ct mark & 0x00003f00 != 0 oifname != @wan_if iifname != @wan_if ct mark set ct mark & 0xffffc0ff | 0x00000000 meta mark set meta mark & 0xffffc0ff | 0x00000000
+		meta nfproto != ipv4 return
+		oifname @wan_if goto to_wan
+	}
+	chain to_wan {
+		ct state invalid iifname @lan_if counter drop
+		ct state invalid ip saddr @nodes counter drop
+		ct state new meta mark & 0x00003f00 == 0 iifname @lan_if counter drop
+		ct mark & 0x00003f00 != 0 meta mark & 0x00003f00 == 0 counter drop
+		meta mark & 0x00003f00 == 0 return
+		ct state new tcp flags & (fin | syn | rst | ack) != syn goto midstream
+		ct state new meta nfproto != @active counter drop
+		ct state new oifname vmap @wan_out
+	}
+	chain midstream {
+		meta nfproto != @active counter drop
+		tcp flags & (rst) == rst drop
+		iifname @lan_if ip saddr . tcp sport . ip daddr . tcp dport @ended counter reject with tcp reset
+		meta nfproto @grace counter drop
+		iifname @lan_if counter reject with tcp reset
+		drop
+	}
+	chain in {
+		type filter hook input priority -10; policy accept;
+		meta nfproto != ipv4 return
+		iifname != @wan_if return
+		ip daddr @virtual goto to_virtual
+	}
+	chain to_virtual {
+		ct state established,related return
+		icmp type echo-request return
+		socket mark & 0x0 == 0x0 return
+		meta l4proto 4 return
+		meta l4proto 41 return
+		meta l4proto 47 return
+		meta l4proto 50 return
+		meta l4proto 51 return
+		counter drop
+	}
+	chain post {
+		type nat hook postrouting priority 100; policy accept;
+		meta nfproto != ipv4 return
+		rt ipsec exists return
+		meta mark & 0x00003f00 == 0 return
+		meta iif 0 fib saddr type local return
+		oifname vmap @nat
+	}
+	chain policy_own {
+		numgen random mod 256 vmap @slots_own
+		numgen random mod 256 vmap @slots_own
+		counter goto lost
+	}
+	chain policy_default {
+		numgen random mod 256 vmap @slots_default
+		numgen random mod 256 vmap @slots_default
+		counter goto lost
+	}
+	chain node {
+		ct mark & 0x00003f00 vmap @restore
+		ct state new fib daddr type != local goto classify_node
+		ct state invalid fib daddr type unicast goto lost
+	}
+	chain classify_node {
+		goto policy_own
+	}
+	chain lost {
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
+		fib daddr . mark oif missing goto nowhere
+		fib daddr . mark oifname "wan1" goto nowhere
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		accept
+	}
+	chain nowhere {
+		meta mark set meta mark & 0xffffc0ff | 0x00000000
+		counter drop
+	}
+	chain in_cable {
+		ct state new ct mark & 0x00003f00 == 0 ct mark set ct mark & 0xffffc0ff | 0x00000100
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
+	}
+	chain up_cable {
+		counter ct mark set ct mark & 0xffffc0ff | 0x00000100 meta mark set meta mark & 0xffffc0ff | 0x00000100 accept
+	}
+	chain mark_cable {
+		meta mark set meta mark & 0xffffc0ff | 0x00000100
+	}
+	chain own_cable {
+		ct mark set ct mark & 0xffffc0ff | 0x00000100
+	}
+	chain nat_cable {
+		snat ip to 203.0.113.10
+	}
+	chain in_dsl {
+		ct state new ct mark & 0x00003f00 == 0 ct mark set ct mark & 0xffffc0ff | 0x00000200
+		meta mark set meta mark & 0xffffc0ff | 0x00000200
+	}
+	chain up_dsl {
+		counter ct mark set ct mark & 0xffffc0ff | 0x00000200 meta mark set meta mark & 0xffffc0ff | 0x00000200 accept
+	}
+	chain mark_dsl {
+		meta mark set meta mark & 0xffffc0ff | 0x00000200
+	}
+	chain own_dsl {
+		ct mark set ct mark & 0xffffc0ff | 0x00000200
+	}
+	chain nat_dsl {
+		snat ip to 203.0.113.140
+	}
+	chain notice {
+		type filter hook output priority -300; policy accept;
+		meta priority != 6861:7277 return
+		oifname @lan_if notrack return
+		drop
+	}
+}
+EOF
+sysctl -qw net/ipv4/ip_forward=1
+sysctl -qw net/ipv4/conf/lan0/forwarding=1
+sysctl -qw net/ipv4/conf/wan1/forwarding=1
+sysctl -qw net/ipv4/conf/wan2/forwarding=1
