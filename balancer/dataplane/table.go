@@ -38,12 +38,13 @@ func tag(r balancer.Rule) string {
 // answers that found no room, or by somebody who changed the table meanwhile.
 const tableTries = 3
 
-// passTable compares our table, and makes it agree in one transaction. The
-// table and its base chains are kept: while hooks are exchanged a flow could
-// leave without NAT. Only the last try makes all anew.
+// passTable compares our table, and makes it agree in one transaction, after one
+// that makes the chains that packets are to be led to. The table and its base
+// chains are kept: while hooks are exchanged a flow could leave without NAT. Only
+// the last try makes all anew.
 func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 	table := k.possible(p.Table)
-	made := false
+	prepared, made := !write, false
 	defer func() {
 		if made {
 			k.lostUser()
@@ -71,7 +72,11 @@ func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 				return out
 			}
 		}
-		if err := d.queue(table, have, try == tableTries && out.err != nil); err != nil {
+		queue, prepares := d.queue, !prepared && have.lacks(table)
+		if prepares {
+			queue = func(t balancer.Table, have *present, _ bool) error { return d.ahead(t, have) }
+		}
+		if err := queue(table, have, try == tableTries && out.err != nil); err != nil {
 			out.err = errors.Join(err, reopen(&k.nft))
 			return out
 		}
@@ -94,6 +99,12 @@ func (k *Kernel) passTable(p *balancer.Plan, write bool) (out difference) {
 				return out
 			}
 			table = k.possible(p.Table)
+			prepared = true
+			continue
+		}
+		if prepares {
+			prepared = true
+			try--
 			continue
 		}
 		made = made || d.made

@@ -55,11 +55,11 @@ func TestMoves(t *testing.T) {
 	master, backup := "r1", "r2"
 	for n := range moves {
 		for _, r := range []string{"r1", "r2"} {
-			must(t, c.Wait("flows are in sync", r, 10*time.Second, func(s ha.Status) bool {
+			must(t, c.Wait("flows are in sync", r, 30*time.Second, func(s ha.Status) bool {
 				return s.ConntrackSync.Peers[0].State == ha.SyncSynced
 			}))
 		}
-		must(t, c.Settled(backup, master, 10*time.Second))
+		must(t, c.Settled(backup, master, 30*time.Second))
 		switch n % 8 {
 		case 5:
 			_, err := c.Daemons[backup].Stop(10 * time.Second)
