@@ -414,9 +414,9 @@ func TestInstall(t *testing.T) {
 	dead.Status, dead.TCP.State = ct.SeenReply|ct.Assured|ct.DestNAT, ct.Closed
 	inward := dead
 	inward.Original.Destination, inward.TCP.State = netip.MustParseAddr("203.0.113.140"), ct.Established
-	must(t)(inject.Install(ctx, []ct.Flow{dead}))
 	var h heard
-	told := listen(t, 1<<20, inject.Port(), &h)
+	told := listen(t, 1<<20, inject.Port(), &h) // before: else the kernel may not tell its end
+	must(t)(inject.Install(ctx, []ct.Flow{dead}))
 	must(t)(inject.Install(ctx, []ct.Flow{inward}))
 	only("led inside by another line", inward)
 	told()
