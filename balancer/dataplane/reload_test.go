@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +57,8 @@ func TestReload(t *testing.T) {
 	flow, _, err := client.dial(serverAddr+":80", time.Second)
 	must(t, err)
 	stop, done := make(chan struct{}), make(chan struct{})
+	var at atomic.Value
+	at.Store("before")
 	go func() {
 		defer close(done)
 		client.do(func() {
@@ -65,20 +68,21 @@ func TestReload(t *testing.T) {
 					return
 				default:
 				}
-				start := time.Now()
+				start, step := time.Now(), at.Load()
 				fresh, _, err := dial(serverAddr+":80", time.Second)
 				if err != nil {
-					t.Errorf("a new connection: %v", err)
+					t.Errorf("%v: a new connection: %v", step, err)
 					continue
 				}
 				_ = fresh.Close()
 				if took := time.Since(start); took > 900*time.Millisecond {
-					t.Errorf("a new connection took %v: a packet of it was lost", took)
+					t.Errorf("%v: a new connection took %v: a packet of it was lost", step, took)
 				}
 			}
 		})
 	}()
 	for _, step := range steps {
+		at.Store(step.name)
 		step.change()
 		p := build(t, c, in)
 		if err := k.Apply(t.Context(), p); err != nil {

@@ -241,7 +241,7 @@ func TestCommands(t *testing.T) {
 	})
 	t.Run("failover, mistyped", func(t *testing.T) {
 		for _, r := range []string{"r1", "r2"} {
-			if _, err := c.Command(r, "failover", "--to", "r3"); err == nil || !strings.Contains(err.Error(), "exit status 1") || !strings.Contains(err.Error(), `"r3"`) {
+			if _, err := c.Command(r, "failover", "--to", "r3"); err == nil || !strings.Contains(err.Error(), "exit status 2") || !strings.Contains(err.Error(), `"r3"`) {
 				t.Errorf("to an unknown node, asked on %s: %v", r, err)
 			}
 			if _, err := c.Command(r, "failover", "--to", "r1"); err != nil {
