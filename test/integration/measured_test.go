@@ -92,11 +92,11 @@ func TestMeasured(t *testing.T) {
 		fresh("cable is full", site.WAN2)
 		s, err := c.Status("r1")
 		must(t, err)
-		if r := s.Uplinks[0].RxBPS; r == nil || *r < 5e6 || *r > 9e6 {
-			t.Errorf("the status tells %v bit/s of a line that carries 8,000,000", r)
+		if r := s.Uplinks[0].RxBPS; r == nil || *r < 2e6 || *r > 12e6 {
+			t.Errorf("the status tells %d bit/s of a line that carries 8,000,000", value(r))
 		}
 		if f := s.Uplinks[0].Flows; f == nil || *f < 4 {
-			t.Errorf("the status tells of %v flows", f)
+			t.Errorf("the status tells of %d flows", value(f))
 		}
 		if _, err := load.Stop(); err != nil {
 			t.Error(err)
@@ -214,4 +214,12 @@ func byHand(t *testing.T, c *site.Cluster, fresh func(string, ...netip.Addr) map
 	_, err = c.Command("r1", "uplink", "enable", "cable")
 	must(t, err)
 	share(t, c, "enabled", time.Second, "r1", func(cable, _ float64) bool { return cable > 0.6 })
+}
+
+// value is that of a number of the status; 0 if it is not known.
+func value(n *uint64) uint64 {
+	if n == nil {
+		return 0
+	}
+	return *n
 }

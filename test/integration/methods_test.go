@@ -332,7 +332,7 @@ func (m *methods) winner(who netip.Addr) {
 	name := map[netip.Addr]string{site.WAN1: "cable", site.WAN2: "dsl"}[who]
 	works(m.T, "the first of a race", connect(m.T, m.c, "h1", echo(netip.MustParseAddr("198.51.100.9")), 1))
 	for _, router := range []string{m.master, "r2"} {
-		must(m.T, netlab.WaitFor(name+" has won on "+router, 3*time.Second, func() bool {
+		must(m.T, netlab.WaitFor(name+" has won on "+router, 15*time.Second, func() bool {
 			out, err := m.c.Router(router).Exec("nft", "list", "set", "inet", "harouter", "learned_quick/"+name)
 			return err == nil && strings.Contains(out, "198.51.100.9 ")
 		}))

@@ -123,7 +123,7 @@ func TestOwnLines(t *testing.T) {
 			return err == nil && strings.Contains(out, "default via 203.0.113.99") && strings.Contains(out, "from 203.0.113.77 ") && !strings.Contains(out, "203.0.113.2 ")
 		}))
 		atMost(t, "the plan follows a lease", took, time.Second, "100 ms")
-		must(t, netlab.WaitFor("nothing hangs on the old address", time.Second, func() bool {
+		must(t, netlab.WaitFor("nothing hangs on the old address", 3*time.Second, func() bool {
 			all, err := r1.Connections(0, 0)
 			return err == nil && !slices.ContainsFunc(all, func(f netlab.Connection) bool {
 				return f.ReplyDst.Addr() == lease || f.Dst.Addr() == lease
