@@ -78,7 +78,7 @@ func (a *asking) listen(ifi *net.Interface, heard chan<- packetIn) (err error) {
 	}
 	proto, filter := unix.ETH_P_ARP, onlyReplies
 	if six {
-		proto, filter = unix.ETH_P_IPV6, onlyNeighbours
+		proto, filter = unix.ETH_P_IPV6, vrrp.OnlyNeighbours
 	}
 	a.six = six
 	a.ear, err = openEar(ifi, proto, filter, heard)
@@ -95,16 +95,6 @@ var onlyReplies = []bpf.Instruction{
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(arp.OperationReply), SkipTrue: 1},
 	bpf.RetConstant{Val: 0},
 	bpf.RetConstant{Val: 64},
-}
-
-// onlyNeighbours does that for IPv6; the socket begins at its header.
-var onlyNeighbours = []bpf.Instruction{
-	bpf.LoadAbsolute{Off: 6, Size: 2}, // next header, hop limit
-	bpf.JumpIf{Cond: bpf.JumpEqual, Val: vrrp.ICMP6NextHeader<<8 | vrrp.NeighbourHops, SkipFalse: 3},
-	bpf.LoadAbsolute{Off: 40, Size: 1},
-	bpf.JumpIf{Cond: bpf.JumpEqual, Val: vrrp.NeighbourAdvertisement, SkipFalse: 1},
-	bpf.RetConstant{Val: 128},
-	bpf.RetConstant{Val: 0},
 }
 
 // linkLocal is an address of this machine on a device that neighbours may be asked

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"harouter/vrrp"
@@ -16,17 +15,6 @@ import (
 
 // sixProtocol is ETH_P_IPV6 in network order.
 const sixProtocol = unix.ETH_P_IPV6>>8 | unix.ETH_P_IPV6<<8&0xff00
-
-// onlyNeighbours keeps all but the answers out. A cooked socket begins at the IPv6
-// header.
-var onlyNeighbours = []bpf.Instruction{
-	bpf.LoadAbsolute{Off: 6, Size: 2}, // next header, hop limit
-	bpf.JumpIf{Cond: bpf.JumpEqual, Val: vrrp.ICMP6NextHeader<<8 | vrrp.NeighbourHops, SkipFalse: 3},
-	bpf.LoadAbsolute{Off: 40, Size: 1},
-	bpf.JumpIf{Cond: bpf.JumpEqual, Val: vrrp.NeighbourAdvertisement, SkipFalse: 1},
-	bpf.RetConstant{Val: 128},
-	bpf.RetConstant{Val: 0},
-}
 
 // linkLocal is an address of this machine on a device that may be asked from.
 func linkLocal(index int) (netip.Addr, error) {

@@ -50,7 +50,7 @@ func openSocket(ifi *net.Interface, six bool) (*socket, error) {
 	s := &socket{fd: fd, index: ifi.Index, mac: slices.Clone(ifi.HardwareAddr), protocol: arpProtocol}
 	filter := onlyReplies
 	if six {
-		s.protocol, filter = sixProtocol, onlyNeighbours
+		s.protocol, filter = sixProtocol, vrrp.OnlyNeighbours
 		if s.from, err = linkLocal(ifi.Index); err != nil {
 			s.close()
 			return fail("find an address to ask neighbours from", err)
