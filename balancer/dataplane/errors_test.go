@@ -28,16 +28,7 @@ func TestRoutersErrorsReachHosts(t *testing.T) {
 			return
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		go func() {
-			b := make([]byte, 100)
-			for {
-				n, from, err := c.ReadFrom(b)
-				if err != nil {
-					return
-				}
-				_, _ = c.WriteTo(b[:n], from)
-			}
-		}()
+		go answers(c)
 	})
 	client.do(func() {
 		c, err := net.Dial("udp4", "198.51.100.1:9000")

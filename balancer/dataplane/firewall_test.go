@@ -5,8 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -53,12 +51,7 @@ func TestFirewallInScript(t *testing.T) {
 		t.Errorf("the same again:\n%s", d)
 	}
 	must(t, k.Cleanup(t.Context()))
-	script := filepath.Join(t.TempDir(), "plan.sh")
-	must(t, os.WriteFile(script, []byte(p.String()), 0o755))
-	netlab.Sh(t, script)
-	if d := cmp.Diff(ours, quiet(state(t))); d != "" {
-		t.Errorf("-applied +script:\n%s", d)
-	}
+	scriptGives(t, p, ours)
 }
 
 // TestFirewall: from outside nothing begins but what is allowed or forwarded,

@@ -3,8 +3,6 @@ package dataplane
 import (
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -112,11 +110,18 @@ func TestForwardsInScript(t *testing.T) {
 	must(t, k.Apply(t.Context(), p))
 	ours := quiet(state(t))
 	must(t, k.Cleanup(t.Context()))
-	script := filepath.Join(t.TempDir(), "plan.sh")
-	must(t, os.WriteFile(script, []byte(p.String()), 0o755))
-	netlab.Sh(t, script)
-	if d := cmp.Diff(ours, quiet(state(t))); d != "" {
-		t.Errorf("-applied +script:\n%s", d)
+	scriptGives(t, p, ours)
+}
+
+// answers sends each datagram back until the socket is closed.
+func answers(u net.PacketConn) {
+	b := make([]byte, 100)
+	for {
+		n, from, err := u.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		_, _ = u.WriteTo(b[:n], from)
 	}
 }
 
@@ -133,14 +138,5 @@ func (s space) echoUDP(port string) {
 		s.t.FailNow()
 	}
 	s.t.Cleanup(func() { _ = u.Close() })
-	go func() {
-		b := make([]byte, 100)
-		for {
-			n, from, err := u.ReadFrom(b)
-			if err != nil {
-				return
-			}
-			_, _ = u.WriteTo(b[:n], from)
-		}
-	}()
+	go answers(u)
 }

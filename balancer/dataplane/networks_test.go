@@ -3,8 +3,6 @@ package dataplane
 import (
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -60,12 +58,7 @@ func TestNetworksInScript(t *testing.T) {
 		t.Errorf("the same again:\n%s", d)
 	}
 	must(t, k.Cleanup(t.Context()))
-	script := filepath.Join(t.TempDir(), "plan.sh")
-	must(t, os.WriteFile(script, []byte(p.String()), 0o755))
-	netlab.Sh(t, script)
-	if d := cmp.Diff(ours, quiet(state(t))); d != "" {
-		t.Errorf("-applied +script:\n%s", d)
-	}
+	scriptGives(t, p, ours)
 }
 
 // TestNetworks: what is behind a tunnel, a modem or another router is reached from

@@ -232,16 +232,7 @@ func silence(t *testing.T, server space) {
 		u, err := net.ListenPacket("udp4", to+":53")
 		must(t, err)
 		defer u.Close()
-		go func() {
-			b := make([]byte, 100)
-			for {
-				n, from, err := u.ReadFrom(b)
-				if err != nil {
-					return
-				}
-				_, _ = u.WriteTo(b[:n], from)
-			}
-		}()
+		go answers(u)
 		if _, _, err := server.dial(to+":81", 200*time.Millisecond); !isTimeout(err) {
 			t.Errorf("tcp to a closed port of %s: %v, want silence", to, err)
 		}

@@ -3,8 +3,6 @@ package dataplane
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -77,12 +75,7 @@ func TestManyLinks(t *testing.T) {
 
 	ours := quiet(state(t))
 	must(t, k.Cleanup(t.Context()))
-	script := filepath.Join(t.TempDir(), "plan.sh")
-	must(t, os.WriteFile(script, []byte(p.String()), 0o755))
-	netlab.Sh(t, script)
-	if d := cmp.Diff(ours, quiet(state(t))); d != "" {
-		t.Errorf("-applied +script:\n%s", d)
-	}
+	scriptGives(t, p, ours)
 	must(t, k.Apply(t.Context(), p)) // adopts what the script made
 	if d := cmp.Diff(ours, quiet(state(t))); d != "" {
 		t.Errorf("-applied +adopted:\n%s", d)
