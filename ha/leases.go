@@ -7,18 +7,12 @@ import (
 	"harouter/vrrp"
 )
 
-// noteLeases ends what hangs on an address that an uplink had before it got the
-// present one: its flows would go on with a source that leads nowhere, those of UDP
+// noteLeases has what hangs on an address that an uplink had before it got the
+// present one end: its flows would go on with a source that leads nowhere, those of UDP
 // for as long as their hosts repeat themselves. An uplink that has no address at
 // all is a matter of its verdict.
 func (m *Machine) noteLeases() {
-	held := map[netip.Addr]bool{}
-	for _, l := range m.links {
-		for _, p := range l.Addresses {
-			held[p.Addr()] = true
-		}
-	}
-	var gone []netip.Addr
+	held := m.ownAddresses()
 	for _, u := range m.cfg.Balancer.Uplinks {
 		own := m.own(u.Device)
 		if len(own) == 0 {
@@ -26,7 +20,7 @@ func (m *Machine) noteLeases() {
 		}
 		for _, a := range m.leases[u.Name] {
 			if !held[a] && !m.virtual(a) {
-				gone = append(gone, a)
+				m.lapsed = append(m.lapsed, a)
 			}
 		}
 		now := make([]netip.Addr, 0, len(own))
@@ -38,9 +32,27 @@ func (m *Machine) noteLeases() {
 		}
 		m.leases[u.Name] = now
 	}
-	if len(gone) > 0 {
+}
+
+// settleLapsed ends those flows once the kernel leads nothing to the address any
+// more: what comes to it until then would begin them anew.
+func (m *Machine) settleLapsed() {
+	held := m.ownAddresses()
+	gone := slices.DeleteFunc(m.lapsed, func(a netip.Addr) bool { return held[a] })
+	if m.lapsed = nil; len(gone) > 0 {
 		m.do(DropAddresses{Addresses: gone, Tell: m.vrrp.State() == vrrp.Master})
 	}
+}
+
+// ownAddresses are the addresses that the devices of this node have.
+func (m *Machine) ownAddresses() map[netip.Addr]bool {
+	held := map[netip.Addr]bool{}
+	for _, l := range m.links {
+		for _, p := range l.Addresses {
+			held[p.Addr()] = true
+		}
+	}
+	return held
 }
 
 func joined(all []netip.Addr) string {

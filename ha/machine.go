@@ -94,6 +94,7 @@ type Machine struct {
 	sweeps    []sweep
 	sources   map[string]Source
 	leases    map[string][]netip.Addr // own addresses of uplinks, while they had some
+	lapsed    []netip.Addr            // those of them that are gone, and whose flows end with the next plan
 
 	loads      map[string]load // of uplinks
 	meter      *balancer.Meter // the shares of policies that go by what is measured

@@ -66,6 +66,7 @@ type simNode struct {
 	marks    []uint32 // of what was deleted
 	moved    int      // how often flows were to return
 	dropped  []string // addresses whose flows were ended
+	inKernel uint64   // the plan there
 	applied  int
 	guard    Guard
 	lost     map[string]bool // nodes whose gossip does not arrive here
@@ -537,7 +538,10 @@ func (n *simNode) perform(a Action) {
 		}
 		n.applied++
 		n.lastPlan = a.Plan
-		later(simWork, func() { n.handle(Applied{Seq: a.Seq}) })
+		later(simWork, func() {
+			n.inKernel = a.Seq
+			n.handle(Applied{Seq: a.Seq})
+		})
 	case ReadFile:
 		text := n.disk
 		switch {
@@ -612,6 +616,9 @@ func (n *simNode) perform(a Action) {
 	case MoveFlows:
 		n.moved++
 	case DropAddresses:
+		if n.inKernel != n.m.planSeq {
+			s.t.Errorf("%s ends the flows of %v while its kernel still leads what comes there inside", n.name, a.Addresses)
+		}
 		for _, gone := range a.Addresses {
 			n.dropped = append(n.dropped, gone.String())
 		}

@@ -188,6 +188,7 @@ func (m *Machine) onApplied(ev Applied, now time.Time) {
 		return
 	}
 	m.replanned = false
+	m.settleLapsed()
 	m.doomed = append(m.doomed, m.dying...)
 	m.dying = nil
 	if m.returned && m.vrrp.State() == vrrp.Master { // the others hear of what ends here
