@@ -125,7 +125,6 @@ func TestBadPackets(t *testing.T) {
 		}))
 	})
 	t.Run("control", func(t *testing.T) { badRequests(t, c) })
-	last := netlab.Now()
 
 	for _, r := range []string{"r1", "r2"} {
 		now, err := c.Status(r)
@@ -139,6 +138,15 @@ func TestBadPackets(t *testing.T) {
 			fits(t, out)
 		}
 	}
+	t.Run("in the name of a node", func(t *testing.T) { forged(t, c) })
+	last := netlab.Now()
+	for _, r := range []string{"r1", "r2"} {
+		now, err := c.Status(r)
+		must(t, err)
+		if now.Role != before[r].Role || now.VRRP.Transitions != before[r].VRRP.Transitions {
+			t.Errorf("%s obeyed: was %v and is %v, %d transitions", r, before[r].Role, now.Role, now.VRRP.Transitions-before[r].VRRP.Transitions)
+		}
+	}
 	rep := report(t, client)
 	quietly(t, "silence seen by the host", rep, rep.PingGapSince("bad"), noise, "none")
 	if n := rep.FreshFailedSince("bad"); n > 0 {
@@ -150,6 +158,27 @@ func TestBadPackets(t *testing.T) {
 		if log := c.Log(r); strings.Contains(log, "panic") || strings.Contains(log, "goroutine ") {
 			t.Errorf("%s panicked", r)
 		}
+	}
+}
+
+// forged sends adverts of priority 254, and farewells, with the other node's own
+// address as source and TTL 255, from a host of the LAN: nobody obeys, since the
+// node itself denies them.
+func forged(t *testing.T, c *site.Cluster) {
+	from := func(a string, priority uint8) netlab.Forgery {
+		src := netip.MustParseAddr(a)
+		return netlab.Forgery{Device: "eth0", Src: src, Dst: vrrp.Group4, TTL: 255, Protocol: vrrp.Protocol, Payload: advert(t, priority, src, vrrp.Group4)}
+	}
+	for range 100 {
+		for _, f := range []netlab.Forgery{from("192.168.77.3", 254), from("192.168.77.2", 0)} {
+			must(t, c.Host("h1").SendIP(f))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	for _, r := range []string{"r1", "r2"} {
+		must(t, c.Wait("forged adverts are counted and shown", r, 2*time.Second, func(s ha.Status) bool {
+			return s.Drops.VRRP["forged"] > 0 && hasAlarm(s, ha.AlarmForgedAdvert)
+		}))
 	}
 }
 
