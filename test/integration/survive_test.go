@@ -385,6 +385,33 @@ func TestFlowsSurviveCrash(t *testing.T) {
 	}
 }
 
+// TestFlowsSurviveTwoDeaths: the master's daemon dies, the flows go on through the
+// other node, and that dies before it has told them back: the kernel of the first
+// one knows each connection as it was, and nothing of what was said since.
+func TestFlowsSurviveTwoDeaths(t *testing.T) {
+	t.Parallel()
+	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	client, err := c.Load("h1", manyFlows())
+	must(t, err)
+	inSync(t, c, "r1", "r2")
+	time.Sleep(300 * time.Millisecond)
+	c.Mark("killed")
+	must(t, c.Daemons["r1"].Kill())
+	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
+	must(t, c.Router("r1").NFT("table inet cut { chain in { type filter hook input priority -400; tcp sport 7947 drop; tcp dport 7947 drop; }; }"))
+	must(t, c.Run("r1"))
+	must(t, c.Wait("r1 is backup", "r1", 5*time.Second, func(s ha.Status) bool { return s.Role == ha.RoleBackup && s.VRRP.Master == "r2" }))
+	time.Sleep(300 * time.Millisecond)
+	if s, err := c.Status("r1"); err != nil || s.ConntrackSync.Peers[0].State == ha.SyncSynced {
+		t.Fatalf("r1 was told the flows: the test shows nothing (%v)", err)
+	}
+	c.Mark("crash")
+	must(t, c.PowerOff("r2"))
+	must(t, c.WaitHolder(site.LANAddress, "r1", 3*time.Second))
+	must(t, client.Poke(5*time.Second))
+	survived(t, c, report(t, client), "killed", "crash")
+}
+
 // shortest is how long the entry of a connection of TCP that is kept for the
 // shortest time has left.
 func shortest(t *testing.T, c *site.Cluster, router string) time.Duration {
