@@ -21,7 +21,8 @@ type handoff struct {
 
 // hand says how and why the role is handed over.
 type hand struct {
-	hold    bool // an operator wants it there; else, in a wish, only not here
+	hold    bool // an operator wants it there
+	rest    bool // maintenance follows
 	reason  string
 	patient bool             // called off when the successor does not confirm the flows
 	uplinks []string         // that are dead here only
@@ -371,9 +372,9 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 	case VerbRest:
 		m.rest(answer, now)
 	case VerbServe:
-		m.remember(false, answer, func(time.Time) {
+		m.remember(false, answer, func(now time.Time) {
 			m.record("operator", "maintenance", "on", "off", "asked on "+m.cfg.Node)
-			m.unrest()
+			m.unrest(now)
 			m.setMaintenance(false)
 			answer("")
 		})
