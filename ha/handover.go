@@ -234,6 +234,8 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 		m.onSeen(from, msg, now)
 	case KindFenced:
 		m.onFenced(from, msg.Will, now)
+	case KindMembers:
+		m.hearsOfFile(PeerState{Node: from.Name, Gen: msg.Generation, Hash: msg.Hash, Members: msg.Members, Addresses: from.addresses})
 	case KindVouched:
 		m.onVouched(from, msg, now)
 	case KindGaveWay:

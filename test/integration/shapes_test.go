@@ -298,7 +298,8 @@ func TestAddressOnLAN(t *testing.T) {
 	takeover(t, c)
 }
 
-// TestUnicastOnly: adverts go between the nodes' addresses only.
+// TestUnicastOnly: adverts go between the nodes' addresses only, and one that was
+// taken out of the file is told so there.
 func TestUnicastOnly(t *testing.T) {
 	t.Parallel()
 	config := site.Replace(site.Config, "vrrp: {id: 51,", "vrrp: {id: 51, unicast_only: true,")
@@ -325,6 +326,13 @@ func TestUnicastOnly(t *testing.T) {
 		t.Errorf("%d adverts of r1 on the cable, want at least 5", n)
 	}
 	takeover(t, c)
+
+	// Taken out of the file while it was off, with nobody who greets it on the lan.
+	reloaded(t, c, site.Replace(config, "  r1: {address: 192.0.2.1, priority: 200}\n", ""), "r2")
+	must(t, c.PowerOn("r1"))
+	must(t, c.Run("r1"))
+	must(t, c.Wait("that it hears of it", "r1", 5*time.Second, alarmed(ha.AlarmConfigDiffers, "node r1")))
+	must(t, c.WaitHolder(site.LANAddress, "r2", 2*time.Second))
 }
 
 // TestOtherDevices: the devices of r2 have other names.
