@@ -328,6 +328,7 @@ func TestUnicastOnly(t *testing.T) {
 	takeover(t, c)
 
 	// Taken out of the file while it was off, with nobody who greets it on the lan.
+	must(t, c.Wait("that r1 is off", "r2", 5*time.Second, func(s ha.Status) bool { return !s.Nodes[0].Alive }))
 	reloaded(t, c, site.Replace(config, "  r1: {address: 192.0.2.1, priority: 200}\n", ""), "r2")
 	must(t, c.PowerOn("r1"))
 	must(t, c.Run("r1"))
