@@ -166,12 +166,15 @@ func largeAnswers(c *mdnetlink.Conn) error {
 	}
 	b := make([]byte, largest)
 	var failed error
-	return errors.Join(raw.Read(func(fd uintptr) bool {
+	if err := raw.Read(func(fd uintptr) bool {
 		for failed = unix.EINTR; failed == unix.EINTR; {
 			_, _, failed = unix.Recvfrom(int(fd), b, 0)
 		}
 		return failed != unix.EAGAIN
-	}), failed)
+	}); err != nil {
+		return err
+	}
+	return failed
 }
 
 // generation is the number of transactions so far, of everybody.
