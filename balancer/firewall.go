@@ -102,6 +102,7 @@ func (c *Config) firewall() (sets []Set, chains []Chain, from sources) {
 		sets = append(sets, sources, sources6)
 	}
 	from = c.sources()
+	sets = append(sets, from.sets...)
 	// What both ways in have in common.
 	begun := []Rule{
 		{InSet{Not: true, Set: "wan_if"}, ret},

@@ -322,7 +322,9 @@ table inet harouter {
 		counter drop
 	}
 	chain sources_lan {
-		fib saddr . mark oifname "lan0" return
+		fib saddr . mark . iif oif missing goto sources_elsewhere
+	}
+	chain sources_elsewhere {
 		meta secpath exists return
 		ip saddr @nodes return
 		goto refuse_spoofed
