@@ -69,7 +69,13 @@ ip -n server addr add 192.168.88.77/32 dev lo; ip -n client addr add 198.51.100.
 	c.Forwards, c.Firewall = forwards(), guarded()
 	c.Firewall.SYN = balancer.Rate{Count: 15, Unit: "second"}
 	k := quietKernel(t)
-	must(t, k.Apply(t.Context(), build(t, c, in)))
+	p := build(t, c, in)
+	for i, s := range p.Table.Sets {
+		if s.Name == "syn_sources" {
+			p.Table.Sets[i].Room = 4
+		}
+	}
+	must(t, k.Apply(t.Context(), p))
 	must(t, k.Activate(t.Context(), true, false))
 	hold(t)
 	router := space{t: t, name: "router"}
@@ -187,6 +193,17 @@ ip -n client neigh replace 192.168.77.1 lladdr 00:00:5e:00:01:33 dev eth0`)
 	if !opens(client, serverAddr+":80") {
 		t.Error("the lan suffers from the flood")
 	}
+	// One of so many forged sources that there is no room left: those without a
+	// place are limited together.
+	netlab.Sh(t, "nft flush set inet harouter syn_sources; nft add element inet harouter syn_sources { 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4 }")
+	flooded := refused("syn")
+	if !opens(server, cableAddr+":22") {
+		t.Error("a source without a place is refused before there are too many")
+	}
+	eventually(t, 5*time.Second, "too many connections of those without a place", func() bool {
+		opens(server, cableAddr+":22")
+		return refused("syn") > flooded
+	})
 	c.Firewall.ICMP = balancer.Rate{Count: 3, Unit: "minute"}
 	must(t, k.Apply(t.Context(), build(t, c, in)))
 	for range 4 {

@@ -274,6 +274,8 @@ table inet harouter {
 		ct state invalid goto refuse_invalid
 		meta l4proto 6 update @syn_sources { ip saddr timeout 10s limit rate over 200/second burst 200 packets } goto refuse_syn
 		meta l4proto 6 update @syn_sources6 { ip6 saddr & ffff:ffff:ffff:ffff:: timeout 10s limit rate over 200/second burst 200 packets } goto refuse_syn
+		meta l4proto 6 ip saddr != @syn_sources limit rate over 200/second burst 200 packets goto refuse_syn
+		meta l4proto 6 ip6 saddr & ffff:ffff:ffff:ffff:: != @syn_sources6 limit rate over 200/second burst 200 packets goto refuse_syn
 		udp dport 68 return
 		udp dport 546 return
 		ip saddr @nodes tcp dport 7946 return
@@ -296,6 +298,8 @@ table inet harouter {
 		ct state invalid goto refuse_invalid
 		meta l4proto 6 update @syn_sources { ip saddr timeout 10s limit rate over 200/second burst 200 packets } goto refuse_syn
 		meta l4proto 6 update @syn_sources6 { ip6 saddr & ffff:ffff:ffff:ffff:: timeout 10s limit rate over 200/second burst 200 packets } goto refuse_syn
+		meta l4proto 6 ip saddr != @syn_sources limit rate over 200/second burst 200 packets goto refuse_syn
+		meta l4proto 6 ip6 saddr & ffff:ffff:ffff:ffff:: != @syn_sources6 limit rate over 200/second burst 200 packets goto refuse_syn
 		ct status dnat return
 		ip daddr 203.0.113.64/29 tcp dport 443 return
 		ip6 daddr 2001:db8:7::/48 tcp dport 443 return
