@@ -88,6 +88,7 @@ func RefusalChain(reason string) string { return "refuse_" + reason }
 
 const (
 	prioFirewall = -5 // behind what keeps flows alive in a takeover
+	protoIGMP    = 2
 	protoVRRP    = 112
 	synSources   = "syn_sources"
 	synSources6  = "syn_sources6"
@@ -131,6 +132,7 @@ func (c *Config) firewall() (sets []Set, chains []Chain, from sources) {
 			Rule{Layer4{6}, SourceWithout{true, synSources6}, RateOver{f.SYN}, refuse("syn")})
 	}
 	in := slices.Concat(begun, []Rule{
+		{Layer4{protoIGMP}, ret}, // an ISP's switch asks who listens, as those of IPv6 do
 		{Layer4{protoVRRP}, ret}, // who may speak it is decided where it is read
 		{ICMP6{130, 137}, ret},   // listeners, routers, neighbours: without them there is no IPv6
 		{ICMP6{143, 143}, ret},   // listeners of version 2

@@ -172,7 +172,24 @@ ip -n server addr add 192.168.88.77/32 dev lo; ip -n client addr add 198.51.100.
 		datagram(v.from, v.source, v.to)
 		eventually(t, time.Second, v.name+": a drop", func() bool { return count() > before })
 	}
+	// Its queries come all day, and are nobody's attack.
 	before := refused("denied")
+	space{t, "isp1"}.do(func() {
+		c, err := net.ListenPacket("ip4:2", "203.0.113.1")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		_, err = c.WriteTo([]byte{0x11, 0, 0xee, 0xff, 0, 0, 0, 0}, &net.IPAddr{IP: net.ParseIP("203.0.113.2")})
+		must(t, err)
+	})
+	datagram(server, "198.51.100.1:54", clientAddr+":9999") // comes behind it
+	eventually(t, time.Second, "a datagram is denied", func() bool { return refused("denied") > before })
+	if n := refused("denied"); n != before+1 {
+		t.Errorf("a query of IGMP, and a datagram that is denied: %d counted as denied", n-before)
+	}
+	before = refused("denied")
 	client.sniffed(t, func() { server.ack(t, clientAddr, 80) })
 	eventually(t, time.Second, "an ACK of no connection is denied", func() bool { return refused("denied") > before })
 
