@@ -273,7 +273,7 @@ func (m *Machine) differs(now time.Time) string {
 	if len(edited) > 0 {
 		text := fmt.Sprintf("the file on disk is not the one that runs (%s): on %s; harouter reload takes it into use once it is the same on all nodes", short(m.cfg.Hash), strings.Join(edited, ", "))
 		if m.edited() && m.file.Err != "" {
-			text += " (" + m.file.Err + ")"
+			text += " (" + brief(m.file.Err) + ")"
 		}
 		parts = append(parts, text)
 	}

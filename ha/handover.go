@@ -384,7 +384,11 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 }
 
 // failover carries out an operator's wish on the master.
-func (m *Machine) failover(auto bool, to string, answer func(string), now time.Time) {
+func (m *Machine) failover(auto bool, to string, tell func(string), now time.Time) {
+	answer := func(err string) {
+		m.recordRefusal("failover", to, err)
+		tell(err)
+	}
 	switch {
 	case auto:
 		if m.wish != nil && m.wish.hold {

@@ -67,6 +67,7 @@ func (m *Machine) rest(answer func(string), now time.Time) {
 			rest: true, reason: m.cfg.Node + " goes into maintenance", patient: true, by: now.Add(wishLimit),
 			answer: func(err string) {
 				if err != "" {
+					m.recordRefusal("maintenance", "on", err)
 					undo(err)
 					return
 				}
