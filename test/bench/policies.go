@@ -22,6 +22,7 @@ var policiesBench = bench{
 		"forwarding, peer: the bare kernel, one default route and one rule that masquerades. UDP packets of 64 bytes by iperf3, as fast as it can.",
 		"forwarding, iptables: the peer is the router of the next line, which has ip rules and marks as we have.",
 		"new connections, peer: rules of iptables as Net-ISP-Balance writes them, one rule that marks for each policy, and a draw of 2:1 at the end.",
+		"replicated: our router is one of two nodes and hears of each connection, to tell the other; the peer does nothing of that kind. Without the word it is a cluster of one.",
 		"Policies are of a TCP port each, which no connection here has: all are asked in vain. Client, router and server share the processors: the ratio counts.",
 	},
 	run: policies,
@@ -52,7 +53,12 @@ func policiesOf(l *lab, bare *netlab.Site, n int) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, theirs.Close()) }()
-	if err := errors.Join(ours.Up("r1"), iptables(theirs.Router("r1"), n), sinks(ours.Site), sinks(theirs)); err != nil {
+	alone, err := cluster(netlab.PairOptions{WANOwn: true}, "  r2: {address: 192.0.2.2, priority: 150}\n", "", "cluster: home\n", "cluster: home\n"+ourPolicies(n))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, alone.Close()) }()
+	if err := errors.Join(ours.Up("r1"), alone.Up("r1"), iptables(theirs.Router("r1"), n), sinks(ours.Site), sinks(alone.Site), sinks(theirs)); err != nil {
 		return err
 	}
 	what := fmt.Sprintf("%d policies: ", n)
@@ -68,16 +74,23 @@ func policiesOf(l *lab, bare *netlab.Site, n int) (err error) {
 			row.Add(Ours, rates[0], noise{})
 			row.Add(Theirs, rates[1+i], noise{})
 		}
-		for side, s := range [2]*netlab.Site{Ours: ours.Site, Theirs: theirs} {
-			rate, failed, err := hammered(s)
+		const kept, lone = "new connections, replicated", "new connections"
+		for _, side := range []struct {
+			of *netlab.Site
+			Side
+			rows []string
+		}{{ours.Site, Ours, []string{kept}}, {theirs, Theirs, []string{kept, lone}}, {alone.Site, Ours, []string{lone}}} {
+			rate, failed, err := hammered(side.of)
 			if err == nil && failed > 1 {
 				err = fmt.Errorf("%.1f %% of the connections failed", failed)
 			}
 			if err != nil {
 				return err
 			}
-			l.row(what+"new connections", "per s").Add(Side(side), rate, noise{})
-			if err := s.Router("r1").FlushConnections(); err != nil {
+			for _, row := range side.rows {
+				l.row(what+row, "per s").Add(side.Side, rate, noise{})
+			}
+			if err := side.of.Router("r1").FlushConnections(); err != nil {
 				return err
 			}
 		}
