@@ -127,7 +127,7 @@ func (d *daemon) build() error {
 	}
 	rand.Read(cfg.Will[:]) // never fails (crypto/rand)
 	d.loop = ha.NewLoop(cfg, ha.Ports{
-		Adverts: d.wire, Addresses: followed{d.vip, d.follow}, Plane: &followedPlane{Plane: &firstPlan{Kernel: d.plane, done: d.planned}, followers: d.follow}, Gossip: d.gossip, Lans: d.hello, Files: d,
+		Adverts: d.wire, Addresses: followed{d.vip, d.follow}, Plane: &followedPlane{Plane: &firstPlan{Kernel: d.plane, done: d.planned, d: d}, followers: d.follow}, Gossip: d.gossip, Lans: d.hello, Files: d,
 		Flows:       d.replica,
 		Pulse:       d.pulse.Ask,
 		Forwarded:   dataplane.Forwarded,
