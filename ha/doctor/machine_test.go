@@ -45,18 +45,25 @@ func subjects(found []Finding) []string {
 
 func TestPrograms(t *testing.T) {
 	drop := map[string]string{"/usr/lib/systemd/networkd.conf.d/10-harouter.conf": "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no"}
+	device := merge(drop, map[string]string{"/proc/7/comm": "systemd-network", "/sys/class/net/lan0/ifindex": "3", "/etc/systemd/network/lan.network": "",
+		"/run/systemd/netif/links/3": "# State\nADMIN_STATE=configured\nNETWORK_FILE=/etc/systemd/network/lan.network"})
 	for name, test := range map[string]struct {
 		files map[string]string
 		want  []string
 	}{
-		"none":             {map[string]string{"/proc/1/comm": "init"}, nil},
-		"keepalived":       {map[string]string{"/proc/7/comm": "keepalived", "/proc/8/comm": "conntrackd"}, []string{"fault keepalived", "fault conntrackd"}},
-		"a firewall":       {map[string]string{"/proc/7/comm": "firewalld", "/etc/ufw/ufw.conf": "# x\nENABLED=yes"}, []string{"warning firewalld", "warning ufw"}},
-		"ufw off":          {map[string]string{"/etc/ufw/ufw.conf": "ENABLED=no"}, nil},
-		"networkd":         {map[string]string{"/proc/7/comm": "systemd-network"}, []string{"warning systemd-networkd"}},
-		"networkd, told":   {merge(drop, map[string]string{"/proc/7/comm": "systemd-network"}), nil},
-		"networkd, undone": {merge(drop, map[string]string{"/proc/7/comm": "systemd-network", "/etc/systemd/networkd.conf.d/99-x.conf": "[Network]\nManageForeignRoutes=yes"}), []string{"warning systemd-networkd"}},
-		"networkd, hidden": {merge(drop, map[string]string{"/proc/7/comm": "systemd-network", "/etc/systemd/networkd.conf.d/10-harouter.conf": ""}), []string{"warning systemd-networkd"}},
+		"none":                               {map[string]string{"/proc/1/comm": "init"}, nil},
+		"keepalived":                         {map[string]string{"/proc/7/comm": "keepalived", "/proc/8/comm": "conntrackd"}, []string{"fault keepalived", "fault conntrackd"}},
+		"a firewall":                         {map[string]string{"/proc/7/comm": "firewalld", "/etc/ufw/ufw.conf": "# x\nENABLED=yes"}, []string{"warning firewalld", "warning ufw"}},
+		"ufw off":                            {map[string]string{"/etc/ufw/ufw.conf": "ENABLED=no"}, nil},
+		"networkd":                           {map[string]string{"/proc/7/comm": "systemd-network"}, []string{"warning systemd-networkd"}},
+		"networkd, told":                     {merge(drop, map[string]string{"/proc/7/comm": "systemd-network"}), nil},
+		"networkd, undone":                   {merge(drop, map[string]string{"/proc/7/comm": "systemd-network", "/etc/systemd/networkd.conf.d/99-x.conf": "[Network]\nManageForeignRoutes=yes"}), []string{"warning systemd-networkd"}},
+		"networkd, hidden":                   {merge(drop, map[string]string{"/proc/7/comm": "systemd-network", "/etc/systemd/networkd.conf.d/10-harouter.conf": ""}), []string{"warning systemd-networkd"}},
+		"networkd, a device":                 {merge(device, nil), []string{"warning lan0"}},
+		"networkd, a device it leaves alone": {merge(device, map[string]string{"/run/systemd/netif/links/3": "ADMIN_STATE=unmanaged"}), nil},
+		"networkd, a device, told": {merge(device, map[string]string{"/etc/systemd/network/lan.network": "[Network]\nKeepConfiguration=no",
+			"/etc/systemd/network/lan.network.d/keep.conf": "[Network]\nKeepConfiguration = static"}), nil},
+		"networkd, a device, told wrong": {merge(device, map[string]string{"/etc/systemd/network/lan.network": "[Network]\nKeepConfiguration=dhcp"}), []string{"warning lan0"}},
 		"NetworkManager": {map[string]string{"/proc/7/comm": "NetworkManager", "/sys/class/net/lan0/ifindex": "3", "/sys/class/net/wan1/ifindex": "4",
 			"/run/NetworkManager/devices/3": "[device]\nmanaged=false", "/run/NetworkManager/devices/4": "[device]\nmanaged=true"}, []string{"warning wan1"}},
 	} {
