@@ -23,9 +23,9 @@ func (m Machine) networkd(s Site) []Finding {
 			continue
 		}
 		name := filepath.Base(file)
-		if keep := m.last(m.dropIns(file, "systemd/network/"+name+".d"), "KeepConfiguration"); keep != "static" && keep != "yes" {
+		if keep := m.last(m.dropIns(file, "systemd/network/"+name+".d"), "KeepConfiguration"); keep != "static" && (keep == "" || strings.HasPrefix(keep, "dhcp") || no(keep)) {
 			out = append(out, Finding{Level: Warning, Subject: d, Text: "systemd-networkd takes the virtual addresses of this device away when it starts",
-				Mend: fmt.Sprintf("KeepConfiguration=static under [Network] in /etc/systemd/network/%s.d/harouter.conf", name)})
+				Mend: fmt.Sprintf("KeepConfiguration=yes (of a device with DHCP: static) under [Network] in /etc/systemd/network/%s.d/harouter.conf", name)})
 		}
 	}
 	return out
