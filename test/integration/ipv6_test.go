@@ -69,7 +69,7 @@ func TestIPv6(t *testing.T) {
 	_, err = c.Node("r1").Exec("ip", "addr", "del", "2001:db8:77::1/64", "dev", "lan0")
 	must(t, err)
 	removed := c.Mark("removed")
-	must(t, c.Wait("it is put back and counted", "r1", time.Second+noise, func(s ha.Status) bool { return s.Repairs.Address == 1 }))
+	must(t, c.Wait("it is put back and counted", "r1", 2*time.Second, func(s ha.Status) bool { return s.Repairs.Address == 1 })) // ideal 400 ms
 	t.Logf("put back after %v", gained(c.Watch(), lan6, "r1", removed))
 	lists("r1", true)
 	time.Sleep(200 * time.Millisecond)
