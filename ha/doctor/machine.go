@@ -18,6 +18,7 @@ type Machine struct {
 // Site is what the configuration uses of the machine.
 type Site struct {
 	Lans, Uplinks map[string]string // device by name
+	Six           []string          // devices with virtual addresses of IPv6
 	Ports         []int             // of the cluster's own talk
 }
 
@@ -147,6 +148,12 @@ func (m Machine) Bridges(s Site) []Finding {
 func (m Machine) Devices(s Site) []Finding {
 	var out []Finding
 	mtu := map[string]int{}
+	for _, d := range s.Six {
+		if m.exists("/sys/class/net/"+d) && m.read("/proc/sys/net/ipv6/conf/"+d+"/disable_ipv6") != "0" { // no such file: the kernel has none
+			out = append(out, Finding{Level: Fault, Subject: d, Text: "IPv6 is off on this device, so it cannot hold the virtual addresses of IPv6 that the file gives to it",
+				Mend: fmt.Sprintf("net.ipv6.conf.%s.disable_ipv6 = 0 in /etc/sysctl.d (and no ipv6.disable=1 for the kernel), or take these addresses out of the file", d)})
+		}
+	}
 	for _, d := range s.devices() {
 		base := "/sys/class/net/" + d
 		if !m.exists(base) {

@@ -30,7 +30,7 @@ func machine(t *testing.T, files map[string]string) Machine {
 	return m
 }
 
-var site = Site{Lans: map[string]string{"office": "lan0"}, Uplinks: map[string]string{"cable": "wan1"}, Ports: []int{7946, 7947}}
+var site = Site{Lans: map[string]string{"office": "lan0"}, Uplinks: map[string]string{"cable": "wan1"}, Six: []string{"wan1"}, Ports: []int{7946, 7947}}
 
 func subjects(found []Finding) []string {
 	var out []string
@@ -86,7 +86,7 @@ func merge(a, b map[string]string) map[string]string {
 func TestMachineFiles(t *testing.T) {
 	good := map[string]string{
 		"/sys/class/net/lan0/mtu": "1500", "/sys/class/net/lan0/carrier": "1", "/sys/class/net/wan1/mtu": "1492", "/sys/class/net/wan1/carrier": "1",
-		"/proc/sys/net/ipv4/conf/all/rp_filter": "0", "/proc/sys/kernel/sched_rt_runtime_us": "950000",
+		"/proc/sys/net/ipv4/conf/all/rp_filter": "0", "/proc/sys/net/ipv6/conf/wan1/disable_ipv6": "0", "/proc/sys/kernel/sched_rt_runtime_us": "950000",
 	}
 	bridge := func(more map[string]string) map[string]string {
 		return merge(merge(good, map[string]string{"/sys/class/net/lan0/bridge/multicast_snooping": "0", "/sys/class/net/lan0/bridge/stp_state": "0"}), more)
@@ -101,6 +101,7 @@ func TestMachineFiles(t *testing.T) {
 		"nothing there":      {map[string]string{}, []string{"fault lan0", "fault wan1"}},
 		"no carrier":         {merge(good, map[string]string{"/sys/class/net/wan1/carrier": "0"}), []string{"warning wan1"}},
 		"jumbo lan":          {merge(good, map[string]string{"/sys/class/net/lan0/mtu": "9000"}), []string{"warning lan0"}},
+		"IPv6 is off":        {merge(good, map[string]string{"/proc/sys/net/ipv6/conf/wan1/disable_ipv6": "1"}), []string{"fault wan1"}},
 		"a port of a bridge": {merge(good, map[string]string{"/sys/class/net/lan0/master": "-> ../br0"}), []string{"fault lan0"}},
 		"a good bridge":      {bridge(nil), nil},
 		"snooping":           {bridge(map[string]string{"/sys/class/net/lan0/bridge/multicast_snooping": "1", "/sys/class/net/lan0/bridge/multicast_querier": "0"}), []string{"warning lan0"}},
