@@ -89,11 +89,18 @@ func examine(ctx context.Context, c *common) doctor.Report {
 // site is what the machine's looks have to know of the file.
 func (s *settings) site() doctor.Site {
 	out := doctor.Site{Lans: map[string]string{}, Uplinks: map[string]string{}, Ports: []int{int(s.file.Ports.Gossip), int(s.file.Ports.Sync)}}
+	six := func(device string, virtual []netip.Prefix) {
+		if slices.ContainsFunc(virtual, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+			out.Six = append(out.Six, device)
+		}
+	}
 	for _, l := range s.file.Lans {
 		out.Lans[l.Name] = s.file.Device(s.node, l.Name)
+		six(out.Lans[l.Name], l.Virtual)
 	}
 	for _, u := range s.file.Uplinks {
 		out.Uplinks[u.Name] = s.file.Device(s.node, u.Name)
+		six(out.Uplinks[u.Name], u.Virtual)
 	}
 	return out
 }

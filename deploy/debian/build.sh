@@ -42,6 +42,22 @@ rm "$top/bin/deb/harouter-$arch"
 install -D -m 0644 "$top/deploy/default" "$root/etc/default/harouter"
 doc=$root/usr/share/doc/harouter
 install -m 0644 "$here/copyright" "$doc/copyright"
+# What the linked modules ask for: their notices go with the program.
+(cd "$top" && "$GO" list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/harouter) |
+	LC_ALL=C sort -u | while read -r module version dir; do
+	found=$(find "$dir" -maxdepth 1 -type f \( -iname 'licen[cs]e*' -o -iname 'copying*' -o -iname 'notice*' -o -iname 'patents*' \) | LC_ALL=C sort)
+	if [ -z "$found" ]; then
+		echo "build.sh: no license in $dir, of $module" >&2
+		exit 1
+	fi
+	for file in $found; do
+		printf '==== %s %s: %s\n\n' "$module" "$version" "${file##*/}"
+		cat "$file"
+		echo
+	done
+done >"$doc/notices"
+gzip -9n "$doc/notices"
+chmod 0644 "$doc/notices.gz"
 mkdir -p "$root/usr/share/lintian/overrides"
 install -m 0644 "$here/lintian-overrides" "$root/usr/share/lintian/overrides/harouter"
 printf 'harouter (%s) unstable; urgency=medium\n\n  * Built from commit %s.\n\n -- %s  %s\n' "$DEB_VERSION" "$VERSION" \

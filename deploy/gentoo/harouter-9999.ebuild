@@ -86,13 +86,21 @@ src_install() {
 }
 
 pkg_preinst() {
-	local harouter="${EROOT}/usr/sbin/harouter"
+	local harouter="${EROOT}/usr/sbin/harouter" said tries=5
 	# On a backup failover would bring the role here.
 	if [[ -z ${REPLACING_VERSIONS} || ! -x ${harouter} ]] ||
-		! "${harouter}" status --json 2>/dev/null | grep -q '^  "role": "master"' ||
-		! "${harouter}" failover; then
+		! "${harouter}" status --json 2>/dev/null | grep -q '^  "role": "master"'; then
 		return
 	fi
+	# One that is too busy to take over at once is asked again.
+	until said=$("${harouter}" failover 2>&1); do
+		if (( --tries == 0 )); then
+			echo "${said}"
+			return
+		fi
+		sleep 0.2
+	done
+	echo "${said}"
 	elog "This router handed over to another one. When you have restarted harouter"
 	elog "(rc-service harouter restart), harouter failover --auto brings it back."
 }

@@ -38,7 +38,7 @@ func LoadKey(path string) (Key, error) {
 	case errors.Is(err, os.ErrNotExist):
 		return Key{}, fmt.Errorf("read key file %s: there is none; harouter join --force fetches it with the file from a router that runs; or copy it from there, mode 0600; or make one: %s", path, newKeyHint)
 	case err != nil:
-		return Key{}, fmt.Errorf("read key file: %w", err)
+		return Key{}, unreadable(path, err)
 	case !info.Mode().IsRegular():
 		return Key{}, fmt.Errorf("read key file %s: it is no file; write %s", path, newKeyHint)
 	case info.Mode().Perm()&0o077 != 0:
@@ -47,7 +47,7 @@ func LoadKey(path string) (Key, error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return Key{}, fmt.Errorf("read key file: %w", err)
+		return Key{}, unreadable(path, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, 4096))
@@ -59,6 +59,14 @@ func LoadKey(path string) (Key, error) {
 		return Key{}, fmt.Errorf("read key file %s: %w", path, err)
 	}
 	return k, nil
+}
+
+// unreadable is why a key file that is there cannot be read.
+func unreadable(path string, err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("read key file %s: this user may not read it; run harouter as root, or let file and directory belong to the user that it runs as", path)
+	}
+	return fmt.Errorf("read key file: %w", err)
 }
 
 // ParseKey reads the bytes of a key file. It must never put a byte of them into

@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestLoadKey(t *testing.T) {
@@ -116,5 +119,26 @@ func TestKeyIsNotShown(t *testing.T) {
 	}
 	if !strings.Contains(shown, hidden) {
 		t.Error(shown)
+	}
+}
+
+// TestKeyOfAnother: who may not read the key is told so.
+func TestKeyOfAnother(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cluster.key")
+	if err := os.WriteFile(path, []byte(base64.StdEncoding.EncodeToString(make([]byte, 32))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // it ends with the goroutine, and its user with it
+		if _, err := unix.SetfsuidRetUid(65534); err != nil {
+			result <- err
+			return
+		}
+		_, err := LoadKey(path)
+		result <- err
+	}()
+	if err := <-result; err == nil || !strings.Contains(err.Error(), "this user may not read it; run harouter as root") {
+		t.Errorf("a key of root, read by nobody: %v", err)
 	}
 }

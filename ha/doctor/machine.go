@@ -18,6 +18,7 @@ type Machine struct {
 // Site is what the configuration uses of the machine.
 type Site struct {
 	Lans, Uplinks map[string]string // device by name
+	Six           []string          // devices with virtual addresses of IPv6
 	Ports         []int             // of the cluster's own talk
 }
 
@@ -82,10 +83,7 @@ func (m Machine) Programs(s Site) []Finding {
 		out = append(out, Finding{Level: Warning, Subject: "ufw", Text: "ufw is on and may drop what the routers tell each other, and what is forwarded", Mend: pass + "; DEFAULT_FORWARD_POLICY=ACCEPT in /etc/default/ufw"})
 	}
 	if running["systemd-network"] { // comm has 15 characters
-		if m.networkd("ManageForeignRoutes") || m.networkd("ManageForeignRoutingPolicyRules") {
-			out = append(out, Finding{Level: Warning, Subject: "systemd-networkd", Text: "systemd-networkd removes routes and rules that it did not make when it starts",
-				Mend: "set ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no in /etc/systemd/networkd.conf.d/10-harouter.conf, under [Network]"})
-		}
+		out = append(out, m.networkd(s)...)
 	}
 	if running["NetworkManager"] {
 		for _, d := range s.devices() {
@@ -96,31 +94,6 @@ func (m Machine) Programs(s Site) []Finding {
 		}
 	}
 	return out
-}
-
-// networkd tells whether a switch of networkd.conf is on, as it is by default.
-func (m Machine) networkd(key string) bool {
-	on := true
-	files := []string{"/etc/systemd/networkd.conf"}
-	byName := map[string]string{} // a name in /etc hides that in /usr
-	for _, dir := range []string{"/usr/lib", "/usr/local/lib", "/run", "/etc"} {
-		found, _ := filepath.Glob(filepath.Join(m.Root, dir, "systemd/networkd.conf.d/*.conf"))
-		for _, f := range found {
-			byName[filepath.Base(f)] = strings.TrimPrefix(f, m.Root)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		files = append(files, byName[name])
-	}
-	for _, f := range files {
-		for line := range strings.Lines(m.read(f)) {
-			k, v, _ := strings.Cut(strings.TrimSpace(line), "=")
-			if strings.TrimSpace(k) == key {
-				on = !slices.Contains([]string{"no", "false", "0", "off"}, strings.ToLower(strings.TrimSpace(v)))
-			}
-		}
-	}
-	return on
 }
 
 // managed tells whether NetworkManager has a device in its hands.
@@ -175,6 +148,12 @@ func (m Machine) Bridges(s Site) []Finding {
 func (m Machine) Devices(s Site) []Finding {
 	var out []Finding
 	mtu := map[string]int{}
+	for _, d := range s.Six {
+		if m.exists("/sys/class/net/"+d) && m.read("/proc/sys/net/ipv6/conf/"+d+"/disable_ipv6") != "0" { // no such file: the kernel has none
+			out = append(out, Finding{Level: Fault, Subject: d, Text: "IPv6 is off on this device, so it cannot hold the virtual addresses of IPv6 that the file gives to it",
+				Mend: fmt.Sprintf("net.ipv6.conf.%s.disable_ipv6 = 0 in /etc/sysctl.d (and no ipv6.disable=1 for the kernel), or take these addresses out of the file", d)})
+		}
+	}
 	for _, d := range s.devices() {
 		base := "/sys/class/net/" + d
 		if !m.exists(base) {

@@ -30,7 +30,7 @@ func machine(t *testing.T, files map[string]string) Machine {
 	return m
 }
 
-var site = Site{Lans: map[string]string{"office": "lan0"}, Uplinks: map[string]string{"cable": "wan1"}, Ports: []int{7946, 7947}}
+var site = Site{Lans: map[string]string{"office": "lan0"}, Uplinks: map[string]string{"cable": "wan1"}, Six: []string{"wan1"}, Ports: []int{7946, 7947}}
 
 func subjects(found []Finding) []string {
 	var out []string
@@ -45,18 +45,25 @@ func subjects(found []Finding) []string {
 
 func TestPrograms(t *testing.T) {
 	drop := map[string]string{"/usr/lib/systemd/networkd.conf.d/10-harouter.conf": "[Network]\nManageForeignRoutes=no\nManageForeignRoutingPolicyRules=no"}
+	device := merge(drop, map[string]string{"/proc/7/comm": "systemd-network", "/sys/class/net/lan0/ifindex": "3", "/etc/systemd/network/lan.network": "",
+		"/run/systemd/netif/links/3": "# State\nADMIN_STATE=configured\nNETWORK_FILE=/etc/systemd/network/lan.network"})
 	for name, test := range map[string]struct {
 		files map[string]string
 		want  []string
 	}{
-		"none":             {map[string]string{"/proc/1/comm": "init"}, nil},
-		"keepalived":       {map[string]string{"/proc/7/comm": "keepalived", "/proc/8/comm": "conntrackd"}, []string{"fault keepalived", "fault conntrackd"}},
-		"a firewall":       {map[string]string{"/proc/7/comm": "firewalld", "/etc/ufw/ufw.conf": "# x\nENABLED=yes"}, []string{"warning firewalld", "warning ufw"}},
-		"ufw off":          {map[string]string{"/etc/ufw/ufw.conf": "ENABLED=no"}, nil},
-		"networkd":         {map[string]string{"/proc/7/comm": "systemd-network"}, []string{"warning systemd-networkd"}},
-		"networkd, told":   {merge(drop, map[string]string{"/proc/7/comm": "systemd-network"}), nil},
-		"networkd, undone": {merge(drop, map[string]string{"/proc/7/comm": "systemd-network", "/etc/systemd/networkd.conf.d/99-x.conf": "[Network]\nManageForeignRoutes=yes"}), []string{"warning systemd-networkd"}},
-		"networkd, hidden": {merge(drop, map[string]string{"/proc/7/comm": "systemd-network", "/etc/systemd/networkd.conf.d/10-harouter.conf": ""}), []string{"warning systemd-networkd"}},
+		"none":                               {map[string]string{"/proc/1/comm": "init"}, nil},
+		"keepalived":                         {map[string]string{"/proc/7/comm": "keepalived", "/proc/8/comm": "conntrackd"}, []string{"fault keepalived", "fault conntrackd"}},
+		"a firewall":                         {map[string]string{"/proc/7/comm": "firewalld", "/etc/ufw/ufw.conf": "# x\nENABLED=yes"}, []string{"warning firewalld", "warning ufw"}},
+		"ufw off":                            {map[string]string{"/etc/ufw/ufw.conf": "ENABLED=no"}, nil},
+		"networkd":                           {map[string]string{"/proc/7/comm": "systemd-network"}, []string{"warning systemd-networkd"}},
+		"networkd, told":                     {merge(drop, map[string]string{"/proc/7/comm": "systemd-network"}), nil},
+		"networkd, undone":                   {merge(drop, map[string]string{"/proc/7/comm": "systemd-network", "/etc/systemd/networkd.conf.d/99-x.conf": "[Network]\nManageForeignRoutes=yes"}), []string{"warning systemd-networkd"}},
+		"networkd, hidden":                   {merge(drop, map[string]string{"/proc/7/comm": "systemd-network", "/etc/systemd/networkd.conf.d/10-harouter.conf": ""}), []string{"warning systemd-networkd"}},
+		"networkd, a device":                 {merge(device, nil), []string{"warning lan0"}},
+		"networkd, a device it leaves alone": {merge(device, map[string]string{"/run/systemd/netif/links/3": "ADMIN_STATE=unmanaged"}), nil},
+		"networkd, a device, told": {merge(device, map[string]string{"/etc/systemd/network/lan.network": "[Network]\nKeepConfiguration=no",
+			"/etc/systemd/network/lan.network.d/keep.conf": "[Network]\nKeepConfiguration = static"}), nil},
+		"networkd, a device, told wrong": {merge(device, map[string]string{"/etc/systemd/network/lan.network": "[Network]\nKeepConfiguration=dhcp"}), []string{"warning lan0"}},
 		"NetworkManager": {map[string]string{"/proc/7/comm": "NetworkManager", "/sys/class/net/lan0/ifindex": "3", "/sys/class/net/wan1/ifindex": "4",
 			"/run/NetworkManager/devices/3": "[device]\nmanaged=false", "/run/NetworkManager/devices/4": "[device]\nmanaged=true"}, []string{"warning wan1"}},
 	} {
@@ -79,7 +86,7 @@ func merge(a, b map[string]string) map[string]string {
 func TestMachineFiles(t *testing.T) {
 	good := map[string]string{
 		"/sys/class/net/lan0/mtu": "1500", "/sys/class/net/lan0/carrier": "1", "/sys/class/net/wan1/mtu": "1492", "/sys/class/net/wan1/carrier": "1",
-		"/proc/sys/net/ipv4/conf/all/rp_filter": "0", "/proc/sys/kernel/sched_rt_runtime_us": "950000",
+		"/proc/sys/net/ipv4/conf/all/rp_filter": "0", "/proc/sys/net/ipv6/conf/wan1/disable_ipv6": "0", "/proc/sys/kernel/sched_rt_runtime_us": "950000",
 	}
 	bridge := func(more map[string]string) map[string]string {
 		return merge(merge(good, map[string]string{"/sys/class/net/lan0/bridge/multicast_snooping": "0", "/sys/class/net/lan0/bridge/stp_state": "0"}), more)
@@ -94,6 +101,7 @@ func TestMachineFiles(t *testing.T) {
 		"nothing there":      {map[string]string{}, []string{"fault lan0", "fault wan1"}},
 		"no carrier":         {merge(good, map[string]string{"/sys/class/net/wan1/carrier": "0"}), []string{"warning wan1"}},
 		"jumbo lan":          {merge(good, map[string]string{"/sys/class/net/lan0/mtu": "9000"}), []string{"warning lan0"}},
+		"IPv6 is off":        {merge(good, map[string]string{"/proc/sys/net/ipv6/conf/wan1/disable_ipv6": "1"}), []string{"fault wan1"}},
 		"a port of a bridge": {merge(good, map[string]string{"/sys/class/net/lan0/master": "-> ../br0"}), []string{"fault lan0"}},
 		"a good bridge":      {bridge(nil), nil},
 		"snooping":           {bridge(map[string]string{"/sys/class/net/lan0/bridge/multicast_snooping": "1", "/sys/class/net/lan0/bridge/multicast_querier": "0"}), []string{"warning lan0"}},

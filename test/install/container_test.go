@@ -12,20 +12,24 @@ import (
 	"harouter/test/netlab"
 )
 
+// packages are in that root beside the essential ones.
+const packages = "systemd,systemd-sysv,iproute2,procps,iputils-ping,dbus,libpam-systemd,network-manager"
+
 // debian is the root that the containers share: made once, and only read.
 func debian(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs(filepath.Join(top, "bin/debian"))
 	must(t, err)
 	root, done := filepath.Join(dir, "root"), filepath.Join(dir, "complete")
-	if _, err := os.Stat(done); err == nil {
+	if made, err := os.ReadFile(done); err == nil && string(made) == packages {
 		return root
 	}
 	must(t, os.RemoveAll(root))
 	must(t, os.MkdirAll(dir, 0o755))
 	t.Log("making a Debian root in bin/debian")
-	run(t, dir, "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,iproute2,procps,iputils-ping", "bookworm", root)
-	must(t, os.WriteFile(done, nil, 0o644))
+	run(t, dir, "debootstrap", "--variant=minbase", "--include="+packages, "bookworm", root)
+	run(t, dir, "chroot", root, "systemctl", "mask", "NetworkManager") // but for the test that wants it
+	must(t, os.WriteFile(done, []byte(packages), 0o644))
 	return root
 }
 
@@ -50,7 +54,7 @@ func boot(t *testing.T, node *netlab.Node, lower string) *container {
 	must(t, err)
 	t.Cleanup(func() {
 		_ = p.Kill()
-		if err := netlab.WaitFor("its control group to be empty", 5*time.Second, func() bool {
+		if err := netlab.WaitFor("its control group to be empty", 20*time.Second, func() bool {
 			return exec.Command("unshare", "--mount", "sh", script, lower, dir, "", group).Run() == nil
 		}); err != nil {
 			t.Error(err)

@@ -75,12 +75,15 @@ func TestEbuild(t *testing.T) {
 	}
 
 	// At an upgrade a master hands over, a backup does not.
-	for role, want := range map[string]string{"master": "handed over\nelog: This router handed over", "backup": "", "master alone": "nobody\n"} {
+	for role, want := range map[string]string{"master": "handed over\nelog: This router handed over", "backup": "", "master alone": "nobody\n", "master busy": "handed over\nelog: This router handed over"} {
 		root := t.TempDir()
 		must(t, os.MkdirAll(root+"/usr/sbin", 0o755))
 		program := "#!/bin/sh\ncase $1 in\nstatus) echo '  \"role\": \"" + strings.Fields(role)[0] + "\"' ;;\nfailover) echo handed over ;;\nesac\n"
 		if role == "master alone" {
 			program = strings.Replace(program, "echo handed over", "echo nobody; exit 1", 1)
+		}
+		if role == "master busy" {
+			program = strings.Replace(program, "echo handed over", "test -e "+root+"/asked && echo handed over || { touch "+root+"/asked; exit 1; }", 1)
 		}
 		must(t, os.WriteFile(root+"/usr/sbin/harouter", []byte(program), 0o755))
 		out := ebuild(t, dir, "pkg_preinst", "R="+root, "REPLACING_VERSIONS=1.2.2")

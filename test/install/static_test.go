@@ -16,7 +16,7 @@ import (
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	var scripts []string
-	for _, pattern := range []string{"deploy/*.sh", "deploy/debian/*.sh", "deploy/debian/p*", "deploy/openrc/harouter", "deploy/gentoo/*.sh", "deploy/samples/dnsmasq/copy-leases", "test/install/*.sh"} {
+	for _, pattern := range []string{"deploy/*.sh", "deploy/debian/*.sh", "deploy/debian/p*", "deploy/openrc/harouter", "deploy/gentoo/*.sh", "deploy/samples/dnsmasq/copy-leases", "test/install/*.sh", ".ci/run"} {
 		found, err := filepath.Glob(filepath.Join(top, pattern))
 		must(t, err)
 		if found == nil {
@@ -26,6 +26,16 @@ func TestScripts(t *testing.T) {
 	}
 	run(t, ".", append([]string{"shellcheck"}, scripts...)...)
 	run(t, top, "shellcheck", "--shell=bash", "--exclude=SC2034,SC2154", "deploy/gentoo/harouter-9999.ebuild") // variables of Portage
+
+	text, err := os.ReadFile(filepath.Join(top, "Makefile"))
+	must(t, err)
+	argv := []string{"make", "-n", "-s"}
+	for _, target := range regexp.MustCompile(`(?m)^([a-z][a-z-]*):`).FindAllStringSubmatch(string(text), -1) {
+		argv = append(argv, target[1])
+	}
+	recipes := filepath.Join(t.TempDir(), "recipes.sh")
+	must(t, os.WriteFile(recipes, []byte("#!/bin/sh\n"+run(t, top, argv...)), 0o644))
+	run(t, top, "shellcheck", "--exclude=SC2046,SC2086", recipes) // lists of words stand in variables there
 }
 
 // exposure is what systemd-analyze security says at most; 10 is no protection.
@@ -64,7 +74,8 @@ func TestSamePackageTwice(t *testing.T) {
 	}
 }
 
-// TestPackage: lintian finds no error, and every architecture is built.
+// TestPackage: lintian finds nothing worse than a remark, every architecture is
+// built, and the package has the license of each module that is linked.
 func TestPackage(t *testing.T) {
 	t.Parallel()
 	dir := sources(t)
@@ -74,13 +85,25 @@ func TestPackage(t *testing.T) {
 	var names []string
 	for _, f := range found {
 		names = append(names, filepath.Base(f))
-		if out, err := exec.Command("lintian", "--fail-on", "error", f).CombinedOutput(); err != nil {
+		if out, err := exec.Command("lintian", "--fail-on", "error,warning", f).CombinedOutput(); err != nil {
 			t.Errorf("lintian %s: %v\n%s", f, err, out)
 		}
 	}
 	want := []string{"harouter_1.2.3+4+gabcdef0_amd64.deb", "harouter_1.2.3+4+gabcdef0_arm64.deb", "harouter_1.2.3+4+gabcdef0_armhf.deb"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Error(diff)
+	}
+	root := t.TempDir()
+	run(t, root, "dpkg-deb", "--extract", found[0], root)
+	notices := run(t, root, "zcat", root+"/usr/share/doc/harouter/notices.gz")
+	linked := regexp.MustCompile(`(?m)^\tdep\t(\S+)\t(\S+)`).FindAllStringSubmatch(run(t, root, "go", "version", "-m", root+"/usr/sbin/harouter"), -1)
+	if len(linked) < 10 {
+		t.Errorf("only %d modules are linked", len(linked))
+	}
+	for _, m := range linked {
+		if !strings.Contains(notices, "==== "+m[1]+" "+m[2]+": ") {
+			t.Errorf("no license of %s %s", m[1], m[2])
+		}
 	}
 	conffiles := run(t, dir, "dpkg-deb", "--info", found[0], "conffiles")
 	if conffiles != "/etc/default/harouter\n" {
