@@ -102,7 +102,7 @@ func (t *Table) lives(now time.Time, f *Flow, told Parts, began bool) {
 		return
 	case p.reply != old.reply && s.told:
 		// Another flow by the same name: an end was missed.
-		t.disown(i)
+		t.disown(i, true)
 		t.claim(i)
 	}
 	s.flow = p
@@ -187,9 +187,14 @@ func (t *Table) DumpDone(now time.Time) {
 	}
 }
 
-// SetRole says what this node is now. Who becomes master takes over all flows.
+// SetRole says what this node is now. Who becomes master takes over all flows. The
+// term counts for a master only: a backup keeps that in which it was one last.
 func (t *Table) SetRole(now time.Time, r Role) {
 	became := r.Master && !t.role.Master
+	if !r.Master {
+		r.Term = 0
+	}
+	r.Term = max(r.Term, t.role.Term)
 	if r != t.role {
 		t.role = r
 		for _, p := range t.peers {

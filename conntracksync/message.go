@@ -20,7 +20,7 @@ const (
 	roleFrame          // master, term
 	flowsFrame         // records: flows that are new or changed
 	bulkFrame          // the same as part of a sync; it is acknowledged
-	endsFrame          // ids of flows that ended or are another's now
+	endsFrame          // ids of flows that ended
 	beginFrame         // a sync of these buckets begins, with about so many flows
 	finishFrame        // it is complete: what was not told is no more
 	digestFrame        // the sums of all buckets
@@ -28,6 +28,7 @@ const (
 	ackFrame           // how many frames of syncs were taken, ever
 	expectFrame        // expectations; their masters were told before
 	unexpectFrame      // one is no more
+	yieldsFrame        // ids of flows that are another's now
 )
 
 // buckets is how many shares the digests of a table have.
@@ -60,9 +61,11 @@ type hello struct {
 	role    Role
 }
 
-// Role is what a node is, with the term in which it became that: of two that
-// claim the same flow the master is right, of two masters the one of the later
-// term, of equals the one with the greater name.
+// Role is what a node is, with the term in which it was master last, 0 if it never
+// was: of two that claim the same flow the one of the later term is right, of equals
+// the one with the greater name. A node's term never falls, so that of two whose
+// words cross each other one alone gives way, however late they come: if both did,
+// each would take what the other says next for the flow's end.
 type Role struct {
 	Master bool
 	Term   uint64

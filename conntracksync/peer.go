@@ -47,6 +47,7 @@ type peer struct {
 	gen      uint32
 	syncing  bool // a sync from it is under way
 	complete bool // one of everything is done
+	reborn   bool // and none is since it started anew
 	coming   int  // flows that the sync tells
 	came     int  // of these
 	from     set
@@ -239,6 +240,7 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 		if h.node != p.name {
 			return fmt.Errorf("it says that it is %q", h.node)
 		}
+		p.reborn = p.reborn || h.boot != p.hello.boot
 		p.hello, p.met, p.complete, p.digestAt = h, true, false, now.Add(digestEvery)
 		t.adopt(p)
 		t.sync(p, allBuckets)
@@ -268,14 +270,14 @@ func (t *Table) receive(now time.Time, p *peer, k kind, r *reader) error {
 		if k == bulkFrame {
 			t.ack(p)
 		}
-	case endsFrame:
+	case endsFrame, yieldsFrame:
 		for id := int64(0); len(r.b) > 0; {
 			delta, n := binary.Varint(r.b)
 			if id += delta; n <= 0 || id < 0 || id >= int64(len(p.refs)) {
 				return fmt.Errorf("an end: %w", errMeaning)
 			}
 			r.b = r.b[n:]
-			t.release(p, uint32(id))
+			t.release(p, uint32(id), k == endsFrame)
 		}
 	case beginFrame:
 		s, n := r.set(), r.uint32()
@@ -405,9 +407,9 @@ func (t *Table) bulk(now time.Time, p *peer) {
 	}
 }
 
-// release takes the end of a flow of a peer: it is removed if it is still the
-// peer's by that number.
-func (t *Table) release(p *peer, id uint32) {
+// release takes that a flow is a peer's no more. If it is still the peer's here, by
+// that number, it is removed where it has ended, and nobody's otherwise.
+func (t *Table) release(p *peer, id uint32, ended bool) {
 	ref := &p.refs[id]
 	if !ref.used {
 		return
@@ -416,7 +418,11 @@ func (t *Table) release(p *peer, id uint32) {
 	p.count--
 	p.unlose(ref)
 	if s := t.slotOf(p, id); s != nil {
-		t.leave(ref.slot)
+		if ended {
+			t.leave(ref.slot)
+		} else {
+			t.abandon(ref.slot)
+		}
 	}
 	ref.used = false
 }
@@ -435,8 +441,20 @@ func (t *Table) leave(i uint32) {
 	t.drop(i)
 }
 
+// abandon leaves a flow in the kernel's table that was a peer's and lives: whose it
+// is now is told by that one, was told before, or is found out by who becomes master.
+func (t *Table) abandon(i uint32) {
+	s := &t.slots[i]
+	if t.role.Master || s.gone {
+		t.leave(i)
+		return
+	}
+	s.owner, s.id = orphan, 0
+	t.missed(&s.key)
+}
+
 // missed has peers asked again for what they may have told by a name that is
-// free now.
+// free now, or nobody's.
 func (t *Table) missed(k *Key) {
 	b := k.bucket()
 	for _, p := range t.peers {
@@ -494,7 +512,8 @@ func (t *Table) slotOf(p *peer, id uint32) *slot {
 	return nil
 }
 
-// finished ends a sync: what was not told in it is no more.
+// finished ends a sync: what was not told in it is no more. But who has started
+// anew and is no master tells nothing of what it had before.
 func (t *Table) finished(p *peer) {
 	if !p.syncing {
 		return
@@ -502,12 +521,13 @@ func (t *Table) finished(p *peer) {
 	p.syncing = false
 	for id := range p.refs {
 		if r := &p.refs[id]; r.used && r.gen != p.gen && p.from.has(r.bucket) {
-			t.release(p, uint32(id))
+			t.release(p, uint32(id), !p.reborn || p.hello.role.Master)
 		}
 	}
 	if p.from != allBuckets {
 		return
 	}
+	p.reborn = false
 	t.finishedExpectations(p)
 	p.complete = true
 	if !p.hello.role.Master || t.role.Master {
@@ -535,7 +555,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 	}
 	identity := f.identity(r)
 	if old := &p.refs[id]; old.used && old.identity != identity {
-		t.release(p, id)
+		t.release(p, id, true)
 	}
 	ref := &p.refs[id]
 	if ref.used {
@@ -572,7 +592,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 			t.merge(i, f, r)
 			return nil
 		}
-		t.disown(i)
+		t.disown(i, !same)
 	case s.owner >= 0:
 		if other := t.peers[s.owner]; !beats(p.hello.role, p.name, other.hello.role, other.name) {
 			p.lose(ref)
@@ -672,10 +692,7 @@ func (t *Table) prevails(p *peer, theirs, ours *flow) bool {
 }
 
 func beats(a Role, an string, b Role, bn string) bool {
-	switch {
-	case a.Master != b.Master:
-		return a.Master
-	case a.Term != b.Term:
+	if a.Term != b.Term {
 		return a.Term > b.Term
 	}
 	return an > bn

@@ -102,7 +102,7 @@ type Table struct {
 
 	readyQ           []uint32
 	laterQ, missingQ []due
-	ends             []uint32 // numbers whose end is to be told
+	ends, yields     []uint32 // numbers of which is to be told that they ended, or are another's
 	sums             [buckets]uint64
 	own              int // flows that are mine
 	tells            int // of these the peers know
@@ -240,7 +240,7 @@ func (t *Table) drop(i uint32) {
 	if len(t.expected) > 0 && s.rare && t.rare[i].helper != "" {
 		t.dropExpectations(s.key)
 	}
-	t.disown(i)
+	t.disown(i, true)
 	delete(t.index, s.key)
 	t.setRarity(i, &rarity{})
 	*s = slot{owner: nobody, pins: s.pins}
@@ -256,8 +256,9 @@ func (t *Table) pin(i uint32, n int) {
 	}
 }
 
-// disown ends that a flow is mine: those who know of it will be told.
-func (t *Table) disown(i uint32) {
+// disown ends that a flow is mine: those who know of it will be told, also whether
+// it has ended or is another's.
+func (t *Table) disown(i uint32, ended bool) {
 	s := &t.slots[i]
 	if s.owner != mine {
 		return
@@ -268,7 +269,11 @@ func (t *Table) disown(i uint32) {
 		s.told = false
 		t.tells--
 		t.sums[s.key.bucket()] -= s.digest
-		t.ends = append(t.ends, i)
+		if ended {
+			t.ends = append(t.ends, i)
+		} else {
+			t.yields = append(t.yields, i)
+		}
 		s.pins++
 	}
 }

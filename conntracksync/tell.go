@@ -58,7 +58,7 @@ func (t *Table) Deadline() (at time.Time, ok bool) {
 			at, ok = d, true
 		}
 	}
-	if len(t.readyQ)+len(t.ends)+len(t.expectQ)+len(t.actions) > 0 || t.settle > 0 {
+	if len(t.readyQ)+len(t.ends)+len(t.yields)+len(t.expectQ)+len(t.actions) > 0 || t.settle > 0 {
 		sooner(time.Time{})
 	}
 	if len(t.laterQ) > 0 {
@@ -110,18 +110,23 @@ func (t *Table) flush(now time.Time) {
 }
 
 func (t *Table) flushEnds() {
-	if len(t.ends) == 0 {
-		return
-	}
-	for _, p := range t.peers {
-		if p.met {
-			t.sendEnds(p)
+	for _, q := range []struct {
+		kind    kind
+		numbers *[]uint32
+	}{{endsFrame, &t.ends}, {yieldsFrame, &t.yields}} {
+		if len(*q.numbers) == 0 {
+			continue
 		}
+		for _, p := range t.peers {
+			if p.met {
+				t.sendEnds(p, q.kind, *q.numbers)
+			}
+		}
+		for _, i := range *q.numbers {
+			t.pin(i, -1)
+		}
+		*q.numbers = (*q.numbers)[:0]
 	}
-	for _, i := range t.ends {
-		t.pin(i, -1)
-	}
-	t.ends = t.ends[:0]
 }
 
 // shift takes the first n of a queue.
@@ -143,7 +148,7 @@ func (t *Table) tell(i uint32, from queue) {
 	if s.owner != mine || !s.told && s.key.protocol == TCP && s.tcp.State.Over() {
 		return // another's, or over before anybody was told
 	}
-	if len(t.ends) > 0 {
+	if len(t.ends)+len(t.yields) > 0 {
 		t.flushEnds() // one may be of this number
 	}
 	r := t.rarity(i)
@@ -191,16 +196,16 @@ func (t *Table) send(p *peer, frame []byte) {
 	t.actions = append(t.actions, &Send{p.name, frame})
 }
 
-func (t *Table) sendEnds(p *peer) {
+func (t *Table) sendEnds(p *peer, k kind, numbers []uint32) {
 	t.closeFrame(p)
-	frame, last := []byte{byte(endsFrame)}, int64(0)
-	for _, i := range t.ends {
+	frame, last := []byte{byte(k)}, int64(0)
+	for _, i := range numbers {
 		if !p.covers(i) {
 			continue
 		}
 		if len(frame) > MaxFrame-binary.MaxVarintLen64 {
 			t.send(p, frame)
-			frame, last = []byte{byte(endsFrame)}, 0
+			frame, last = []byte{byte(k)}, 0
 		}
 		frame = binary.AppendVarint(frame, int64(i)-last)
 		last = int64(i)
