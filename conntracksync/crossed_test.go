@@ -84,3 +84,67 @@ func TestCrossedRoles(t *testing.T) {
 		t.Errorf("r1 owns %d", own)
 	}
 }
+
+// TestGivenAway: a third node hears that a flow is another's before that one says so.
+func TestGivenAway(t *testing.T) {
+	s := newSite(t, "r1", "r2", "r3")
+	for _, c := range [][2]string{{"r1", "r2"}, {"r2", "r3"}, {"r1", "r3"}} {
+		s.connect(c[0], c[1])
+	}
+	s.master("r1", 1)
+	s.fill("r1", 2000, 100)
+	s.pass(time.Second)
+	var late [][]byte
+	s.lost = func(from, to string, frame []byte) bool {
+		if from != "r2" || to != "r3" {
+			return false
+		}
+		late = append(late, frame)
+		return true
+	}
+	s.node("r2").table.SetRole(s.now, Role{true, 2})
+	s.work()
+	s.node("r1").table.SetRole(s.now, Role{false, 2})
+	s.work()
+	s.holds("r3", 100)
+	s.lost = nil
+	for _, f := range late {
+		if err := s.node("r3").table.Received(s.now, "r2", f); err != nil {
+			t.Error(err)
+		}
+	}
+	s.pass(10 * time.Second)
+	for _, did := range s.node("r3").did {
+		if strings.HasPrefix(did, "remove") {
+			t.Errorf("r3: %s", did)
+		}
+	}
+	s.same("r2", "r3")
+	s.packet("r2", Ended, natted(2000))
+	s.pass(time.Second)
+	s.holds("r3", 99)
+}
+
+// TestQuickRestart: a master's daemon is back before another node has taken over.
+// It finds the flows in its kernel and says nothing of them, since it is a backup
+// now; who becomes master has them all the same.
+func TestQuickRestart(t *testing.T) {
+	s := pair(t)
+	s.fill("r1", 2000, 100)
+	s.pass(time.Second)
+	kernel := s.node("r1").kernel
+	s.disconnect("r1", "r2")
+	s.boot("r1").kernel = kernel
+	s.dump("r1", true)
+	s.connect("r1", "r2")
+	s.pass(time.Second)
+	s.fill("r1", 2500, 1) // by the number of another one before
+	s.pass(time.Second)
+	s.holds("r2", 101)
+	s.master("r2", 2)
+	s.pass(time.Second)
+	s.holds("r2", 101)
+	if own, _ := s.node("r2").table.Len(); own != 101 {
+		t.Errorf("r2 owns %d", own)
+	}
+}

@@ -9,7 +9,8 @@
 // A flow has one owner: the node through which its packets go. The owner tells
 // its begin, changes and end; the others hold it in their kernel's table for as
 // long as the owner does not say that it ended. Who becomes master owns
-// everything; who is told by the master that a flow is the master's gives it up.
+// everything, in a term above all before it; who is told of a flow by the node of
+// the later term gives it up. That one has given it up is told apart from its end.
 // What never lives long is never told. A master keeps what it has until its own
 // kernel says that it ended, whatever another one says that thinks itself master.
 //

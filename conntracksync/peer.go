@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -513,15 +514,17 @@ func (t *Table) slotOf(p *peer, id uint32) *slot {
 }
 
 // finished ends a sync: what was not told in it is no more. But who has started
-// anew and is no master tells nothing of what it had before.
+// anew and is no master tells nothing of what it had before, and another node may
+// have taken what it had meanwhile.
 func (t *Table) finished(p *peer) {
 	if !p.syncing {
 		return
 	}
 	p.syncing = false
+	known := !t.outranked(p) && (!p.reborn || p.hello.role.Master)
 	for id := range p.refs {
 		if r := &p.refs[id]; r.used && r.gen != p.gen && p.from.has(r.bucket) {
-			t.release(p, uint32(id), !p.reborn || p.hello.role.Master)
+			t.release(p, uint32(id), known && !t.contested(p, r.bucket))
 		}
 	}
 	if p.from != allBuckets {
@@ -555,7 +558,7 @@ func (t *Table) told(p *peer, id uint32, short bool, f *flow, r *rarity) error {
 	}
 	identity := f.identity(r)
 	if old := &p.refs[id]; old.used && old.identity != identity {
-		t.release(p, id, true)
+		t.release(p, id, !p.reborn) // by its numbers of before it was another
 	}
 	ref := &p.refs[id]
 	if ref.used {
@@ -679,6 +682,20 @@ func (t *Table) assume(i uint32) {
 
 // wins reports whether a peer is right where both claim a flow.
 func (t *Table) wins(p *peer) bool { return beats(p.hello.role, p.name, t.role, t.config.Node) }
+
+// outranked reports whether a third node is right where a peer and that one claim a
+// flow.
+func (t *Table) outranked(p *peer) bool {
+	return slices.ContainsFunc(t.peers, func(other *peer) bool {
+		return other != p && beats(other.hello.role, other.name, p.hello.role, p.name)
+	})
+}
+
+// contested reports whether a third node told flows of that bucket that are another's
+// here.
+func (t *Table) contested(p *peer, bucket uint8) bool {
+	return slices.ContainsFunc(t.peers, func(other *peer) bool { return other != p && other.lost[bucket] > 0 })
+}
 
 // prevails reports whether what a peer told of a flow counts more than what is
 // known here. A host may have begun another connection from the port of one that

@@ -72,8 +72,9 @@ type Flows interface {
 	// takeover goes on. A master that met another one takes again, in a higher
 	// term.
 	Take(ctx context.Context, term uint64) error
-	// Yield: this node is no master any more; term is that of the master that
-	// is, as far as it is known. It returns at once.
+	// Yield: this node is no master any more; term is the highest that is known.
+	// Its word on flows still counts by the term that it took last, until the
+	// master has a later one. It returns at once.
 	Yield(term uint64)
 	// Flush returns when all that this node knows has been received and
 	// installed by another one: before a hand-over to it. Ctx ends after 500 ms.

@@ -44,6 +44,9 @@ func (m *Machine) onPeerTold(s PeerState, lan string, now time.Time) {
 	p.heard, p.worded, p.state, p.told = now, now, s, true
 	m.unbind(s, now)
 	m.sawTerm(s.Term)
+	if s.Term != 0 && s.Term == m.owned {
+		m.sawTerm(s.Term + 1) // both took it while they were apart: who stays needs a later one
+	}
 	if m.vrrp.Suspect() && s.Role == RoleMaster && !s.Leaving && s.Effective > 0 && (!m.cfg.Sync || s.Term > m.owned) {
 		// It took over while this node slept, and its word came before its advert.
 		m.hearWord(p, now)

@@ -142,8 +142,8 @@ func (r *Replica) Take(ctx context.Context, term uint64) error {
 	return nil
 }
 
-// Yield says that this node is no master any more; term is that of the node that
-// is. It returns at once.
+// Yield says that this node is no master any more; term, the highest that is known,
+// is only noted. It returns at once.
 func (r *Replica) Yield(term uint64) { r.say(func(o *owner) { o.yield(term) }) }
 
 // Flush returns when another node has all flows that this one knows.
