@@ -472,6 +472,20 @@ func TestGaveWay(t *testing.T) {
 	}
 }
 
+// TestEqualTerms: another node took the flows in the same term while they were apart,
+// and has given way.
+func TestEqualTerms(t *testing.T) {
+	s := inSync(t, "", "r1", "r2")
+	m := s.nodes["r1"].m
+	state, both := m.peers["r2"].state, m.owned
+	state.Term = both
+	s.nodes["r1"].handle(PeerTold{State: state})
+	s.did("r1", "take")
+	if m.owned <= both {
+		t.Errorf("owns term %d, the other one had %d too", m.owned, both)
+	}
+}
+
 // TestTermsGrow over lives of the nodes, none of which remembers.
 func TestTermsGrow(t *testing.T) {
 	s := inSync(t, "", "r1", "r2")
