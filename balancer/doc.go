@@ -10,7 +10,8 @@
 // the first one or two of forwarded, and the first of leave, which let it go; TCP's SYN and SYN-ACK
 // get their segment size there before that. Only what begins a flow, what belongs
 // to none, and what has another program's mark or an uplink with a brake goes on
-// to the policies, the checks of sources, the firewall; the nat chains are asked
+// to the policies, the checks of sources (sources.go: from a lan strictly, the way
+// back must lead over the device by which the packet came), the firewall; the nat chains are asked
 // once for each flow. What the node receives itself passes the chains at input,
 // what it sends those at output and leave, packet by packet.
 //

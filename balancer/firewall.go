@@ -38,29 +38,41 @@ type (
 		Lasts time.Duration
 		Rate
 	}
+	// SourceWithout matches packets whose source has no place in such a set, which is
+	// full then.
+	SourceWithout struct {
+		Six bool
+		Set string
+	}
 	// FitMSS lowers the segment size that a SYN asks for to what its way carries.
 	FitMSS struct{}
 	// Log writes a line to the kernel's log, once a second at most.
 	Log struct{ Prefix string }
 )
 
-func (Layer4) stmt()     {}
-func (ICMP6) stmt()      {}
-func (SourceOver) stmt() {}
-func (FitMSS) stmt()     {}
-func (Log) stmt()        {}
+func (Layer4) stmt()        {}
+func (ICMP6) stmt()         {}
+func (SourceOver) stmt()    {}
+func (SourceWithout) stmt() {}
+func (FitMSS) stmt()        {}
+func (Log) stmt()           {}
 
 func (s Layer4) String() string { return fmt.Sprintf("meta l4proto %d", s.Protocol) }
 func (s ICMP6) String() string {
 	return "icmpv6 type " + Ports{uint16(s.First), uint16(s.Last)}.String()
 }
 func (s SourceOver) String() string {
-	source := "ip saddr"
-	if s.Six {
-		source = "ip6 saddr & ffff:ffff:ffff:ffff::"
-	}
 	return fmt.Sprintf("update @%s { %s timeout %ds limit rate over %d/%s burst %d packets }",
-		s.Set, source, int(s.Lasts.Seconds()), s.Count, s.Unit, s.Count)
+		s.Set, sourceText(s.Six), int(s.Lasts.Seconds()), s.Count, s.Unit, s.Count)
+}
+func (s SourceWithout) String() string { return sourceText(s.Six) + " != @" + s.Set }
+
+// sourceText is what counts as one source, as nft writes it.
+func sourceText(six bool) string {
+	if six {
+		return "ip6 saddr & ffff:ffff:ffff:ffff::"
+	}
+	return "ip saddr"
 }
 func (FitMSS) String() string { return "tcp option maxseg size set rt mtu" }
 func (s Log) String() string {
@@ -76,6 +88,7 @@ func RefusalChain(reason string) string { return "refuse_" + reason }
 
 const (
 	prioFirewall = -5 // behind what keeps flows alive in a takeover
+	protoIGMP    = 2
 	protoVRRP    = 112
 	synSources   = "syn_sources"
 	synSources6  = "syn_sources6"
@@ -102,6 +115,7 @@ func (c *Config) firewall() (sets []Set, chains []Chain, from sources) {
 		sets = append(sets, sources, sources6)
 	}
 	from = c.sources()
+	sets = append(sets, from.sets...)
 	// What both ways in have in common.
 	begun := []Rule{
 		{InSet{Not: true, Set: "wan_if"}, ret},
@@ -112,9 +126,13 @@ func (c *Config) firewall() (sets []Set, chains []Chain, from sources) {
 	if f.SYN.Count > 0 {
 		doubtful = append(doubtful,
 			Rule{Layer4{6}, SourceOver{false, synSources, synRemembers, f.SYN}, refuse("syn")},
-			Rule{Layer4{6}, SourceOver{true, synSources6, synRemembers, f.SYN}, refuse("syn")})
+			Rule{Layer4{6}, SourceOver{true, synSources6, synRemembers, f.SYN}, refuse("syn")},
+			// Those for whom there is no room, in a flood of forged sources, count as one.
+			Rule{Layer4{6}, SourceWithout{false, synSources}, RateOver{f.SYN}, refuse("syn")},
+			Rule{Layer4{6}, SourceWithout{true, synSources6}, RateOver{f.SYN}, refuse("syn")})
 	}
 	in := slices.Concat(begun, []Rule{
+		{Layer4{protoIGMP}, ret}, // an ISP's switch asks who listens, as those of IPv6 do
 		{Layer4{protoVRRP}, ret}, // who may speak it is decided where it is read
 		{ICMP6{130, 137}, ret},   // listeners, routers, neighbours: without them there is no IPv6
 		{ICMP6{143, 143}, ret},   // listeners of version 2

@@ -213,13 +213,14 @@ func (m *Meter) candidates(p Policy, of map[string]Measurement) []candidate {
 	return out
 }
 
-// inSlots rounds shares to whole slots, so that they mean the same everywhere.
+// inSlots rounds shares to whole slots, so that they mean the same everywhere. One
+// that has none stays among them: it was usable, and got nothing.
 func inSlots(members []Uplink, shares map[string]float64) map[string]float64 {
 	const fine = 1 << 16
 	var names []string
 	var parts []int
 	for _, u := range members {
-		if s := shares[u.Name]; s > 0 {
+		if s, ok := shares[u.Name]; ok {
 			names, parts = append(names, u.Name), append(parts, int(math.Round(s*fine)))
 		}
 	}

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -67,6 +68,10 @@ func (g *gauge) run(d time.Duration) map[string]float64 {
 
 func want(t *testing.T, what string, got, want map[string]float64) {
 	t.Helper()
+	none := func(_ string, s float64) bool { return s == 0 }
+	got, want = maps.Clone(got), maps.Clone(want)
+	maps.DeleteFunc(got, none)
+	maps.DeleteFunc(want, none)
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("%s (-want +got):\n%s", what, d)
 	}
@@ -221,6 +226,22 @@ func TestMeterGoesOn(t *testing.T) {
 			t.Errorf("%v: after the reload to weighted there are %v", m, g.Shares())
 		}
 	}
+}
+
+// TestLineThatWorksHere: what the node before could not use is not full here.
+func TestLineThatWorksHere(t *testing.T) {
+	g := newGauge(measured(Overflow), "cable", "dsl", "lte")
+	g.set("cable", func(m *Measurement) { m.Usable = false })
+	want(t, "cable is dead", g.run(2*time.Second), map[string]float64{"dsl": 1})
+	next := newGauge(measured(Overflow), "cable", "dsl", "lte")
+	next.Follow(g.Shares())
+	want(t, "it works here", next.run(time.Second), map[string]float64{"cable": 1})
+	g.set("cable", func(m *Measurement) { m.Usable = true })
+	g.down("cable", 9.9*mbit)
+	want(t, "cable is full", g.run(3*time.Second), map[string]float64{"dsl": 1})
+	next = newGauge(measured(Overflow), "cable", "dsl", "lte")
+	next.Follow(g.Shares())
+	want(t, "so it is here", next.run(time.Second), map[string]float64{"dsl": 1})
 }
 
 // TestMeasuredSlots: the shares are the slots, whatever the weights say.

@@ -122,17 +122,18 @@ func (o *overflow) step(l *overflowLine, load float64, now time.Time) {
 func (o *overflow) follow(shares map[string]float64) { o.seed = shares }
 
 // sow begins with the shares of another node, if there are any, and forgets the
-// lines that are not used: one that comes back is not full.
+// lines that are not used: one that comes back is not full, nor is one that could not
+// be used there.
 func (o *overflow) sow(of []candidate) {
 	lines, rest := map[string]*overflowLine{}, 1.0
 	for _, c := range of {
 		l := o.line(c.Name)
 		if o.seed != nil {
 			l = &overflowLine{part: 1, knee: 1}
-			if rest > 0 {
-				l.part = min(1, o.seed[c.Name]/rest)
+			if had, ok := o.seed[c.Name]; ok && rest > 0 {
+				l.part = min(1, had/rest)
+				rest -= had
 			}
-			rest -= o.seed[c.Name]
 		}
 		lines[c.Name] = l
 	}

@@ -59,17 +59,47 @@ func TestLatest(t *testing.T) {
 	}
 }
 
+// TestPlacesTravel: what is told of a full set is small, and arrives as it is.
+func TestPlacesTravel(t *testing.T) {
+	var places []Place
+	for i := range MaxPlaces {
+		places = append(places, Place{
+			Policy: "shops", Uplink: "cable", Source: addr("192.168.77.10"), Left: time.Duration(i) * time.Second,
+			Destination: netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}),
+		})
+	}
+	places[MaxPlaces-1] = Place{Policy: "shops", Uplink: "cable", Source: addr("2001:db8::1"), Left: time.Minute}
+	b := EncodePlaces(places)
+	if each := len(b) / len(places); each > 17 {
+		t.Errorf("%d bytes for each place", each)
+	}
+	got, err := DecodePlaces(b)
+	if d := cmp.Diff(places, got, cmpopts.EquateComparable(netip.Addr{})); d != "" || err != nil {
+		t.Errorf("%v, -want +got:\n%s", err, d)
+	}
+	if _, err := DecodePlaces(EncodePlaces(append(places, places[0]))); err == nil {
+		t.Error("a message with more than MaxPlaces is read")
+	}
+}
+
 // FuzzDecodePlaces: what comes from another node is read, or refused.
 func FuzzDecodePlaces(f *testing.F) {
 	f.Add(EncodePlaces([]Place{{Policy: "a", Uplink: "b", Source: addr("192.0.2.1"), Left: time.Second}}))
 	f.Add([]byte(`[{"source":"x"}]`))
+	f.Add([]byte(`[{"source":-4,"places":"AAAA"}]`))
+	f.Add([]byte(`[{"source":4,"places":"AAAA"},{"destination":16}]`))
+	f.Add([]byte(`[{"policy":"a","places":"AAAA"},{"policy":"b","places":"AAAA"},{"policy":"a","places":"AAAA"}]`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		places, err := DecodePlaces(b)
 		if err != nil {
 			return
 		}
-		again, err := DecodePlaces(EncodePlaces(places))
-		if d := cmp.Diff(places, again, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{})); d != "" || err != nil {
+		if len(places) > MaxPlaces {
+			t.Errorf("%d places", len(places))
+		}
+		told := EncodePlaces(places) // which puts those of one kind together
+		again, err := DecodePlaces(told)
+		if d := cmp.Diff(string(told), string(EncodePlaces(again))); d != "" || err != nil || len(again) != len(places) {
 			t.Errorf("%v\n%s", err, d)
 		}
 	})

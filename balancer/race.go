@@ -147,6 +147,9 @@ const (
 	// A winner is the kernel's to know. Where a flow wants it after this time all
 	// the same, the kernel has forgotten.
 	winnerKept = time.Minute
+	// Where nobody came through the race is run again after this time, then after
+	// twice as much and so on: a line may have died, or the node stood still.
+	againAfter = 5 * time.Second
 )
 
 // Races is the book of the races that were run. The zero value knows of none.
@@ -160,12 +163,13 @@ type Races struct {
 
 type raced struct {
 	until  time.Time
-	winner string // "" if nobody came through
+	winner string        // "" if nobody came through
+	pause  time.Duration // then: what until was set by
 }
 
 // Next picks what is to be run now, out of what is wanted, and takes it for
-// running until Done. A destination is not tried again within the time for which
-// a winner would be remembered, unless that one is out of the race by now.
+// running until Done. A destination is not tried again soon, unless the winner is
+// out of the race by now.
 func (r *Races) Next(sets []RaceSet, wanted []Wanted, now time.Time) []Race {
 	if r.known == nil {
 		r.known, r.running = map[Wanted]raced{}, map[Wanted]bool{}
@@ -233,11 +237,12 @@ func (r *Races) room(now time.Time) bool {
 func (r *Races) Done(race Race, winner string, now time.Time) (Place, bool) {
 	delete(r.running, race.Wanted)
 	if winner == "" {
-		r.known[race.Wanted] = raced{until: now.Add(race.Lasts)}
+		pause := min(max(againAfter, 2*r.known[race.Wanted].pause), race.Lasts)
+		r.known[race.Wanted] = raced{until: now.Add(pause), pause: pause}
 		return Place{}, false
 	}
 	delete(r.known, race.Wanted)
-	r.known[anyPort(race.Wanted)] = raced{now.Add(min(winnerKept, race.Lasts)), winner}
+	r.known[anyPort(race.Wanted)] = raced{until: now.Add(min(winnerKept, race.Lasts)), winner: winner}
 	return Place{Policy: race.Policy, Uplink: winner, Destination: race.To.Addr(), Left: race.Lasts}, true
 }
 

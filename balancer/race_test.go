@@ -32,8 +32,8 @@ func TestRacesOfADestination(t *testing.T) {
 		{"wanted after a minute, the kernel forgot", both, web, "cable", time.Minute, both, web, true},
 		{"the winner is dead", both, web, "cable", time.Second, others, web, true},
 		{"another is dead", both, web, "dsl", time.Second, others, web, false},
-		{"nobody came through", both, web, "", 9 * time.Minute, both, web, false},
-		{"nobody came through, long ago", both, web, "", 10 * time.Minute, both, web, true},
+		{"nobody came through", both, web, "", 4 * time.Second, both, web, false},
+		{"nobody came through, a while ago", both, web, "", 5 * time.Second, both, web, true},
 		{"nobody came through to one port", both, web, "", time.Second, both, mail, true},
 		{"too few are left", both, web, "", time.Hour, []RaceSet{{Policy: "default", Uplinks: []string{"dsl"}}}, web, false},
 		{"the policy is gone", both, web, "", time.Hour, nil, web, false},
@@ -93,6 +93,29 @@ func TestWinnerThatReturns(t *testing.T) {
 				t.Errorf("run again: %v, want %v", again, c.again)
 			}
 		})
+	}
+}
+
+// TestRaceThatNobodyWins: it is run again soon, then less and less often, and anew
+// after somebody won.
+func TestRaceThatNobodyWins(t *testing.T) {
+	sets := []RaceSet{{Policy: "default", Uplinks: []string{"cable", "dsl"}, Lasts: 30 * time.Second}}
+	web := wanted("198.51.100.1:443")
+	var r Races
+	var at []int
+	for i := range 150 {
+		now := time.Unix(1, 0).Add(time.Duration(i) * time.Second)
+		for _, race := range r.Next(sets, []Wanted{web}, now) {
+			at = append(at, i)
+			winner := ""
+			if i == 95 {
+				winner = "dsl"
+			}
+			r.Done(race, winner, now)
+		}
+	}
+	if d := cmp.Diff([]int{0, 5, 15, 35, 65, 95, 125, 130, 140}, at); d != "" {
+		t.Errorf("run at these seconds (-want +got):\n%s", d)
 	}
 }
 

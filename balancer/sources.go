@@ -1,5 +1,7 @@
 package balancer
 
+import "slices"
+
 // Sources are looked at before routing: kernels before 6.10 know only there over
 // which device a route leads.
 
@@ -23,11 +25,12 @@ func (SourceElsewhere) String() string { return "fib saddr . mark . iif oif miss
 // sources are the rules that look at where a new flow says to come from.
 type sources struct {
 	wan, lan, six []Rule // of packets that came by an uplink, by a lan, and all of IPv6
+	sets          []Set
 	chains        []Chain
 }
 
 // sources tell spoofed packets: from outside none comes from those inside, nor from
-// a node that lives on another side; from a lan none that is not behind one. Who
+// a node that lives on another side; from a lan none but those behind that lan. Who
 // speaks VRRP is decided where it is read; neighbours are found before they have
 // an address; a tunnel has looked itself.
 func (c *Config) sources() (out sources) {
@@ -59,12 +62,11 @@ func (c *Config) sources() (out sources) {
 		}
 	}
 	if f.Antispoof && len(c.Lans) > 0 {
-		inside := Chain{Name: "sources_lan"}
-		for _, d := range c.lanDevices() {
-			inside.Rules = append(inside.Rules, Rule{SourceBehind{d}, ret})
-		}
-		inside.Rules = append(inside.Rules, Rule{OutOfTunnel{}, ret}, Rule{AddrIn{Set: "nodes"}, ret}, Rule{refuse})
-		out.chains = append(out.chains, inside)
+		elsewhere := Chain{Name: "sources_elsewhere"}
+		inside := Chain{Name: "sources_lan", Rules: []Rule{{SourceElsewhere{}, Jump{Kind: "goto", Chain: elsewhere.Name}}}}
+		out.sets, elsewhere.Rules = c.sides()
+		elsewhere.Rules = append(elsewhere.Rules, Rule{OutOfTunnel{}, ret}, Rule{AddrIn{Set: "nodes"}, ret}, Rule{refuse})
+		out.chains = append(out.chains, inside, elsewhere)
 		// To the router itself, and to all, a host may speak that has no address yet.
 		out.lan = []Rule{{fresh, FibType{Type: "unicast"}, jump(inside.Name)}}
 		six.Rules = append(six.Rules, Rule{fresh, InSet{Set: "lan_if"}, FibType{Type: "unicast"}, jump(inside.Name)})
@@ -72,4 +74,31 @@ func (c *Config) sources() (out sources) {
 	out.six = []Rule{{Family4{Not: true}, Jump{Kind: "goto", Chain: six.Name}}}
 	out.chains = append(out.chains, outside, node, six)
 	return out
+}
+
+// sides let a host of a lan speak that has several devices, a virtual MAC's say:
+// what came by one of them may have its way back over another.
+func (c *Config) sides() (sets []Set, rules []Rule) {
+	for i, l := range c.Lans {
+		same := func(o Lan) bool { return o.Device == l.Device }
+		if slices.ContainsFunc(c.Lans[:i], same) {
+			continue
+		}
+		side := Set{Name: "side_" + l.Name, Key: KeyIfname}
+		for _, o := range c.Lans[i:] {
+			if same(o) {
+				for _, d := range o.devices() {
+					side.Elements = append(side.Elements, Element{Ifname: d})
+				}
+			}
+		}
+		if side.tidy(); len(side.Elements) < 2 {
+			continue
+		}
+		sets = append(sets, side)
+		for _, e := range side.Elements {
+			rules = append(rules, Rule{InSet{Set: side.Name}, SourceBehind{e.Ifname}, Jump{Kind: "return"}})
+		}
+	}
+	return sets, rules
 }

@@ -13,7 +13,8 @@ type Update struct{ Flows []Flow }
 // Remove wants flows deleted from the kernel's table.
 type Remove struct{ Flows []Flow }
 
-// SetTimeouts wants only the time changed that flows have left.
+// SetTimeouts wants only the time changed that flows have left, and that packets of
+// theirs are taken whose predecessors passed another node.
 type SetTimeouts struct{ Flows []Flow }
 
 // Expect wants expectations in the kernel's table, whose masters are there, as

@@ -159,6 +159,7 @@ func (t *Table) Dumped(now time.Time, f *Flow, first bool) {
 		if ok && t.role.Master {
 			t.claim(i)
 			t.enqueue(now, i)
+			t.settle = len(t.slots)
 		}
 	case !ok || t.slots[i].owner == mine:
 		// The time that is left says nothing of the time that is given.

@@ -107,7 +107,7 @@ type Table struct {
 	own              int // flows that are mine
 	tells            int // of these the peers know
 	dumping          bool
-	settle           int       // slots up to here still need their own time, counting down
+	settle           int       // slots up to here may still need what SetTimeouts does, counting down
 	renewed          time.Time // when the walk over others' flows was last here
 	renewAt          int
 	drops            map[string]int

@@ -545,6 +545,21 @@ func TestDaemonRestarts(t *testing.T) {
 	}
 }
 
+// TestMasterBeforeTheTableIsRead: what is found then is this node's too, with the
+// time of its protocol, not that of another's flow.
+func TestMasterBeforeTheTableIsRead(t *testing.T) {
+	s := newSite(t, "r1")
+	held := natted(2000)
+	held.Timeout = uint32(defaultHold / time.Second)
+	s.node("r1").kernel[held.Original] = held
+	s.node("r1").table.SetRole(s.now, Role{true, 1})
+	s.work()
+	s.dump("r1", true)
+	if f := s.node("r1").kernel[held.Original]; f.Timeout != 432000 {
+		t.Errorf("%d s", f.Timeout)
+	}
+}
+
 // TestSyncIsPaced: a sync of a large table goes in steps that the peer
 // acknowledges, and changes meanwhile are not lost.
 func TestSyncIsPaced(t *testing.T) {

@@ -86,6 +86,12 @@ type (
 		Message Message
 		Wide    bool // on every lan as well, not over gossip alone
 	}
+	// SendTo is a direct message to whoever has an address, the key, and this node in
+	// its file.
+	SendTo struct {
+		To      netip.Addr
+		Message Message
+	}
 	// Look asks hosts of a lan by ARP, again and again, whether they are reached;
 	// each answer is a Reached. No hosts: no more.
 	Look struct {
@@ -175,6 +181,7 @@ func (WatchForwarding) haAction() {}
 func (Source) haAction()          {}
 func (Publish) haAction()         {}
 func (Send) haAction()            {}
+func (SendTo) haAction()          {}
 func (Look) haAction()            {}
 func (Pulse) haAction()           {}
 func (Remember) haAction()        {}

@@ -159,9 +159,10 @@ type stranger struct {
 	vrid        uint8
 	heard       time.Duration // sum of the intervals that its adverts tell
 	first, last time.Time
+	told        time.Time // who the nodes are
 }
 
-func (m *Machine) noteStranger(source netip.Addr, ad vrrp.Advert, now time.Time) {
+func (m *Machine) noteStranger(link string, source netip.Addr, ad vrrp.Advert, now time.Time) {
 	s, ok := m.strangers[source]
 	if !ok {
 		if len(m.strangers) > 2*maxSubjects { // a flood of forged sources
@@ -171,6 +172,10 @@ func (m *Machine) noteStranger(source netip.Addr, ad vrrp.Advert, now time.Time)
 	}
 	s.last, s.vrid = now, ad.VRID
 	s.heard += ad.Interval
+	if link == "" && now.Sub(s.told) >= tellStranger {
+		s.told = now
+		m.tellMembers(source)
+	}
 	m.strangers[source] = s
 }
 
@@ -268,7 +273,7 @@ func (m *Machine) differs(now time.Time) string {
 	if len(edited) > 0 {
 		text := fmt.Sprintf("the file on disk is not the one that runs (%s): on %s; harouter reload takes it into use once it is the same on all nodes", short(m.cfg.Hash), strings.Join(edited, ", "))
 		if m.edited() && m.file.Err != "" {
-			text += " (" + m.file.Err + ")"
+			text += " (" + brief(m.file.Err) + ")"
 		}
 		parts = append(parts, text)
 	}

@@ -58,7 +58,7 @@ func invent(t testing.TB, seed uint64, sync string) *story {
 		{"power", 2}, {"freeze", 4}, {"partition", 3}, {"lossy", 3}, {"slow", 4}, {"failing", 4},
 		{"files", 2}, {"nodes", 4}, {"ports", 3}, {"uplinks", 2}, {"moves", 2}, {"forged", 5},
 	} {
-		// A node that is taken out while it is cut off hears of it from greetings.
+		// Two sides that take out each other's nodes hear of it from greetings alone.
 		if flip(r, w.of) && (greets || w.word != "nodes" || !strings.Contains(first, "partition")) {
 			first += " " + w.word
 		}

@@ -228,11 +228,21 @@ func TestOperatorAndCheck(t *testing.T) {
 	if text, _ := answer(); text != "the check of r2 fails (exit code 7): mend that first; nothing changed" {
 		t.Errorf("answered %q", text)
 	}
+	if last := s.log[len(s.log)-1]; !strings.Contains(last, "operator failover") || !strings.Contains(last, "not done: the check of r2 fails") {
+		t.Errorf("the last event is %s", last)
+	}
 	r2.ails = ""
 	s.run(2 * time.Second)
 	s.command("r1", VerbFailover, "r2")
 	s.run(5 * time.Second)
 	s.master("r2")
+	for _, n := range []*simNode{r1, r2} {
+		for _, other := range n.m.Status(s.now).Nodes {
+			if other.Held != (other.Name == "r2") {
+				t.Errorf("%s tells of %s: held %v", n.m.cfg.Node, other.Name, other.Held)
+			}
+		}
+	}
 	r2.ails = "exit code 7"
 	s.run(3 * time.Second)
 	s.master("r1")

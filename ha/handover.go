@@ -21,7 +21,8 @@ type handoff struct {
 
 // hand says how and why the role is handed over.
 type hand struct {
-	hold    bool // an operator wants it there; else, in a wish, only not here
+	hold    bool // an operator wants it there
+	rest    bool // maintenance follows
 	reason  string
 	patient bool             // called off when the successor does not confirm the flows
 	uplinks []string         // that are dead here only
@@ -233,6 +234,8 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 		m.onSeen(from, msg, now)
 	case KindFenced:
 		m.onFenced(from, msg.Will, now)
+	case KindMembers:
+		m.hearsOfFile(PeerState{Node: from.Name, Gen: msg.Generation, Hash: msg.Hash, Members: msg.Members, Addresses: from.addresses})
 	case KindVouched:
 		m.onVouched(from, msg, now)
 	case KindGaveWay:
@@ -371,9 +374,9 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 	case VerbRest:
 		m.rest(answer, now)
 	case VerbServe:
-		m.remember(false, answer, func(time.Time) {
+		m.remember(false, answer, func(now time.Time) {
 			m.record("operator", "maintenance", "on", "off", "asked on "+m.cfg.Node)
-			m.unrest()
+			m.unrest(now)
 			m.setMaintenance(false)
 			answer("")
 		})
@@ -381,7 +384,11 @@ func (m *Machine) onCommand(c Command, now time.Time) {
 }
 
 // failover carries out an operator's wish on the master.
-func (m *Machine) failover(auto bool, to string, answer func(string), now time.Time) {
+func (m *Machine) failover(auto bool, to string, tell func(string), now time.Time) {
+	answer := func(err string) {
+		m.recordRefusal("failover", to, err)
+		tell(err)
+	}
 	switch {
 	case auto:
 		if m.wish != nil && m.wish.hold {

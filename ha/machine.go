@@ -1,8 +1,10 @@
 package ha
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"harouter/balancer"
@@ -403,7 +405,28 @@ func (m *Machine) Awake() bool {
 func (m *Machine) do(a ...Action) { m.out = append(m.out, a...) }
 
 func (m *Machine) record(kind, subject, from, to, reason string) {
-	m.do(Record{Kind: kind, Subject: subject, From: from, To: to, Reason: reason})
+	m.do(Record{Kind: kind, Subject: subject, From: from, To: to, Reason: brief(reason)})
+}
+
+// recordRefusal records what became of an operator's wish, if it is not done: that
+// he asked stands there already.
+func (m *Machine) recordRefusal(wish, to, err string) {
+	if err != "" {
+		m.record("operator", wish, "", to, "not done: "+err)
+	}
+}
+
+// brief makes one line of a text that may have more, as the mistakes of a file
+// have, and leaves out the excerpts of the file, which are indented.
+func brief(text string) string {
+	if !strings.Contains(text, "\n") {
+		return text
+	}
+	lines := slices.DeleteFunc(strings.Split(text, "\n"), func(l string) bool { return l == "" || l[0] == ' ' })
+	if n := len(lines) - 1; n > 0 {
+		return fmt.Sprintf("%s (and %d more; harouter check tells all)", lines[0], n)
+	}
+	return strings.Join(lines, "")
 }
 
 // settle derives all that follows from the state as it is now, and does what

@@ -64,9 +64,10 @@ func (m *Machine) rest(answer func(string), now time.Time) {
 		}
 		m.record("operator", "maintenance", "", "on", "asked on "+m.cfg.Node)
 		m.wish = &wish{to: next.Name, waits: m.lacks(next), why: notReceived(next), hand: hand{
-			reason: m.cfg.Node + " goes into maintenance", patient: true, by: now.Add(wishLimit),
+			rest: true, reason: m.cfg.Node + " goes into maintenance", patient: true, by: now.Add(wishLimit),
 			answer: func(err string) {
 				if err != "" {
+					m.recordRefusal("maintenance", "on", err)
 					undo(err)
 					return
 				}
@@ -78,10 +79,20 @@ func (m *Machine) rest(answer func(string), now time.Time) {
 	})
 }
 
-// unrest ends the wait for a hand-over before which maintenance cannot begin.
-func (m *Machine) unrest() {
-	if w := m.wish; w != nil && !w.hold {
-		m.endWish("maintenance off was asked for meanwhile")
+// unrest ends the wait for a hand-over before which maintenance cannot begin. One
+// that the successor was asked for goes on, but no maintenance follows.
+func (m *Machine) unrest(now time.Time) {
+	const why = "maintenance off was asked for meanwhile"
+	if w := m.wish; w != nil && w.rest {
+		m.endWish(why)
+	}
+	switch h := m.handoff; {
+	case h == nil || !h.rest:
+	case h.flushing:
+		m.endHandoff(why, now)
+	default:
+		h.answer(why + "; the hand-over to " + h.to + " goes on")
+		h.rest, h.answer = false, nil
 	}
 }
 

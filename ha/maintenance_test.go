@@ -62,3 +62,30 @@ func TestMaintenanceTwice(t *testing.T) {
 		t.Errorf("in force %v, remembered %v", n.m.maintenance, n.rests)
 	}
 }
+
+// TestMaintenanceTakenBack: off while the master still hands over before its rest
+// ends that rest; the hand-over goes on.
+func TestMaintenanceTakenBack(t *testing.T) {
+	s := booted(t, "r1", "r2")
+	s.mute = KindTaken // so that it takes a moment
+	on := s.command("r1", VerbRest, "")
+	s.run(3 * time.Millisecond)
+	if s.nodes["r1"].m.handoff == nil {
+		t.Fatal("no hand-over is under way")
+	}
+	off := s.command("r1", VerbServe, "")
+	s.run(simWork + time.Millisecond)
+	again := s.command("r1", VerbServe, "")
+	s.run(time.Second)
+	if text, ok := on(); !ok || !strings.Contains(text, "off was asked for meanwhile") {
+		t.Errorf("on: answered %v %q", ok, text)
+	}
+	for _, answer := range []func() (string, bool){off, again} {
+		if text, ok := answer(); !ok || text != "" {
+			t.Errorf("off: answered %v %q", ok, text)
+		}
+	}
+	if n := s.nodes["r1"]; n.m.maintenance || n.rests {
+		t.Errorf("in force %v, remembered %v\n%s", n.m.maintenance, n.rests, strings.Join(s.log, "\n"))
+	}
+}

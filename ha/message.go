@@ -3,6 +3,7 @@ package ha
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"time"
 )
 
@@ -35,6 +36,7 @@ const (
 	KindSee      Kind = "see"      // master -> peer: probe these uplinks now
 	KindSeen     Kind = "seen"     // the answer: they work here
 	KindFenced   Kind = "fenced"   // a master's guard -> successor: take over at once
+	KindMembers  Kind = "members"  // to a stranger that sends adverts: who the nodes are, and since which generation
 )
 
 // Message is one direct message; what is not used is empty.
@@ -59,11 +61,12 @@ type Message struct {
 
 	Uplinks []string `json:"uplinks,omitempty"` // handover: because of these; see, seen
 
-	Generation uint64        `json:"generation,omitempty"`
-	Hash       string        `json:"hash,omitempty"`
-	Text       []byte        `json:"text,omitempty"`  // the file
-	Cold       bool          `json:"cold,omitempty"`  // prepare: all nodes have just started
-	Trial      time.Duration `json:"trial,omitempty"` // commit: it goes back after this, unless kept
+	Generation uint64                `json:"generation,omitempty"`
+	Hash       string                `json:"hash,omitempty"`
+	Members    map[string]netip.Addr `json:"members,omitempty"` // members: nodes of the file
+	Text       []byte                `json:"text,omitempty"`    // the file
+	Cold       bool                  `json:"cold,omitempty"`    // prepare: all nodes have just started
+	Trial      time.Duration         `json:"trial,omitempty"`   // commit: it goes back after this, unless kept
 }
 
 // Encode returns the form in which a message travels.

@@ -40,6 +40,16 @@ func (m *Machine) hearsOfFile(s PeerState) {
 	}
 }
 
+// tellStranger is how often.
+const tellStranger = time.Second
+
+// tellMembers tells whoever sends unicast adverts from an address that is no
+// node's who the nodes are: gossip does not take its word, and on the lans it may
+// not be heard (vrrp.unicast_only), but it may have this node in an older file.
+func (m *Machine) tellMembers(to netip.Addr) {
+	m.do(SendTo{To: to, Message: Message{Kind: KindMembers, Generation: m.cfg.Generation, Hash: m.cfg.Hash, Members: m.members}})
+}
+
 // foreign tells whether the file here names a node under vrrp.foreign: another
 // cluster with the same key, which takes part in the election.
 func (m *Machine) foreign(s PeerState) bool {

@@ -22,15 +22,15 @@ func (s *sim) cutOff(name string, on bool) {
 func TestExpelled(t *testing.T) {
 	for _, c := range []struct {
 		name  string
-		then  func(s *sim)
+		then  func(s *sim, hello string)
 		r1    Role
 		alarm bool
 	}{
-		{"healed", func(*sim) {}, RoleFault, true},
-		{"the others stay cut off", func(s *sim) { s.cutOff("r1", true) }, RoleFault, true},
-		{"started anew", func(s *sim) { s.power("r1"); s.boot("r1") }, RoleFault, true},
-		{"taken in again", func(s *sim) {
-			s.write("hello cable=4 nodes=r1,r2,r3", "r2", "r3")
+		{"healed", func(*sim, string) {}, RoleFault, true},
+		{"the others stay cut off", func(s *sim, _ string) { s.cutOff("r1", true) }, RoleFault, true},
+		{"started anew", func(s *sim, _ string) { s.power("r1"); s.boot("r1") }, RoleFault, true},
+		{"taken in again", func(s *sim, hello string) {
+			s.write(hello+"cable=4 nodes=r1,r2,r3", "r2", "r3")
 			s.reload("r2", "")
 			s.nodes["r1"].accepted, s.nodes["r1"].gen = s.nodes["r2"].accepted, s.nodes["r2"].gen // harouter join
 			s.power("r1")
@@ -38,36 +38,40 @@ func TestExpelled(t *testing.T) {
 			s.run(5 * time.Second)
 		}, RoleMaster, false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := newSim(t, "r1", "r2", "r3")
-			for _, n := range s.all() {
-				n.disk = "hello " + n.disk
-			}
-			s.boot("r1", "r2", "r3")
-			s.run(3 * time.Second)
-			s.master("r1")
-			s.cutOff("r1", true)
-			s.run(2 * time.Second)
-			s.write("hello cable=3 nodes=r2,r3", "r2", "r3")
-			s.reload("r2", "")
-			s.master("r1+r2")
-			s.cutOff("r1", false)
-			s.run(500 * time.Millisecond)
-			if r1 := s.nodes["r1"]; r1.m.Role() != RoleFault || r1.holds || r1.active {
-				t.Fatalf("r1 is %v, holds %v, active %v\n%s", r1.m.Role(), r1.holds, r1.active, strings.Join(s.log, "\n"))
-			}
-			c.then(s)
-			s.run(5 * time.Second)
-			want := "r2"
-			if c.r1 == RoleMaster {
-				want = "r1"
-			}
-			s.master(want)
-			r1 := s.nodes["r1"]
-			if got := strings.Contains(r1.alarms(), "config_differs node r1"); r1.m.Role() != c.r1 || got != c.alarm || strings.Contains(r1.alarms(), "config_differs configuration") {
-				t.Errorf("r1 is %v, its alarms are %q\n%s", r1.m.Role(), r1.alarms(), strings.Join(s.log, "\n"))
-			}
-		})
+		for _, hello := range []string{"", "hello "} { // with unicast_only nobody greets on the lans
+			t.Run(hello+c.name, func(t *testing.T) { testExpelled(t, hello, c.then, c.r1, c.alarm) })
+		}
+	}
+}
+
+func testExpelled(t *testing.T, hello string, then func(s *sim, hello string), role Role, alarm bool) {
+	s := newSim(t, "r1", "r2", "r3")
+	for _, n := range s.all() {
+		n.disk = hello + n.disk
+	}
+	s.boot("r1", "r2", "r3")
+	s.run(3 * time.Second)
+	s.master("r1")
+	s.cutOff("r1", true)
+	s.run(2 * time.Second)
+	s.write(hello+"cable=3 nodes=r2,r3", "r2", "r3")
+	s.reload("r2", "")
+	s.master("r1+r2")
+	s.cutOff("r1", false)
+	s.run(500 * time.Millisecond)
+	if r1 := s.nodes["r1"]; r1.m.Role() != RoleFault || r1.holds || r1.active {
+		t.Fatalf("r1 is %v, holds %v, active %v\n%s", r1.m.Role(), r1.holds, r1.active, strings.Join(s.log, "\n"))
+	}
+	then(s, hello)
+	s.run(5 * time.Second)
+	want := "r2"
+	if role == RoleMaster {
+		want = "r1"
+	}
+	s.master(want)
+	r1 := s.nodes["r1"]
+	if got := strings.Contains(r1.alarms(), "config_differs node r1"); r1.m.Role() != role || got != alarm || strings.Contains(r1.alarms(), "config_differs configuration") {
+		t.Errorf("r1 is %v, its alarms are %q\n%s", r1.m.Role(), r1.alarms(), strings.Join(s.log, "\n"))
 	}
 }
 

@@ -35,6 +35,8 @@ type Plane interface {
 type Gossip interface {
 	Publish(state []byte)
 	Send(ctx context.Context, node, kind string, payload []byte) error
+	// SendTo sends to whoever has an address, and must not block.
+	SendTo(to netip.Addr, kind string, payload []byte) error
 }
 
 // Lans are the frames that nodes exchange on each lan, and the look at its hosts

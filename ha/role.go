@@ -220,7 +220,7 @@ func (m *Machine) onAdvert(ev Advert, now time.Time) {
 		heard.Speaker, heard.Against = ev.Source.String(), m.ownOn(ev.Link, ev.Source.Is6())
 	default:
 		m.onDropped(Dropped{Part: "vrrp", Reason: string(vrrp.DropSender), Source: ev.Source}, now)
-		m.noteStranger(ev.Source, ev.Advert, now)
+		m.noteStranger(ev.Link, ev.Source, ev.Advert, now)
 		return
 	}
 	m.obey(heard, now)

@@ -292,6 +292,10 @@ func (l *Loop) perform(a Action) {
 			l.ports.Lans.Send(a.To, a.Message.Encode())
 		}
 		l.workers.send(a)
+	case SendTo:
+		if err := l.ports.Gossip.SendTo(a.To, string(a.Message.Kind), a.Message.Encode()); err != nil {
+			l.log.Debug("tell a stranger", "error", err)
+		}
 	case Remember:
 		l.workers.remember(a)
 	case ReadFile, Adopt, Rest, KeepSwitches:

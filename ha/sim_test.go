@@ -658,6 +658,28 @@ func (n *simNode) perform(a Action) {
 		if o := s.nodes[a.To]; known && !o.lost[n.name] && !(s.noDone && msg.Kind == KindDone) && msg.Kind != s.mute {
 			s.after(simDelay, func() { o.handle(Told{From: n.name, Message: msg}) })
 		}
+	case SendTo:
+		msg, err := DecodeMessage(a.Message.Encode())
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, o := range s.all() {
+			after := []time.Duration{simDelay}
+			if _, known := o.cfg.node(n.name); o == n || addr("192.0.2."+o.name[1:]) != a.To || !known {
+				continue
+			}
+			if s.chaos != nil {
+				after = s.chaos.wire(n, o, true)
+			}
+			life := o.life
+			for _, d := range after {
+				s.after(d, func() {
+					if o.life == life && !o.lost[n.name] {
+						o.handle(Told{From: n.name, Message: msg})
+					}
+				})
+			}
+		}
 	case Guard:
 		n.guard = a
 	case Answer:
@@ -723,7 +745,9 @@ func (n *simNode) send(priority uint8) {
 		if n.cfg.Hello && n.links["lan1"].Carrier && o.links["lan1"].Carrier && !o.muffled && !n.s.lans.cut(n, o, "guests", true) {
 			deliver("guests", n.links["lan1"].Addresses[0].Addr())
 		}
-		if !o.lost[n.name] && !o.muffled {
+		// One that was taken out is sent none. A newcomer that is not known yet is, over
+		// the lan say: else greetings alone tell it of a node whose disk is full.
+		if _, known := n.cfg.node(o.name); (known || n.cfg.Generation <= o.cfg.Generation) && !o.lost[n.name] && !o.muffled {
 			deliver("", own.Address)
 		}
 	}

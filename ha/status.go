@@ -71,6 +71,7 @@ type (
 		ConfigHash        string     `json:"config_hash"` // "" not told
 		Version           string     `json:"version"`     // "" not told
 		Maintenance       bool       `json:"maintenance"`
+		Held              bool       `json:"held"`            // master because an operator wants it there, until it fails or failover --auto
 		Unfit             string     `json:"unfit,omitempty"` // why its check fails, "" it passes or there is none
 		Since             *time.Time `json:"since"`           // of Role
 		HeardMS           *int64     `json:"heard_ms"`        // milliseconds since the last word; 0 for the answering node

@@ -29,7 +29,7 @@ func TestStatusOfAnIgnorantNode(t *testing.T) {
  "vrrp":{"id":0,"version":0,"priority":0,"effective_priority":0,"advertise_ms":0,"master":"","transitions":0},
  "virtual_addresses":[{"address":"192.168.77.1/24","device":"lan0","present":false,"held_by":""}],
  "nodes":[{"name":"r2","address":"192.0.2.2","alive":false,"role":"unknown","priority":150,"effective_priority":null,
-   "config_hash":"","version":"","maintenance":false,"since":null,"heard_ms":null,"flows":null}],
+   "config_hash":"","version":"","maintenance":false,"held":false,"since":null,"heard_ms":null,"flows":null}],
  "uplinks":[{"name":"cable","id":1,"device":"wan1","state":"unknown","enabled":false,"since":null,"share":0,"rtt_ms":null,"loss":null,
    "flows":null,"rx_bps":null,"tx_bps":null,"views":{}}],
  "policies":[{"name":"default","method":"weighted","shares":{}}],

@@ -85,7 +85,7 @@ func (m *Machine) ownStatus(n Node) NodeStatus {
 	effective, zero, since := m.vrrp.Priority(), int64(0), m.since
 	return NodeStatus{
 		Name: n.Name, Address: n.Address, Alive: true, Role: m.role, Priority: n.Priority,
-		EffectivePriority: &effective, ConfigHash: m.cfg.Hash, Version: m.cfg.Version, Maintenance: m.maintenance, Unfit: m.check.unfit, Since: &since, HeardMS: &zero,
+		EffectivePriority: &effective, ConfigHash: m.cfg.Hash, Version: m.cfg.Version, Maintenance: m.maintenance, Held: m.held, Unfit: m.check.unfit, Since: &since, HeardMS: &zero,
 	}
 }
 
@@ -100,7 +100,7 @@ func (m *Machine) peerStatus(p *peer, now time.Time) NodeStatus {
 	}
 	if p.told && s.Alive {
 		effective, since := p.state.Effective, p.state.Since
-		s.EffectivePriority, s.Since, s.Maintenance, s.Unfit = &effective, &since, p.state.Resting, p.state.Unfit
+		s.EffectivePriority, s.Since, s.Maintenance, s.Held, s.Unfit = &effective, &since, p.state.Resting, p.state.Held, p.state.Unfit
 	}
 	return s
 }

@@ -59,6 +59,9 @@ type Machine struct {
 	down           time.Time     // Master_Down_Timer
 	master         string        // speaker of the last advert that was obeyed
 	masterPriority uint8
+	masterUntil    time.Time // no other one that is not better is followed before
+	rival          string    // another master that is heard and not followed
+	rivalUntil     time.Time // as far as it goes on
 	lesserSince    time.Time // since when a lesser master has been heard
 	claimed        time.Time
 	insist         bool
@@ -196,6 +199,10 @@ func (m *Machine) Handle(ev Event, now time.Time) []Action {
 		}
 	case Lost:
 		if m.state == Backup && m.master == ev.Speaker {
+			if now.Before(m.rivalUntil) {
+				m.master = ""
+				return nil
+			}
 			return m.becomeMaster(ev.Reason, false)
 		}
 	case Overslept:
@@ -211,7 +218,7 @@ func (m *Machine) advertise() Action {
 // becomeBackup enters Backup and arms Master_Down_Timer (RFC 9568 §6.4.1, §6.4.3).
 func (m *Machine) becomeBackup(reason string, now time.Time) []Action {
 	m.state = Backup
-	m.master, m.masterPriority = "", 0
+	m.master, m.masterPriority, m.rivalUntil = "", 0, time.Time{}
 	m.lesserSince, m.claimed, m.insist = time.Time{}, time.Time{}, false
 	m.quiet, m.suspect, m.yieldTo = false, time.Time{}, ""
 	m.down = now.Add(m.MasterDown())
@@ -327,8 +334,15 @@ func (m *Machine) tick(now time.Time) []Action {
 // heardInBackup follows RFC 9568 §6.4.2.
 func (m *Machine) heardInBackup(h Heard, now time.Time) []Action {
 	if h.Priority == 0 {
+		if h.Speaker == m.rival {
+			m.rivalUntil = time.Time{}
+		}
 		if m.master != "" && m.master != h.Speaker {
 			return nil // somebody left who was not the master
+		}
+		if now.Before(m.rivalUntil) {
+			m.master = "" // the next advert of the other is followed
+			return nil
 		}
 		// Not at once: several backups would jump together.
 		m.master, m.masterPriority = h.Speaker, 0
@@ -337,10 +351,21 @@ func (m *Machine) heardInBackup(h Heard, now time.Time) []Action {
 		}
 		return nil
 	}
+	lesser := h.Priority < m.cfg.Priority && m.cfg.Preempt && !m.hold
+	if !m.follows(h, now) {
+		m.rival, m.rivalUntil = h.Speaker, now.Add(2*cmp.Or(h.Interval, m.masterInterval))
+		if !lesser {
+			m.notLesser(h, now)
+			m.down = now.Add(m.MasterDown())
+		}
+		return nil
+	}
 	if h.Speaker != m.master {
+		m.rival, m.rivalUntil = m.master, m.masterUntil
 		m.lesserSince, m.claimed, m.insist = time.Time{}, time.Time{}, false
 	}
-	if h.Priority >= m.cfg.Priority || !m.cfg.Preempt || m.hold {
+	m.masterUntil = now.Add(2 * cmp.Or(h.Interval, m.masterInterval))
+	if !lesser {
 		m.notLesser(h, now)
 		m.lesserSince, m.insist = time.Time{}, false
 		m.obey(h, now)
@@ -366,6 +391,13 @@ func (m *Machine) heardInBackup(h Heard, now time.Time) []Action {
 		return []Action{Claim{Master: h.Speaker}}
 	}
 	return nil
+}
+
+// follows tells whether the speaker of an advert is the master, of several that do
+// not hear each other: the best, as long as it is heard. Else each advert would be
+// another master's.
+func (m *Machine) follows(h Heard, now time.Time) bool {
+	return h.Speaker == m.master || m.master == "" || m.masterPriority == 0 || h.Priority > m.masterPriority || !now.Before(m.masterUntil)
 }
 
 // notLesser remembers the best of those that this node would not take the role

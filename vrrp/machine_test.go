@@ -168,8 +168,17 @@ func (p *player) line(f []string) {
 		p.handle(h)
 	case "wait":
 		p.wait(dur(1, ""), 0, nil)
-	case "hearing": // hearing r1 200 for 5s
+	case "hearing": // hearing r1 200 for 5s, or hearing r1 200 and r2 150 for 5s
+		if f[3] == "and" {
+			for end := p.now.Add(dur(7, "")); p.now.Before(end); {
+				p.wait(p.interval/2, p.interval/2, heard(1))
+				p.wait(p.interval/2, p.interval/2, heard(4))
+			}
+			return
+		}
 		p.wait(dur(4, ""), p.interval, heard(1))
+	case "master":
+		fmt.Fprintf(&p.out, "> %v follows %q\n", p.now.Sub(p.start), p.m.Master())
 	case "stall": // time passes and nothing runs
 		p.now = p.now.Add(dur(1, ""))
 	case "tick":

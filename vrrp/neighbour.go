@@ -18,6 +18,7 @@ const (
 	sourceOption    = 1
 	targetOption    = 2
 	neighbourHops   = 255 // as of adverts: else a router let it pass (§7.1)
+	arpReply        = 2
 
 	// NeighbourSolicitation and NeighbourAdvertisement are types of ICMPv6.
 	NeighbourSolicitation  = 135
@@ -33,6 +34,15 @@ var OnlyNeighbours = []bpf.Instruction{
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: NeighbourAdvertisement, SkipFalse: 1},
 	bpf.RetConstant{Val: 128},
 	bpf.RetConstant{Val: 0},
+}
+
+// OnlyARPReplies is the same of ARP, where such a socket begins at its header: the
+// requests of a busy segment are many.
+var OnlyARPReplies = []bpf.Instruction{
+	bpf.LoadAbsolute{Off: 6, Size: 2},
+	bpf.JumpIf{Cond: bpf.JumpEqual, Val: arpReply, SkipTrue: 1},
+	bpf.RetConstant{Val: 0},
+	bpf.RetConstant{Val: 64},
 }
 
 // Discovery is the IPv6 packet of a message of neighbour discovery: ICMPv6 of an

@@ -64,12 +64,18 @@ func TestFirewall(t *testing.T) {
 	client, guest, server := world(t)
 	netlab.Sh(t, `for i in 1 2; do ip -n isp$i route add 192.168.0.0/16 via $(test $i = 1 && echo 203.0.113.2 || echo 203.0.113.140); done
 ip -n server route add 192.168.77.0/24 via 10.0.1.1
-ip -n server addr add 192.168.88.77/32 dev lo; ip -n client addr add 198.51.100.99/32 dev lo`)
+ip -n server addr add 192.168.88.77/32 dev lo; ip -n client addr add 198.51.100.99/32 dev lo; ip -n client addr add 192.168.88.66/32 dev lo`)
 	c, in := settings()
 	c.Forwards, c.Firewall = forwards(), guarded()
 	c.Firewall.SYN = balancer.Rate{Count: 15, Unit: "second"}
 	k := quietKernel(t)
-	must(t, k.Apply(t.Context(), build(t, c, in)))
+	p := build(t, c, in)
+	for i, s := range p.Table.Sets {
+		if s.Name == "syn_sources" {
+			p.Table.Sets[i].Room = 4
+		}
+	}
+	must(t, k.Apply(t.Context(), p))
 	must(t, k.Activate(t.Context(), true, false))
 	hold(t)
 	router := space{t: t, name: "router"}
@@ -77,6 +83,7 @@ ip -n server addr add 192.168.88.77/32 dev lo; ip -n client addr add 198.51.100.
 	for _, port := range []int{22, 23} {
 		router.serve(port)
 	}
+	guest.serve(80)
 	client.serve(8443)
 	client.serve(80)
 	server.serve(80)
@@ -144,6 +151,8 @@ ip -n server addr add 192.168.88.77/32 dev lo; ip -n client addr add 198.51.100.
 		{"from outside as one of the lans", "192.168.88.77:53", cableAddr + ":1194", "spoofed", server},
 		{"from outside as one of the lans, to a host", "192.168.88.77:53", clientAddr + ":9999", "spoofed", server},
 		{"from a lan as one outside", "198.51.100.99:53", serverAddr + ":9999", "spoofed", client},
+		{"from a lan as one of another lan", "192.168.88.66:53", serverAddr + ":9999", "spoofed", client},
+		{"from a lan to another as one of that", "192.168.88.66:53", guestAddr + ":9999", "spoofed", client},
 	} {
 		count := func() (n uint64) {
 			all, err := Refused()
@@ -163,9 +172,35 @@ ip -n server addr add 192.168.88.77/32 dev lo; ip -n client addr add 198.51.100.
 		datagram(v.from, v.source, v.to)
 		eventually(t, time.Second, v.name+": a drop", func() bool { return count() > before })
 	}
+	// Its queries come all day, and are nobody's attack.
 	before := refused("denied")
+	space{t, "isp1"}.do(func() {
+		c, err := net.ListenPacket("ip4:2", "203.0.113.1")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer c.Close()
+		_, err = c.WriteTo([]byte{0x11, 0, 0xee, 0xff, 0, 0, 0, 0}, &net.IPAddr{IP: net.ParseIP("203.0.113.2")})
+		must(t, err)
+	})
+	datagram(server, "198.51.100.1:54", clientAddr+":9999") // comes behind it
+	eventually(t, time.Second, "a datagram is denied", func() bool { return refused("denied") > before })
+	if n := refused("denied"); n != before+1 {
+		t.Errorf("a query of IGMP, and a datagram that is denied: %d counted as denied", n-before)
+	}
+	before = refused("denied")
 	client.sniffed(t, func() { server.ack(t, clientAddr, 80) })
 	eventually(t, time.Second, "an ACK of no connection is denied", func() bool { return refused("denied") > before })
+
+	// A lan with a virtual MAC: what comes by its device has its way back over the other.
+	netlab.Sh(t, `ip link add hrv-office link lan0 address 00:00:5e:00:01:33 type macvlan mode private; ip link set hrv-office up
+ip -n client neigh replace 192.168.77.1 lladdr 00:00:5e:00:01:33 dev eth0`)
+	c.Lans[0].MACDevice = "hrv-office"
+	must(t, k.Apply(t.Context(), build(t, c, in)))
+	if !opens(client, guestAddr+":80") {
+		t.Error("a lan's host that speaks to the virtual MAC counts as spoofed")
+	}
 
 	// A flood of connections from one source is cut, others go on.
 	eventually(t, 5*time.Second, "too many connections of one source", func() bool {
@@ -175,6 +210,17 @@ ip -n server addr add 192.168.88.77/32 dev lo; ip -n client addr add 198.51.100.
 	if !opens(client, serverAddr+":80") {
 		t.Error("the lan suffers from the flood")
 	}
+	// One of so many forged sources that there is no room left: those without a
+	// place are limited together.
+	netlab.Sh(t, "nft flush set inet harouter syn_sources; nft add element inet harouter syn_sources { 10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4 }")
+	flooded := refused("syn")
+	if !opens(server, cableAddr+":22") {
+		t.Error("a source without a place is refused before there are too many")
+	}
+	eventually(t, 5*time.Second, "too many connections of those without a place", func() bool {
+		opens(server, cableAddr+":22")
+		return refused("syn") > flooded
+	})
 	c.Firewall.ICMP = balancer.Rate{Count: 3, Unit: "minute"}
 	must(t, k.Apply(t.Context(), build(t, c, in)))
 	for range 4 {

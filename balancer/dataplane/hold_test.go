@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
+	"golang.org/x/sys/unix"
 
 	"harouter/balancer"
 	"harouter/test/netlab"
@@ -120,5 +122,22 @@ func TestQueueExpressions(t *testing.T) {
 	info := xt.Unknown{0x59, 0x1b, 1, 0, 1, 0} // on a little-endian machine
 	if d := cmp.Diff([]expr.Any{&expr.Counter{}, &expr.Target{Name: "NFQUEUE", Rev: 3, Info: &info}}, all); d != "" {
 		t.Errorf("compatible (-want +got):\n%s", d)
+	}
+	// To the kernel: attributes of linux/netfilter/nf_tables.h (as a little-endian
+	// machine has them; numbers within are big endian, but for those of the target).
+	for _, e := range []struct {
+		expr expr.Any
+		want string
+	}{
+		{got[0], // NUM, TOTAL, FLAGS with bypass
+			"0a00 0100 717565756500 0000" + "1c00 0280" + "0600 0100 1b59 0000" + "0600 0200 0001 0000" + "0600 0300 0001 0000"},
+		{all[1], // NAME, REV, INFO
+			"0b00 0100 74617267657400 00" + "2400 0280" + "0c00 0100 4e46515545554500" + "0800 0200 00000003" + "0a00 0300 591b 0100 0100 0000"},
+	} {
+		b, err := expr.Marshal(unix.NFPROTO_INET, e.expr)
+		must(t, err)
+		if d := cmp.Diff(strings.ReplaceAll(e.want, " ", ""), hex.EncodeToString(b)); d != "" {
+			t.Errorf("%T (-want +got):\n%s", e.expr, d)
+		}
 	}
 }

@@ -119,7 +119,7 @@ func New(cfg Config) (*Kernel, error) {
 // some hundred messages fails although it was carried out.
 func openNft() (*nftables.Conn, error) {
 	c, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(n *mdnetlink.Conn) error {
-		return errors.Join(n.SetReadBuffer(8<<20), n.SetWriteBuffer(8<<20))
+		return errors.Join(n.SetReadBuffer(8<<20), n.SetWriteBuffer(8<<20), largeAnswers(n))
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)

@@ -1,13 +1,16 @@
 package dataplane
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
+	mdnetlink "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"harouter/balancer"
@@ -23,13 +26,14 @@ func (k *Kernel) Learned() ([]balancer.Place, error) {
 	}
 	var out []balancer.Place
 	for _, l := range k.plan.Learned {
-		elements, _, err := k.elementsOf(learnedElements(l))
+		elements, _, err := k.elementsOf(l.Name)
 		if err != nil {
 			return nil, err
 		}
+		out = slices.Grow(out, len(elements))
 		for _, e := range elements {
-			p := balancer.Place{Policy: l.Policy, Uplink: l.Uplink, Left: e.Expires}
-			key := e.Key
+			p := balancer.Place{Policy: l.Policy, Uplink: l.Uplink, Left: e.left}
+			key := e.key
 			if l.Of != balancer.ByDestination {
 				p.Source, key = takeAddr(key)
 			}
@@ -67,14 +71,13 @@ func (k *Kernel) Learn(places []balancer.Place) error {
 
 // learnIn is Learn for one set.
 func (k *Kernel) learnIn(l balancer.LearnedSet, places []balancer.Place) error {
-	set := learnedElements(l)
-	elements, there, err := k.elementsOf(set)
+	elements, there, err := k.elementsOf(l.Name)
 	if err != nil || !there {
 		return err
 	}
 	known := map[string]time.Duration{} // by key: time left
 	for _, e := range elements {
-		known[string(e.Key)] = e.Expires
+		known[string(e.key)] = e.left
 	}
 	var add, del []nftables.SetElement
 	for _, p := range places {
@@ -95,6 +98,7 @@ func (k *Kernel) learnIn(l balancer.LearnedSet, places []balancer.Place) error {
 			add = append(add, nftables.SetElement{Key: key, Timeout: max(min(p.Left, l.Lasts), time.Millisecond)})
 		}
 	}
+	set := learnedElements(l)
 	return errors.Join(k.some(set, del, (*nftables.Conn).SetDeleteElements), k.some(set, add, (*nftables.Conn).SetAddElements))
 }
 
@@ -128,17 +132,52 @@ func (k *Kernel) some(set *nftables.Set, elements []nftables.SetElement, do func
 	return try(elements)
 }
 
+// element is one of a set with time-outs.
+type element struct {
+	key  []byte
+	left time.Duration // until it goes by itself
+}
+
 // elementsOf reads a set. One that is not there was taken away by somebody: the
-// next look puts it back. (The library keeps the kernel's word only as text.)
-func (k *Kernel) elementsOf(s *nftables.Set) (elements []nftables.SetElement, there bool, err error) {
-	elements, err = k.nft.GetSetElements(s)
-	switch {
-	case err == nil:
-		return elements, true, nil
-	case strings.HasSuffix(err.Error(), unix.ENOENT.Error()):
-		return nil, false, nil
+// next look puts it back. (The library takes 2 kB for each element.)
+func (k *Kernel) elementsOf(set string) (elements []element, there bool, err error) {
+	ae := mdnetlink.NewAttributeEncoder()
+	ae.String(unix.NFTA_SET_ELEM_LIST_TABLE, ourTable.Name)
+	ae.String(unix.NFTA_SET_ELEM_LIST_SET, set)
+	attrs, err := ae.Encode()
+	if err != nil {
+		return nil, false, err
 	}
-	return nil, false, fmt.Errorf("read the set %s: %w", s.Name, err)
+	answer, err := k.ask(unix.NFT_MSG_GETSETELEM, mdnetlink.Dump, ourTable.Family, attrs)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, fmt.Errorf("read the set %s: %w", set, err)
+	}
+	return parseElements(answer), true, nil
+}
+
+// parseElements reads keys and times that are left; the keys lie in the answer.
+func parseElements(answer []mdnetlink.Message) (out []element) {
+	for _, m := range answer {
+		if len(m.Data) < 4 {
+			continue
+		}
+		for list := attribute(m.Data[4:], unix.NFTA_SET_ELEM_LIST_ELEMENTS); len(list) >= unix.SizeofNlAttr; {
+			n := int(binary.NativeEndian.Uint16(list))
+			if n < unix.SizeofNlAttr || n > len(list) {
+				break
+			}
+			e := element{key: attribute(attribute(list[unix.SizeofNlAttr:n], unix.NFTA_SET_ELEM_KEY), unix.NFTA_DATA_VALUE)}
+			if ms := attribute(list[unix.SizeofNlAttr:n], unix.NFTA_SET_ELEM_EXPIRATION); len(ms) == 8 {
+				e.left = time.Duration(min(binary.BigEndian.Uint64(ms), uint64(math.MaxInt64/time.Millisecond))) * time.Millisecond
+			}
+			out = append(out, e)
+			list = list[min((n+3)&^3, len(list)):]
+		}
+	}
+	return out
 }
 
 // Active tells whether new flows may go to uplinks, as Activate said last.

@@ -260,12 +260,10 @@ func lower(s balancer.Stmt) ([]expr.Any, error) {
 		if err != nil {
 			return nil, err
 		}
-		of := ends(balancer.BySource, 1, pairRegister)
-		if s.Six {
-			of = append(family(unix.NFPROTO_IPV6), network(8, 16, 1), prefixOf(64, 16))
-		}
-		return append(of,
+		return append(oneSource(s.Six),
 			&expr.Dynset{SrcRegKey: 1, SetName: s.Set, Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: s.Lasts, Exprs: limit}), nil
+	case balancer.SourceWithout:
+		return append(oneSource(s.Six), lookup(s.Set, true)), nil
 	case balancer.FitMSS: // option 2, whose size stands in two bytes behind kind and length
 		return []expr.Any{
 			&expr.Rt{Register: 1, Key: expr.RtTCPMSS},
@@ -305,6 +303,14 @@ const (
 	metaSecpath expr.MetaKey = 25 // NFT_META_SECPATH
 	rtXFRM      expr.RtKey   = 4  // NFT_RT_XFRM
 )
+
+// oneSource is what counts as one source of a packet: of IPv6 its network of /64.
+func oneSource(six bool) []expr.Any {
+	if six {
+		return append(family(unix.NFPROTO_IPV6), network(8, 16, 1), prefixOf(64, 16))
+	}
+	return ends(balancer.BySource, 1, pairRegister)
+}
 
 // sourceHere tells whether a route to the packet's source leads over the device by
 // which it came.

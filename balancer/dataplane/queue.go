@@ -24,6 +24,17 @@ const (
 	queueNone
 )
 
+func (q queueing) String() string {
+	switch q {
+	case queueNative:
+		return "nft's own expression queue"
+	case queueCompat:
+		return "iptables' target NFQUEUE, since this kernel has no " + OptionQueue
+	case queueUnknown, queueNone:
+	}
+	return ""
+}
+
 // queueing tries what this kernel has, once.
 func (k *Kernel) queueing() queueing {
 	if k.queue != queueUnknown {

@@ -126,23 +126,55 @@ func (k *Kernel) ask(question uint16, flags mdnetlink.HeaderFlags, family nftabl
 		if err != nil {
 			return nil, err
 		}
-		if err := c.SetReadBuffer(8 << 20); err != nil {
+		if err := errors.Join(c.SetReadBuffer(8<<20), largeAnswers(c)); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
 		k.rules = c
 	}
-	answer, err := k.rules.Execute(mdnetlink.Message{
-		Header: mdnetlink.Header{
-			Type:  mdnetlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | question),
-			Flags: mdnetlink.Request | flags,
-		},
-		Data: append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, attrs...),
-	})
+	answer, err := k.rules.Execute(request(question, flags, family, attrs))
 	if err != nil {
 		err = errors.Join(err, k.rules.Close())
 		k.rules = nil
 	}
 	return answer, err
+}
+
+func request(question uint16, flags mdnetlink.HeaderFlags, family nftables.TableFamily, attrs []byte) mdnetlink.Message {
+	return mdnetlink.Message{
+		Header: mdnetlink.Header{
+			Type:  mdnetlink.HeaderType(unix.NFNL_SUBSYS_NFTABLES<<8 | question),
+			Flags: mdnetlink.Request | flags,
+		},
+		Data: append([]byte{byte(family), unix.NFNETLINK_V0, 0, 0}, attrs...),
+	}
+}
+
+// largest is the longest datagram in which the kernel lists something, bytes.
+const largest = 32 << 10
+
+// largeAnswers makes them that long on this socket, instead of a page: the kernel
+// goes by the longest buffer that was ever read into, and the library reads into
+// ones of the length that it was sent. In each datagram the kernel walks a set from
+// its first element on, so a full one costs a tenth in long ones.
+func largeAnswers(c *mdnetlink.Conn) error {
+	if _, err := c.Send(request(unix.NFT_MSG_GETGEN, 0, nftables.TableFamilyUnspecified, nil)); err != nil {
+		return err
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	b := make([]byte, largest)
+	var failed error
+	if err := raw.Read(func(fd uintptr) bool {
+		for failed = unix.EINTR; failed == unix.EINTR; {
+			_, _, failed = unix.Recvfrom(int(fd), b, 0)
+		}
+		return failed != unix.EAGAIN
+	}); err != nil {
+		return err
+	}
+	return failed
 }
 
 // generation is the number of transactions so far, of everybody.

@@ -60,10 +60,16 @@ func FuzzRead(f *testing.F) {
 	f.Add(userdata.AppendString(nil, userdata.TypeComment, "harouter 1"))
 	f.Add([]byte{0, 0, 0, 0, 8, 0, 1, 0, 0xff, 0xff, 0xff, 0xfc})
 	f.Add([]byte{0, 200})
-	f.Fuzz(func(_ *testing.T, b []byte) {
+	f.Add([]byte{0, 0, 0, 0, 32, 0, 3, 0x80, 28, 0, 1, 0x80, 12, 0, 1, 0x80, 8, 0, 1, 0, 20, 0, 0, 1, 12, 0, 5, 0, 0xff, 0, 0, 0, 0, 0, 0, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
 		comment(b)
 		readVerdict(b)
 		_, _, _ = parseRules([]mdnetlink.Message{{Data: b}})
+		for _, e := range parseElements([]mdnetlink.Message{{Data: b}}) {
+			if e.left < 0 || len(e.key) > len(b) {
+				t.Errorf("%+v", e)
+			}
+		}
 	})
 }
 

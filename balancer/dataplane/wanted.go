@@ -32,13 +32,12 @@ func (k *Kernel) Wanted() ([]balancer.RaceSet, []balancer.Wanted, error) {
 	}
 	var out []balancer.Wanted
 	for _, r := range k.plan.Races {
-		typ, _ := keyType(balancer.KeyService)
-		elements, _, err := k.elementsOf(&nftables.Set{Table: ourTable, Name: r.Set, KeyType: typ, HasTimeout: true})
+		elements, _, err := k.elementsOf(r.Set)
 		if err != nil {
 			return nil, nil, err
 		}
 		for _, e := range elements {
-			if a, port := takeAddr(e.Key); len(port) >= 2 {
+			if a, port := takeAddr(e.key); len(port) >= 2 {
 				out = append(out, balancer.Wanted{Policy: r.Policy, To: netip.AddrPortFrom(a, binary.BigEndian.Uint16(port))})
 			}
 		}

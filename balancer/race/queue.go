@@ -3,6 +3,7 @@ package race
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"time"
 
@@ -46,6 +47,16 @@ func openQueue(num uint16, room uint32) (*queue, error) {
 		return nil, errors.Join(fmt.Errorf("open the queue %d of packets: %w", num, err), q.file.Close())
 	}
 	return q, nil
+}
+
+// Try tells whether this kernel lets a process read its queues, by reading one that
+// nobody uses, in the network namespace of the caller.
+func Try() error {
+	q, err := openQueue(math.MaxUint16, 1)
+	if err != nil {
+		return err
+	}
+	return q.close()
 }
 
 // bindWithin is for the kernel's answer, which is there when the request returns.

@@ -268,12 +268,15 @@ table inet harouter {
 		iifname != @wan_if return
 		ct state established,related return
 		meta secpath exists return
+		meta l4proto 2 return
 		meta l4proto 112 return
 		icmpv6 type 130-137 return
 		icmpv6 type 143 return
 		ct state invalid goto refuse_invalid
 		meta l4proto 6 update @syn_sources { ip saddr timeout 10s limit rate over 200/second burst 200 packets } goto refuse_syn
 		meta l4proto 6 update @syn_sources6 { ip6 saddr & ffff:ffff:ffff:ffff:: timeout 10s limit rate over 200/second burst 200 packets } goto refuse_syn
+		meta l4proto 6 ip saddr != @syn_sources limit rate over 200/second burst 200 packets goto refuse_syn
+		meta l4proto 6 ip6 saddr & ffff:ffff:ffff:ffff:: != @syn_sources6 limit rate over 200/second burst 200 packets goto refuse_syn
 		udp dport 68 return
 		udp dport 546 return
 		ip saddr @nodes tcp dport 7946 return
@@ -296,6 +299,8 @@ table inet harouter {
 		ct state invalid goto refuse_invalid
 		meta l4proto 6 update @syn_sources { ip saddr timeout 10s limit rate over 200/second burst 200 packets } goto refuse_syn
 		meta l4proto 6 update @syn_sources6 { ip6 saddr & ffff:ffff:ffff:ffff:: timeout 10s limit rate over 200/second burst 200 packets } goto refuse_syn
+		meta l4proto 6 ip saddr != @syn_sources limit rate over 200/second burst 200 packets goto refuse_syn
+		meta l4proto 6 ip6 saddr & ffff:ffff:ffff:ffff:: != @syn_sources6 limit rate over 200/second burst 200 packets goto refuse_syn
 		ct status dnat return
 		ip daddr 203.0.113.64/29 tcp dport 443 return
 		ip6 daddr 2001:db8:7::/48 tcp dport 443 return
@@ -322,7 +327,9 @@ table inet harouter {
 		counter drop
 	}
 	chain sources_lan {
-		fib saddr . mark oifname "lan0" return
+		fib saddr . mark . iif oif missing goto sources_elsewhere
+	}
+	chain sources_elsewhere {
 		meta secpath exists return
 		ip saddr @nodes return
 		goto refuse_spoofed

@@ -286,6 +286,7 @@ table inet harouter {
 		iifname != @wan_if return
 		ct state established,related return
 		meta secpath exists return
+		meta l4proto 2 return
 		meta l4proto 112 return
 		icmpv6 type 130-137 return
 		icmpv6 type 143 return

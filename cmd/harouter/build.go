@@ -64,7 +64,7 @@ func (d *daemon) build() error {
 	if d.hello, err = hello.New(d.helloConfig(s)); err != nil {
 		return err
 	}
-	d.pulse = pulse.New(func(ev ha.Event) { d.loop.Post(ev) }, d.log.part("pulse"))
+	d.pulse = pulse.New(func(ev ha.Event) { d.loop.Post(ev) }, links.LinkLocal, d.log.part("pulse"))
 	known, err := d.remembered()
 	if err != nil {
 		d.log.part("ha").Warn("the other nodes' addresses of last time", "error", err)
@@ -127,7 +127,7 @@ func (d *daemon) build() error {
 	}
 	rand.Read(cfg.Will[:]) // never fails (crypto/rand)
 	d.loop = ha.NewLoop(cfg, ha.Ports{
-		Adverts: d.wire, Addresses: followed{d.vip, d.follow}, Plane: &followedPlane{Plane: &firstPlan{Kernel: d.plane, done: d.planned}, followers: d.follow}, Gossip: d.gossip, Lans: d.hello, Files: d,
+		Adverts: d.wire, Addresses: followed{d.vip, d.follow}, Plane: &followedPlane{Plane: &firstPlan{Kernel: d.plane, done: d.planned, d: d}, followers: d.follow}, Gossip: d.gossip, Lans: d.hello, Files: d,
 		Flows:       d.replica,
 		Pulse:       d.pulse.Ask,
 		Forwarded:   dataplane.Forwarded,
@@ -245,7 +245,7 @@ func (d *daemon) vipConfig(s *settings) vip.Config {
 func (d *daemon) helloConfig(s *settings) hello.Config {
 	h := hello.Config{
 		Cluster: s.file.Cluster, VRID: s.file.VRRP.ID, Node: s.node, Keys: d.key.DeriveAll("lan hello v1"),
-		Report: func(ev ha.Event) { d.loop.Post(ev) }, Log: d.log.part("hello"),
+		Report: func(ev ha.Event) { d.loop.Post(ev) }, LinkLocal: links.LinkLocal, Log: d.log.part("hello"),
 	}
 	for name := range s.peers() {
 		h.Others = append(h.Others, name)

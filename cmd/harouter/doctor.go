@@ -164,14 +164,17 @@ const trialLimit = 20 * time.Second
 func examineKernel(ctx context.Context, s *settings) []doctor.Finding {
 	ctx, cancel := context.WithTimeout(ctx, trialLimit)
 	defer cancel()
-	lacks, err := trial(ctx)
+	said, err := trial(ctx)
 	if err != nil {
 		return []doctor.Finding{{Level: doctor.Warning, Subject: "kernel", Text: err.Error(), Mend: "run it as root, outside of containers that forbid namespaces"}}
 	}
 	macs := s != nil && len(s.macDevices()) > 0
 	var out []doctor.Finding
-	for _, l := range lacks {
+	for _, l := range said.Lacks {
 		out = append(out, l.finding(macs))
+	}
+	if said.Queue != "" && s != nil && slices.ContainsFunc(s.file.Policies, func(p config.Policy) bool { return p.Race == config.RaceHold }) {
+		out = append(out, doctor.Finding{Level: doctor.Note, Subject: "race: hold", Text: "first packets wait by " + said.Queue})
 	}
 	return out
 }

@@ -20,8 +20,12 @@ func TestTryKernel(t *testing.T) {
 	if !netlab.Isolated(t) {
 		return
 	}
-	for _, l := range tryKernel(t.Context()) {
+	said := tryKernel(t.Context())
+	for _, l := range said.Lacks {
 		t.Errorf("%+v", l)
+	}
+	if said.Queue == "" {
+		t.Error("nothing is said of how first packets wait")
 	}
 	for _, want := range []string{"ip rule | grep 7001", "ip route show table 7001 | grep unreachable", "ip link show trial-mac | grep 00:00:5e:00:01:33"} {
 		if netlab.Sh(t, want) == "" {

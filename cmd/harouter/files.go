@@ -249,7 +249,7 @@ func (w fileWatch) Run(ctx context.Context) error {
 		infos := stat(files)
 		if !slices.EqualFunc(infos, last, same) {
 			w.d.lookAtFile()
-			if file, err := os.ReadFile(w.d.c.config); err == nil {
+			if file, err := config.ReadFile(w.d.c.config, maxFile); err == nil {
 				files = append(files[:1], config.Lists(w.d.c.config, file)...)
 				infos = stat(files)
 			}

@@ -127,7 +127,7 @@ func importedText(out io.Writer, c *common, path string, text []byte, warnings i
 
 // input gathers what import knows.
 func (a importArgs) input(ctx context.Context, node, name string) (in importer.Input, err error) {
-	data, err := readSome(name)
+	data, err := config.ReadFile(name, importer.MaxSize)
 	if err != nil {
 		return in, fmt.Errorf("read the file of Net-ISP-Balance: %w", err)
 	}
@@ -221,7 +221,7 @@ func beside(dir string) (files []importer.File, err error) {
 			if len(files) == maxBeside {
 				return nil, fmt.Errorf("read the rule files: more than %d of them below %s", maxBeside, dir)
 			}
-			data, err := readSome(path)
+			data, err := config.ReadFile(path, importer.MaxSize)
 			if err != nil {
 				return nil, fmt.Errorf("read the rule files: %w", err)
 			}
@@ -229,14 +229,4 @@ func beside(dir string) (files []importer.File, err error) {
 		}
 	}
 	return files, nil
-}
-
-// readSome reads a file, of one that is too long only so much that import says so.
-func readSome(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, importer.MaxSize+1))
 }

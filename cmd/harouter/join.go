@@ -138,11 +138,11 @@ func (f *joinFlags) ticket(ctx context.Context, stderr io.Writer) (join.Ticket, 
 	case f.token != "":
 		word = f.token
 	case f.tokenFile != "":
-		text, err := readStart(f.tokenFile)
+		text, err := config.ReadFile(f.tokenFile, 4096)
 		if err != nil {
 			return join.Ticket{}, wrongInput{fmt.Errorf("read the ticket: %w", err)}
 		}
-		word = text
+		word = string(text)
 	default:
 		var err error
 		if word, err = askSecret(ctx, os.Stdin, stderr, "ticket (it is not shown): "); err != nil {
@@ -154,17 +154,6 @@ func (f *joinFlags) ticket(ctx context.Context, stderr io.Writer) (join.Ticket, 
 		return t, wrongInput{err}
 	}
 	return t, nil
-}
-
-// readStart reads what a ticket may have, of a file that may be anything.
-func readStart(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, 4096))
-	return string(b), err
 }
 
 // joiner carries the verb out.

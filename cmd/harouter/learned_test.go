@@ -15,3 +15,14 @@ func TestNextRead(t *testing.T) {
 		}
 	}
 }
+
+// TestTellAnew: a full set is not told every minute for who missed nothing.
+func TestTellAnew(t *testing.T) {
+	for known, want := range map[int]time.Duration{
+		0: time.Minute, 12000: time.Minute, 60000: 5 * time.Minute,
+	} {
+		if got := tellAnew(known); got != want {
+			t.Errorf("%d places: all again after %v, want %v", known, got, want)
+		}
+	}
+}

@@ -98,10 +98,12 @@ var protocols = map[string]conntracksync.Protocol{
 	"sctp": conntracksync.SCTP, "gre": conntracksync.GRE,
 }
 
-// replicated are the flows that are told: not those of this node itself.
+// replicated are the flows that are told: not those of this node itself, and none
+// where the file names no other node. To hear of them all the same would be a
+// tenth of the work of a new connection.
 func (d *daemon) replicated(s *settings) replica.Settings {
 	c := s.file.ConntrackSync
-	out := replica.Settings{Enabled: c.Enabled, Ignore: slices.Clone(c.Ignore)}
+	out := replica.Settings{Enabled: c.Enabled && len(s.file.Nodes) > 1, Ignore: slices.Clone(c.Ignore)}
 	for _, p := range c.Protocols {
 		out.Protocols = append(out.Protocols, protocols[p])
 	}
@@ -174,12 +176,22 @@ type firstPlan struct {
 	*dataplane.Kernel
 	once sync.Once
 	done chan struct{}
+	d    *daemon
 }
 
 func (p *firstPlan) Apply(ctx context.Context, plan balancer.Plan) error {
 	err := p.Kernel.Apply(ctx, plan)
 	if err == nil {
-		p.once.Do(func() { close(p.done) })
+		p.once.Do(func() {
+			// Also where nobody listens yet: a node that joins later wants to know
+			// when what begins now ends.
+			if p.d.settings().file.ConntrackSync.Enabled {
+				if err := kernel.AlwaysTell(); err != nil {
+					p.d.log.part("conntracksync").Warn("connections that begin now may end in silence", "error", err)
+				}
+			}
+			close(p.done)
+		})
 	}
 	return err
 }

@@ -47,6 +47,28 @@ uplinks:
 	}
 }
 
+// TestReplicatesToOthers: where there is no other node nothing is listened to.
+func TestReplicatesToOthers(t *testing.T) {
+	for _, c := range []struct {
+		name, nodes, more string
+		want              bool
+	}{
+		{"a pair", "{r1: {address: 192.0.2.1}, r2: {address: 192.0.2.2}}", "", true},
+		{"off", "{r1: {address: 192.0.2.1}, r2: {address: 192.0.2.2}}", "conntrack_sync: {enabled: false}\n", false},
+		{"alone", "{r1: {address: 192.0.2.1}}", "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := parse("x.yaml", []byte("cluster: home\nnodes: "+c.nodes+"\n"+c.more), "r1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := (&daemon{}).replicated(s).Enabled; got != c.want {
+				t.Errorf("listens to the connection table: %v, want %v", got, c.want)
+			}
+		})
+	}
+}
+
 // TestVirtualMACs: all parts name the device with the virtual MAC, and uplinks
 // that have one carry adverts.
 func TestVirtualMACs(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"harouter/balancer/dataplane"
+	"harouter/balancer/race"
 	"harouter/conntracksync"
 	"harouter/conntracksync/kernel"
 	"harouter/vrrp"
@@ -32,6 +33,12 @@ type lack struct {
 	For    string // what it is needed for
 	Error  string // what it said; empty: it does not have it
 	Need   need
+}
+
+// trialResult is what the child says.
+type trialResult struct {
+	Lacks []lack
+	Queue string // by what first packets wait for a race; empty: they cannot
 }
 
 // need is how much depends on it.
@@ -53,30 +60,30 @@ func newTrial() *cobra.Command {
 }
 
 // trial tries the kernel in a network namespace that ends with the child.
-func trial(ctx context.Context) ([]lack, error) {
+func trial(ctx context.Context) (trialResult, error) {
 	c := exec.CommandContext(ctx, "/proc/self/exe", trialVerb)
 	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	c.Stderr = os.Stderr
 	out, err := c.Output()
 	if err != nil {
-		return nil, fmt.Errorf("try the kernel in a network namespace of its own: %w", err)
+		return trialResult{}, fmt.Errorf("try the kernel in a network namespace of its own: %w", err)
 	}
-	var lacks []lack
-	if err := json.Unmarshal(out, &lacks); err != nil {
-		return nil, fmt.Errorf("read what the trial of the kernel said: %w", err)
+	var said trialResult
+	if err := json.Unmarshal(out, &said); err != nil {
+		return trialResult{}, fmt.Errorf("read what the trial of the kernel said: %w", err)
 	}
-	return lacks, nil
+	return said, nil
 }
 
 // tryKernel uses what harouter uses, and returns what is refused.
-func tryKernel(ctx context.Context) []lack {
-	out := []lack{}
+func tryKernel(ctx context.Context) trialResult {
+	var out []lack
 	try := func(option, what string, n need, f func() error) {
 		if err := f(); err != nil {
 			out = append(out, lack{option, what, err.Error(), n})
 		}
 	}
-	options, err := dataplane.Lacking()
+	options, queue, err := dataplane.Lacking()
 	for _, o := range options {
 		n, what := needed, "the nft table that balances and translates"
 		switch o {
@@ -102,8 +109,9 @@ func tryKernel(ctx context.Context) []lack {
 		}
 		return l.Close()
 	})
+	try("NETFILTER_NETLINK_QUEUE", "race: hold, which does as race: learn without it", useful, race.Try)
 	try("MACVLAN", "virtual MACs", neededMAC, tryMACs)
-	return out
+	return trialResult{Lacks: out, Queue: queue}
 }
 
 func tryRules() error {

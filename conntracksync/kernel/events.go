@@ -116,7 +116,12 @@ func (l *Listener) Close() error {
 
 // gather is how long events gather at least before they are read, while there
 // are many: to wake up for each would cost more than all that is done with it.
-const gather = time.Millisecond
+// Where it brought as many as busy, the next look comes without a bell: to set
+// it and to be woken by it would be most of the work.
+const (
+	gather = time.Millisecond
+	busy   = 4
+)
 
 // Run tells the handler what happens until ctx ends, and then ends the
 // subscription. Events that follow each other closely are told a millisecond
@@ -130,12 +135,15 @@ func (l *Listener) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = l.bell.SetReadDeadline(time.Unix(1, 0)) })()
 	in := newDatagrams()
 	for ctx.Err() == nil {
-		if err := l.tell(ctx, in); err != nil {
+		told, err := l.tell(ctx, in)
+		if err != nil {
 			return fmt.Errorf("listen to the connection table: %w", err)
 		}
 		l.handler.Idle()
 		idle := time.Now()
-		err := l.wait(bell)
+		if told < busy {
+			err = l.wait(bell)
+		}
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
@@ -168,8 +176,8 @@ func (l *Listener) wait(bell syscall.RawConn) error {
 	return errors.Join(err, waitErr)
 }
 
-// tell tells all that is waiting.
-func (l *Listener) tell(ctx context.Context, in *datagrams) error {
+// tell tells all that is waiting, and how many datagrams it was.
+func (l *Listener) tell(ctx context.Context, in *datagrams) (told int, err error) {
 	var event conntracksync.Event
 	each := func() { l.handler.Event(&event) }
 	for ctx.Err() == nil {
@@ -181,13 +189,14 @@ func (l *Listener) tell(ctx context.Context, in *datagrams) error {
 		switch err {
 		case nil:
 		case unix.EAGAIN:
-			return nil
+			return told, nil
 		case unix.ENOBUFS:
 			l.handler.Overrun()
 			continue
 		default:
-			return err
+			return told, err
 		}
+		told += n
 		for i := range n {
 			if b, ok := in.datagram(i); ok { // else another process wrote to our port
 				if err := events(b, &event, each); err != nil {
@@ -196,10 +205,10 @@ func (l *Listener) tell(ctx context.Context, in *datagrams) error {
 			}
 		}
 		if n < perRead {
-			return nil
+			return told, nil
 		}
 	}
-	return nil
+	return told, nil
 }
 
 // events walks over one datagram and calls each after it has read a change

@@ -119,12 +119,14 @@ func (i *Injector) Delete(ctx context.Context, flows []conntracksync.Flow) ([]Re
 	})
 }
 
-// SetTimeouts sets only the time that flows have left. One that is not there is
-// fine.
+// SetTimeouts sets only the time that flows have left, and makes TCP liberal with
+// the window: what this kernel saw of a flow may be older than what passed another
+// node. One that is not there is fine.
 func (i *Injector) SetTimeouts(ctx context.Context, flows []conntracksync.Flow) ([]Refused, error) {
 	return i.each(ctx, "set the time of", flows, func(flows []conntracksync.Flow, refuse func(int, error)) error {
 		return i.send(flows, msgNew, 0, func(b []byte, f *conntracksync.Flow) []byte {
-			return appendUint32(appendExact(b, f), ctaTimeout, f.Timeout)
+			b = appendUint32(appendExact(b, f), ctaTimeout, f.Timeout)
+			return appendLiberal(b, f)
 		}, func(n int, err syscall.Errno) {
 			if err != unix.ENOENT {
 				refuse(n, err)

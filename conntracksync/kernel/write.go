@@ -131,6 +131,18 @@ func appendState(b []byte, f *conntracksync.Flow) []byte {
 	return b
 }
 
+// appendLiberal makes a flow of TCP liberal with the window, and changes no more.
+func appendLiberal(b []byte, f *conntracksync.Flow) []byte {
+	if f.Original.Protocol != conntracksync.TCP {
+		return b
+	}
+	b, info := open(b, ctaProtoInfo)
+	b, at := open(b, ctaProtoInfoTCP)
+	b = appendBytes(b, ctaTCPFlagsOrig, tcpLiberal, tcpLiberal)
+	b = appendBytes(b, ctaTCPFlagsReply, tcpLiberal, tcpLiberal)
+	return shut(shut(b, at), info)
+}
+
 // begin appends the head of a message; end fills in its length.
 func begin(b []byte, kind, flags uint16, seq uint32, family byte) ([]byte, int) {
 	at := len(b)

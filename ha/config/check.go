@@ -105,7 +105,7 @@ func (d *decoder) check(c *Config) {
 	d.checkForwards(c)
 	d.checkAllows(c)
 	d.checkGroups(c)
-	d.checkRoutes()
+	d.checkRoutes(c)
 	d.checkPlaceholders(c)
 	if len(c.Nodes) > 0 && len(d.facts.links) == 0 {
 		d.warn(&value{line: 1, col: 1}, "there are neither lans nor uplinks: the nodes only watch each other")

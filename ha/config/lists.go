@@ -135,7 +135,7 @@ func readLists(path string, file []byte) (map[string][]byte, Problems) {
 	lists := map[string][]byte{}
 	var problems Problems
 	for _, at := range Lists(path, file) {
-		data, err := readAll(at)
+		data, err := ReadFile(at, maxSize)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:

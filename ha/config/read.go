@@ -5,9 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"io"
 	"io/fs"
-	"os"
 )
 
 // Load reads the file at path. A file that cannot be read is a problem like any
@@ -23,7 +21,7 @@ func Load(path string) (*Config, Problems) {
 // Read returns the text of a file with the lists that it names (see Pack), of one
 // that is too long only so many bytes that Parse says so.
 func Read(path string) ([]byte, Problems) {
-	data, err := readAll(path)
+	data, err := ReadFile(path, maxSize)
 	if err != nil {
 		if inner, ok := errors.AsType[*fs.PathError](err); ok {
 			err = inner.Err
@@ -43,15 +41,6 @@ func Read(path string) ([]byte, Problems) {
 		return nil, problems
 	}
 	return Pack(data, lists), nil
-}
-
-func readAll(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, maxSize+1))
 }
 
 // Parse reads the text of a file with its lists; name is only for messages. With

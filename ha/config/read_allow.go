@@ -16,6 +16,7 @@ type allowFact struct {
 	path string
 	at   *value // from
 	to   *value
+	wide bool // all ports of the router, for everybody
 }
 
 // allow reads one opening of the router.
@@ -42,8 +43,10 @@ func (d *decoder) allow(row *table, c *Firewall) {
 	if len(a.To) > 0 && len(a.Source) > 0 && !meet(false) && !meet(true) {
 		d.fail(source.at(), "%s: from IPv4 to IPv6, or the other way round, nothing comes; allowed: a source of the family of to", source.path())
 	}
+	transport := func(p uint8) bool { return p == 6 || p == 17 }
+	wide := to.v == nil && ports.v == nil && source.v == nil && (len(a.Protocol) == 0 || slices.ContainsFunc(a.Protocol, transport))
 	c.Allow = append(c.Allow, a)
-	d.facts.allows = append(d.facts.allows, allowFact{a, row.path, from.at(), to.at()})
+	d.facts.allows = append(d.facts.allows, allowFact{a, row.path, from.at(), to.at(), wide && !row.broken})
 	if len(c.Allow) == maxAllows+1 {
 		d.fail(row.at, "%s: more than %d; allowed: at most that", row.path, maxAllows)
 	}
@@ -72,6 +75,9 @@ func (d *decoder) checkAllows(c *Config) {
 		case contains(uplinks, a.From):
 		case a.From == fromLan || contains(lans, a.From):
 			d.warn(a.at, "%s.from: what comes from a lan reaches the router anyway: the firewall is for uplinks", a.path)
+		}
+		if by, all := c.AllowedBy(a.Allow); a.wide && (all || len(by) > 0) {
+			d.warn(a.at, "%s: every port of the routers is open from outside; if that is not meant, write ports, or source", a.path)
 		}
 		for _, to := range a.To {
 			if to.IsSingleIP() && slices.ContainsFunc(d.facts.owned, func(o claim) bool { return o.addr == to.Addr() }) {

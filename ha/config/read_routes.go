@@ -47,7 +47,7 @@ func routedNetwork(v *value) (netip.Prefix, error) {
 
 // checkRoutes: each is for a network of its own, which is none of a link's, and
 // leads to somebody else.
-func (d *decoder) checkRoutes() {
+func (d *decoder) checkRoutes(c *Config) {
 	first := map[netip.Prefix]routeFact{}
 	for _, r := range d.facts.routes {
 		if was, ok := first[r.To]; ok {
@@ -72,8 +72,54 @@ func (d *decoder) checkRoutes() {
 		if r.gateway != nil && r.Device == "" && d.linkOf(r.Gateway) == "" {
 			d.warn(r.gateway, "%s.gateway: %s lies in the network of no lan or uplink: until the main routing table leads there directly, nothing goes to %s", r.path, r.Gateway, r.To)
 		}
+		d.checkGateway(c, r)
+		d.checkCutOff(c, r)
 		if r.source != nil && r.To.Contains(r.Source) && r.To.IsSingleIP() {
 			d.fail(r.source, "%s.source: %s is whom the route leads to; allowed: an address of the routers", r.path, r.Source)
+		}
+	}
+}
+
+// devices are those of the lans and uplinks, by the path of each.
+func (c *Config) devices() map[string]string {
+	all := map[string]string{}
+	for _, l := range c.Lans {
+		all["lans."+l.Name] = l.Device
+	}
+	for _, u := range c.Uplinks {
+		all["uplinks."+u.Name] = u.Device
+	}
+	return all
+}
+
+// checkGateway: it is asked for on the device in whose network it is.
+func (d *decoder) checkGateway(c *Config, r routeFact) {
+	if r.gateway == nil || r.Device == "" {
+		return
+	}
+	if link := d.linkOf(r.Gateway); link != "" && c.devices()[link] != r.Device {
+		d.warn(r.gateway, "%s.gateway: %s lies in the network of %s, which is not behind %s; if it is not found there, nothing goes to %s", r.path, r.Gateway, link, r.Device, r.To)
+	}
+}
+
+// checkCutOff: what the nodes need for themselves is not led away.
+func (d *decoder) checkCutOff(c *Config, r routeFact) {
+	for _, o := range d.facts.owned {
+		if o.who != foreignRouter && d.linkOf(o.addr) == "" && r.To.Contains(o.addr) && !r.To.IsSingleIP() {
+			d.warn(r.to, "%s.to: %s holds %s, which is %s: the nodes lose each other, unless their own network there is a smaller one", r.path, r.To, o.addr, o.who)
+			break
+		}
+	}
+	device := r.Device
+	if device == "" {
+		device = c.devices()[d.linkOf(r.Gateway)]
+	}
+	for _, u := range c.Uplinks {
+		for _, t := range u.Probe.Targets {
+			if r.To.Contains(t.Address) && device != u.Device && d.linkOf(t.Address) == "" {
+				d.warn(r.to, "%s.to: %s holds %s, which the probes of uplinks.%s ask: they go this way too, and get no answer over %s; name another target, or another network", r.path, r.To, t.Address, u.Name, u.Device)
+				return
+			}
 		}
 	}
 }

@@ -47,10 +47,10 @@ func TestRules(t *testing.T) {
 		{"firewall", "{allow: [{from: office, ports: 22}]}", []string{"warning: firewall.allow[1].from: what comes from a lan reaches the router anyway: the firewall is for uplinks"}},
 		{"firewall", "{allow: [{protocol: [tcp, gre], ports: 22}]}", []string{"firewall.allow[1].ports: only tcp and udp have ports here; allowed: no ports, or protocol: [tcp, udp]"}},
 		{"firewall", "{allow: [{ports: 0}, {limit: 0/s}, {to: \"2001:db8::/32\", source: 10.0.0.0/8}]}", []string{`firewall.allow[1].ports: "0" is no port; allowed: a port from 1 to 65535, or a range such as 1000-2000`,
-			`firewall.allow[2].limit: "0/s" is no rate; allowed: a number from 1 to 1000000 and its unit, such as 10/s, 30/m or 100/h`, "firewall.allow[3].source: from IPv4 to IPv6, or the other way round, nothing comes; allowed: a source of the family of to"}},
+			"warning: firewall.allow[2]: every port of the routers is open from outside; if that is not meant, write ports, or source", `firewall.allow[2].limit: "0/s" is no rate; allowed: a number from 1 to 1000000 and its unit, such as 10/s, 30/m or 100/h`, "firewall.allow[3].source: from IPv4 to IPv6, or the other way round, nothing comes; allowed: a source of the family of to"}},
 		{"firewall", "{allow: [{to: 192.168.77.1}]}", []string{"firewall.allow[1].to: 192.168.77.1 is an address of the routers; allowed: hosts behind them, or no to"}},
 		{"firewall", "{allow: [{to: [203.0.113.64/29, \"2001:db8::/32\"], ports: 443, source: \"2001:db8:1::/48\"}, {source: \"2001:db8::/32\", ports: 22}]}", nil},
-		{"firewall", "{enabled: false, log: false, antispoof: false, mss: off, icmp_limit: 10/s, syn_limit: 100/m, allow: [{from: a, protocol: [tcp, udp], ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}, {protocol: gre}, {}]}", nil},
+		{"firewall", "{enabled: false, log: false, antispoof: false, mss: off, icmp_limit: 10/s, syn_limit: 100/m, allow: [{from: a, protocol: [tcp, udp], ports: [22, 80-90], source: 10.0.0.0/8, limit: 5/s}, {protocol: gre}, {}]}", []string{"warning: firewall.allow[3]: every port of the routers is open from outside; if that is not meant, write ports, or source"}},
 		// forwards
 		{"firewall", "{forward: [{}]}", []string{"firewall.forward[1]: the key port is missing; allowed: a port such as 443", "firewall.forward[1]: the key to is missing; allowed: a host, or host:port"}},
 		{"firewall", "{forward: [{port: 443, to: \"192.168.77.20:0\"}]}", []string{`firewall.forward[1].to: "192.168.77.20:0": the port is none from 1 to 65535; allowed: a host such as 192.168.77.20, or with a port such as 192.168.77.20:8443`}},
@@ -78,6 +78,13 @@ func TestRules(t *testing.T) {
 		{"routes", "[{to: 10.8.0.0/16, device: tun0, gateway: 10.9.0.1, source: 10.9.0.2, masquerade: true}, {to: 10.20.0.7, gateway: 192.168.77.9}, {to: 10.0.0.0/8, device: tun1}]",
 			nil},
 		{"routes", "[{to: 10.8.0.0/16, gateway: 10.9.0.1}]", []string{"warning: routes[1].gateway: 10.9.0.1 lies in the network of no lan or uplink: until the main routing table leads there directly, nothing goes to 10.8.0.0/16"}},
+		{"routes", "[{to: 198.51.100.0/24, device: w1}, {to: 192.0.0.0/16, device: tun0}]", []string{
+			"warning: routes[1].to: 198.51.100.0/24 holds 198.51.100.1, which the probes of uplinks.b ask: they go this way too, and get no answer over w2; name another target, or another network",
+			"warning: routes[2].to: 192.0.0.0/16 holds 192.0.2.1, which is node r1: the nodes lose each other, unless their own network there is a smaller one"}},
+		{"routes", "[{to: 10.8.0.0/16, device: tun0, gateway: 192.168.77.9}]", []string{"warning: routes[1].gateway: 192.168.77.9 lies in the network of lans.office, which is not behind tun0; if it is not found there, nothing goes to 10.8.0.0/16"}},
+		{"firewall", "{allow: [{from: wan, protocol: tcp}, {from: office}, {source: 198.51.100.7}, {protocol: gre}]}", []string{
+			"warning: firewall.allow[1]: every port of the routers is open from outside; if that is not meant, write ports, or source",
+			"warning: firewall.allow[2].from: what comes from a lan reaches the router anyway: the firewall is for uplinks"}},
 		{"routes", "[{}]", []string{"routes[1]: the key to is missing; allowed: a network such as 10.0.0.0/8", "routes[1]: neither device nor gateway stands here; allowed: one of them, or both"}},
 		{"routes", "[{to: 0.0.0.0/0, device: tun0}, {to: 224.0.0.0/4, device: tun0}, {to: \"fd00::/8\", device: tun0}]", []string{
 			"routes[1].to: 0.0.0.0/0 is everything, which the uplinks lead to; allowed: a network such as 10.0.0.0/8",

@@ -128,7 +128,7 @@ func TestLongListOfProblems(t *testing.T) {
 func TestLoad(t *testing.T) {
 	for path, want := range map[string]string{
 		"testdata/none.yaml": "testdata/none.yaml: read the configuration: no such file or directory; harouter init writes the first router's file, harouter join fetches it from one that runs",
-		"testdata":           "testdata: read the configuration: is a directory",
+		"testdata":           "testdata: read the configuration: it is a directory; name a file",
 	} {
 		c, ps := Load(path)
 		if c != nil || ps.Error() != want {

@@ -50,7 +50,13 @@ func (v *view) alarms() []string {
 
 func (v *view) cluster() []string {
 	words := []string{clean(v.s.Cluster), v.master(), v.configuration(), plural(len(v.s.Alarms), "alarm")}
-	return wrap(words, "   ", width)
+	lines := wrap(words, "   ", width)
+	for _, n := range v.s.Nodes {
+		if n.Held && n.Role == ha.RoleMaster {
+			lines = append(lines, wrap(strings.Fields(clean(n.Name)+" holds the role by failover, until it fails or harouter failover --auto"), " ", width)...)
+		}
+	}
+	return lines
 }
 
 // configuration says whether the nodes run one file, and which if it is not the

@@ -116,6 +116,14 @@ func resting() ha.Status {
 	return s
 }
 
+// held is a pair whose master is the lesser one, by failover.
+func held() ha.Status {
+	s := usual()
+	s.VRRP.Master, s.Nodes[0].Role, s.Nodes[1].Role, s.Nodes[1].Held = "r2", ha.RoleBackup, ha.RoleMaster, true
+	s.VirtualAddresses = nil
+	return s
+}
+
 // unfit is a pair of which one node fails its check.
 func unfit() ha.Status {
 	s := usual()
@@ -139,7 +147,7 @@ func alone() ha.Status {
 
 func TestTable(t *testing.T) {
 	t.Parallel()
-	for name, s := range map[string]ha.Status{"usual": usual(), "troubled": troubled(), "three": three(), "alone": alone(), "resting": resting(), "unfit": unfit(), "trying": trying()} {
+	for name, s := range map[string]ha.Status{"usual": usual(), "troubled": troubled(), "three": three(), "alone": alone(), "resting": resting(), "held": held(), "unfit": unfit(), "trying": trying()} {
 		var b bytes.Buffer
 		if err := Table(&b, s, false, now); err != nil {
 			t.Fatal(err)

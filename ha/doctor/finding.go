@@ -11,11 +11,16 @@ import (
 // Level is how bad a finding is.
 type Level string
 
-// With a Fault harouter does not do what it should; a Warning may become one.
+// With a Fault harouter does not do what it should; a Warning may become one; a Note
+// says which of several ways is used here.
 const (
 	Fault   Level = "fault"
 	Warning Level = "warning"
+	Note    Level = "note"
 )
+
+// levels are all, the worst first.
+var levels = []Level{Fault, Warning, Note}
 
 // Finding is one thing that is not as it should be.
 type Finding struct {
@@ -23,7 +28,7 @@ type Finding struct {
 	Check   string `json:"check"`   // which look found it: kernel, rights, programs …
 	Subject string `json:"subject"` // what it is about: a device, a program, a file
 	Text    string `json:"text"`    // what is wrong, one sentence without an end
-	Mend    string `json:"mend"`    // what to do about it
+	Mend    string `json:"mend"`    // what to do about it; of a Note empty
 }
 
 // Report is all that was found, and which looks were taken.
@@ -44,7 +49,9 @@ func (r *Report) Add(check string, found []Finding) {
 
 // Close sorts the findings, faults first, and judges.
 func (r *Report) Close() {
-	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(a.Level, b.Level) })
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int {
+		return cmp.Compare(slices.Index(levels, a.Level), slices.Index(levels, b.Level))
+	})
 	r.Healthy = r.count(Fault) == 0
 	if r.Findings == nil {
 		r.Findings = []Finding{}
@@ -65,7 +72,10 @@ func (r *Report) count(l Level) int {
 func (r *Report) Write(w io.Writer) error {
 	var b strings.Builder
 	for _, f := range r.Findings {
-		fmt.Fprintf(&b, "%s: %s: %s\n  mend: %s\n", strings.ToUpper(string(f.Level)), f.Subject, f.Text, f.Mend)
+		fmt.Fprintf(&b, "%s: %s: %s\n", strings.ToUpper(string(f.Level)), f.Subject, f.Text)
+		if f.Mend != "" {
+			fmt.Fprintf(&b, "  mend: %s\n", f.Mend)
+		}
 	}
 	fmt.Fprintf(&b, "looked at %s: ", strings.Join(r.Checks, ", "))
 	switch faults, warnings := r.count(Fault), r.count(Warning); {

@@ -121,13 +121,13 @@ func TestMachineFiles(t *testing.T) {
 func TestReport(t *testing.T) {
 	var r Report
 	r.Add("one", []Finding{{Level: Warning, Subject: "b", Text: "is odd", Mend: "leave it"}})
-	r.Add("two", []Finding{{Level: Fault, Subject: "a", Text: "is broken", Mend: "mend it"}})
+	r.Add("two", []Finding{{Level: Note, Subject: "c", Text: "is so"}, {Level: Fault, Subject: "a", Text: "is broken", Mend: "mend it"}})
 	r.Close()
 	var b strings.Builder
 	if err := r.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	want := "FAULT: a: is broken\n  mend: mend it\nWARNING: b: is odd\n  mend: leave it\nlooked at one, two: 1 fault, 1 warning\n"
+	want := "FAULT: a: is broken\n  mend: mend it\nWARNING: b: is odd\n  mend: leave it\nNOTE: c: is so\nlooked at one, two: 1 fault, 1 warning\n"
 	if diff := cmp.Diff(want, b.String()); diff != "" || r.Healthy {
 		t.Errorf("healthy %v\n%s", r.Healthy, diff)
 	}

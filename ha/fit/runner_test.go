@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,16 +16,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// grouped is what package child does, as far as it matters here.
-func grouped(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	return cmd
-}
+	"harouter/test/standin"
+)
 
 // result is one report.
 type result struct {
@@ -39,7 +31,7 @@ type result struct {
 func started(t *testing.T, cfg Config) (*Runner, chan result) {
 	t.Helper()
 	results := make(chan result, 100)
-	r := New(cfg, grouped, func(command []string, failed string) {
+	r := New(cfg, standin.Command, func(command []string, failed string) {
 		results <- result{strings.Join(command, " "), failed, time.Now()}
 	})
 	ctx, cancel := context.WithCancel(context.Background())

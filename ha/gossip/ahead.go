@@ -28,16 +28,10 @@ func (g *Gossip) Ahead(node, kind string, payload []byte) ([]Datagram, error) {
 	case p.heard.Load() == 0:
 		return nil, fmt.Errorf("seal %s for %s: it was not heard yet", kind, node)
 	}
-	e := envelope{Type: typeAhead, From: g.node, Life: g.life.Load(), To: p.heard.Load(), Kind: kind, Payload: payload}
-	b := e.appendTo(nil)
-	if len(kind) > maxName || len(b) > packetLimit {
-		return nil, fmt.Errorf("seal %.20q for %s: %d bytes are too large for a packet", kind, node, len(b))
-	}
-	seals, err := newSeals(r.cfg.ClusterLabel, r.cfg.Keys[:1])
+	sealed, err := r.seal(&envelope{Type: typeAhead, From: g.node, Life: g.life.Load(), To: p.heard.Load(), Kind: kind, Payload: payload})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("seal %.20q for %s: %w", kind, node, err)
 	}
-	sealed := seals.seal(b)
 	var out []Datagram
 	for _, path := range r.paths[node] {
 		out = append(out, Datagram{Source: path.local, To: netip.AddrPortFrom(path.remote, r.port), Bytes: sealed})
@@ -52,6 +46,19 @@ func (g *Gossip) Lives(node string) (own, other uint64) {
 		other = p.heard.Load()
 	}
 	return g.life.Load(), other
+}
+
+// seal makes the packet of a message.
+func (r *roster) seal(e *envelope) ([]byte, error) {
+	b := e.appendTo(nil)
+	if len(e.Kind) > maxName || len(b) > packetLimit {
+		return nil, fmt.Errorf("%d bytes are too large for a packet", len(b))
+	}
+	seals, err := newSeals(r.cfg.ClusterLabel, r.cfg.Keys[:1])
+	if err != nil {
+		return nil, err
+	}
+	return seals.seal(b), nil
 }
 
 // userMessage is memberlist's type of what its user sends.

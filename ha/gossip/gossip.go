@@ -27,6 +27,7 @@ type Gossip struct {
 	told    atomic.Uint64          // direct messages numbered so far
 	life    atomic.Uint64          // this run, as others know it
 	list    atomic.Pointer[memberlist.Memberlist]
+	way     atomic.Pointer[transport] // of list
 
 	mu       sync.Mutex      // the receiving side, and the order of Handler's events
 	lives    []uint64        // all values that life had

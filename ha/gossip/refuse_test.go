@@ -313,3 +313,39 @@ func TestLengthIsJudgedBeforeReading(t *testing.T) {
 		}
 	}
 }
+
+// TestSendTo: a node that is not in the file any more hears of it from one that it
+// has in its own; one without the key, or that does not know the sender, does not.
+func TestSendTo(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a := s.start(s.config(1, 1))
+	removed := s.start(s.config(2, 2))
+	outsider := s.config(3, 3)
+	outsider.Keys = [][]byte{keyB}
+	b := s.start(outsider)
+	await(t, "running", func() bool { return len(a.Members()) == 1 && len(removed.Members()) == 1 && len(b.Members()) == 1 })
+	for i := 2; i <= 3; i++ {
+		if err := a.SendTo(s.addr(i), "members", []byte("r1 alone")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "told", func() bool {
+		return count(removed, func(m Message) bool {
+			return m.From == "r1" && m.Kind == "members" && string(m.Payload) == "r1 alone"
+		}) == 1
+	})
+	await(t, "refused", func() bool { return b.Counters()[DropKey] > 0 })
+	if n := count(b, func(Message) bool { return true }); n > 0 {
+		t.Errorf("%d messages without the key", n)
+	}
+	for name, err := range map[string]error{
+		"another family": a.SendTo(netip.MustParseAddr("2001:db8::1"), "members", nil),
+		"too large":      a.SendTo(s.addr(2), "members", make([]byte, 4000)),
+		"does not run":   New(s.config(1, 1)).SendTo(s.addr(2), "members", nil),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}

@@ -49,6 +49,7 @@ func (g *Gossip) takePart(ctx context.Context, first bool) error {
 		return errors.Join(fmt.Errorf("start memberlist: %w", err), t.Shutdown())
 	}
 	g.list.Store(list)
+	g.way.Store(t)
 	c := company{g: g, list: list, serving: map[*peer]context.CancelFunc{}}
 	for {
 		c.serve(ctx, r)
@@ -112,6 +113,7 @@ func (c *company) leave(forGood bool) error {
 		g.log.Debug("leave", "error", err)
 	}
 	g.list.Store(nil)
+	g.way.Store(nil)
 	g.mu.Lock()
 	g.done = forGood
 	g.mu.Unlock()

@@ -2,7 +2,9 @@ package gossip
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -47,6 +49,32 @@ func (g *Gossip) Send(ctx context.Context, node, kind string, payload []byte) er
 		return fmt.Errorf("send %s to %s: %w", kind, node, sent)
 	}
 	return nil
+}
+
+// SendTo sends a direct message to an address that is no node's here, as one
+// packet: whoever has the key, and this node in its file, takes it. The error
+// says that it did not leave. It does not wait.
+func (g *Gossip) SendTo(to netip.Addr, kind string, payload []byte) error {
+	r, t := g.roster.Load(), g.way.Load()
+	if t == nil {
+		return fmt.Errorf("send %s to %s: gossip does not run", kind, to)
+	}
+	sealed, err := r.seal(&envelope{Type: typeMessage, From: g.node, Life: g.life.Load(), Seq: g.told.Add(1), Kind: kind, Payload: payload})
+	if err != nil {
+		return fmt.Errorf("send %.20q to %s: %w", kind, to, err)
+	}
+	sockets := *t.sockets.Load()
+	for _, own := range r.addresses {
+		if s := sockets[netip.AddrPortFrom(own, r.port)]; s != nil && own.Is4() == to.Unmap().Is4() {
+			if err = s.write(sealed, netip.AddrPortFrom(to.Unmap(), r.port)); err == nil {
+				return nil
+			}
+		}
+	}
+	if err == nil {
+		err = errors.New("no address of that family here")
+	}
+	return fmt.Errorf("send %s to %s: %w", kind, to, err)
 }
 
 func (g *Gossip) sendPacket(list *memberlist.Memberlist, p *peer, b []byte) error {

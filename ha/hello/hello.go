@@ -28,7 +28,9 @@ type Config struct {
 	// Report gets what is heard: ha.PeerTold, PeerSeen, Told, Hosts, Reached and
 	// Dropped. It must not block.
 	Report func(ha.Event)
-	Log    *slog.Logger
+	// LinkLocal is an address of IPv6 that hosts behind a device may be asked from.
+	LinkLocal func(index int) (netip.Addr, error)
+	Log       *slog.Logger
 }
 
 // Greeter is a Task.

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,7 +14,9 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"harouter/ha"
+	"harouter/ha/links"
 	"harouter/test/netlab"
+	"harouter/test/standin"
 )
 
 func TestMain(m *testing.M) {
@@ -23,33 +24,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// log of events that a Greeter reports.
-type reports struct {
-	mu  sync.Mutex
-	all []ha.Event
-}
-
-func (r *reports) add(ev ha.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.all = append(r.all, ev)
-}
-
-func (r *reports) has(ok func(ha.Event) bool) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, ev := range r.all {
-		if ok(ev) {
-			return true
-		}
-	}
-	return false
-}
-
-func start(t *testing.T, cfg Config) (*Greeter, *reports) {
+func start(t *testing.T, cfg Config) (*Greeter, *standin.Reports) {
 	t.Helper()
-	r := &reports{}
-	cfg.Report, cfg.Log, cfg.Cluster, cfg.VRID = r.add, slog.New(slog.NewTextHandler(io.Discard, nil)), "home", 51
+	r := &standin.Reports{}
+	cfg.LinkLocal = links.LinkLocal
+	cfg.Report, cfg.Log, cfg.Cluster, cfg.VRID = r.Add, slog.New(slog.NewTextHandler(io.Discard, nil)), "home", 51
 	if cfg.Keys == nil {
 		cfg.Keys = [][32]byte{{1}}
 	}
@@ -91,10 +70,10 @@ func TestGreeters(t *testing.T) {
 
 	one.Publish(ha.PeerState{Node: "r1", Priority: 200}.Encode())
 	two.Publish(ha.PeerState{Node: "r2", Priority: 150}.Encode())
-	told := func(r *reports, node string, priority uint8) {
+	told := func(r *standin.Reports, node string, priority uint8) {
 		t.Helper()
 		eventually(t, "the state of "+node, func() bool {
-			return r.has(func(ev ha.Event) bool {
+			return r.Has(func(ev ha.Event) bool {
 				told, ok := ev.(ha.PeerTold)
 				return ok && told.State.Node == node && told.State.Priority == priority && told.Lan == "office"
 			})
@@ -105,12 +84,12 @@ func TestGreeters(t *testing.T) {
 	four.Publish(ha.PeerState{Node: "r4", Priority: 100}.Encode())
 	told(heard1, "r4", 100) // its file may be newer than that of r1
 	eventually(t, "another key is counted", func() bool {
-		return heard3.has(func(ev ha.Event) bool { d, ok := ev.(ha.Dropped); return ok && d.Part == "gossip" && d.Reason == "key" })
+		return heard3.Has(func(ev ha.Event) bool { d, ok := ev.(ha.Dropped); return ok && d.Part == "gossip" && d.Reason == "key" })
 	})
 
 	one.Send("r2", ha.Message{Kind: ha.KindVouch, ID: 5}.Encode())
 	want := ha.Told{From: "r1", Message: ha.Message{Kind: ha.KindVouch, ID: 5}, Lan: "office"}
-	eventually(t, "a message", func() bool { return heard2.has(func(ev ha.Event) bool { return cmp.Equal(ev, ha.Event(want)) }) })
+	eventually(t, "a message", func() bool { return heard2.Has(func(ev ha.Event) bool { return cmp.Equal(ev, ha.Event(want)) }) })
 
 	// A state that fits into no frame: the node is seen all the same.
 	long := ha.PeerState{Node: "r1"}
@@ -119,7 +98,7 @@ func TestGreeters(t *testing.T) {
 	}
 	one.Publish(long.Encode())
 	eventually(t, "a sign of life", func() bool {
-		return heard2.has(func(ev ha.Event) bool { return cmp.Equal(ev, ha.Event(ha.PeerSeen{Node: "r1", Lan: "office"})) })
+		return heard2.Has(func(ev ha.Event) bool { return cmp.Equal(ev, ha.Event(ha.PeerSeen{Node: "r1", Lan: "office"})) })
 	})
 
 	// The device is deleted and made anew.
@@ -144,10 +123,10 @@ func TestGreeters(t *testing.T) {
 	netlab.Sh(t, "bash -c 'echo x > /dev/udp/192.168.78.100/9; echo x > /dev/udp/192.168.78.101/9'")
 	seen := ha.Hosts{Lan: "guests", Seen: []netip.Addr{netip.MustParseAddr("192.168.78.100")}}
 	eventually(t, "the host is seen, and one that is not there is not", func() bool {
-		return heard1.has(func(ev ha.Event) bool { return cmp.Equal(ev, ha.Event(seen), cmpopts.EquateComparable(netip.Addr{})) })
+		return heard1.Has(func(ev ha.Event) bool { return cmp.Equal(ev, ha.Event(seen), cmpopts.EquateComparable(netip.Addr{})) })
 	})
 	reached := func() bool {
-		return heard1.has(func(ev ha.Event) bool { return cmp.Equal(ev, ha.Event(ha.Reached{Lan: "guests"})) })
+		return heard1.Has(func(ev ha.Event) bool { return cmp.Equal(ev, ha.Event(ha.Reached{Lan: "guests"})) })
 	}
 	one.Look(ha.Look{Lan: "guests", Hosts: []netip.Addr{netip.MustParseAddr("192.168.78.101")}})
 	if netlab.WaitFor("", 700*time.Millisecond, reached) == nil {
@@ -172,12 +151,12 @@ func TestHostsSix(t *testing.T) {
 	host := netip.MustParseAddr("fd00::100")
 	eventually(t, "the host is seen", func() bool {
 		netlab.Sh(t, "bash -c 'echo x > /dev/udp/fd00::100/9'")
-		return heard.has(func(ev ha.Event) bool {
+		return heard.Has(func(ev ha.Event) bool {
 			return cmp.Equal(ev, ha.Event(ha.Hosts{Lan: "guests", Seen: []netip.Addr{host}}), cmpopts.EquateComparable(netip.Addr{}))
 		})
 	})
 	reached := func() bool {
-		return heard.has(func(ev ha.Event) bool { return cmp.Equal(ev, ha.Event(ha.Reached{Lan: "guests"})) })
+		return heard.Has(func(ev ha.Event) bool { return cmp.Equal(ev, ha.Event(ha.Reached{Lan: "guests"})) })
 	}
 	one.Look(ha.Look{Lan: "guests", Hosts: []netip.Addr{netip.MustParseAddr("fd00::101")}})
 	if netlab.WaitFor("", 700*time.Millisecond, reached) == nil {

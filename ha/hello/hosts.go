@@ -1,7 +1,6 @@
 package hello
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,7 +9,6 @@ import (
 	"github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"harouter/ha"
@@ -62,8 +60,9 @@ func seen(index int, networks []netip.Prefix) ([]netip.Addr, error) {
 // asking is a look that goes on.
 type asking struct {
 	ha.Look
-	ear *ear
-	six bool // of neighbour discovery, not ARP
+	linkLocal func(index int) (netip.Addr, error)
+	ear       *ear
+	six       bool // of neighbour discovery, not ARP
 }
 
 // listen opens the ear for the answers on a device.
@@ -76,7 +75,7 @@ func (a *asking) listen(ifi *net.Interface, heard chan<- packetIn) (err error) {
 	if a.ear != nil {
 		return nil
 	}
-	proto, filter := unix.ETH_P_ARP, onlyReplies
+	proto, filter := unix.ETH_P_ARP, vrrp.OnlyARPReplies
 	if six {
 		proto, filter = unix.ETH_P_IPV6, vrrp.OnlyNeighbours
 	}
@@ -88,38 +87,9 @@ func (a *asking) listen(ifi *net.Interface, heard chan<- packetIn) (err error) {
 	return err
 }
 
-// onlyReplies keeps the requests of a busy segment out. A cooked socket begins
-// at the ARP header.
-var onlyReplies = []bpf.Instruction{
-	bpf.LoadAbsolute{Off: 6, Size: 2},
-	bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(arp.OperationReply), SkipTrue: 1},
-	bpf.RetConstant{Val: 0},
-	bpf.RetConstant{Val: 64},
-}
-
-// linkLocal is an address of this machine on a device that neighbours may be asked
-// from.
-func linkLocal(index int) (netip.Addr, error) {
-	link, err := netlink.LinkByIndex(index)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	all, err := netlink.AddrList(link, netlink.FAMILY_V6)
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	for _, a := range all {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		if ok && ip.IsLinkLocalUnicast() && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED) == 0 {
-			return ip, nil
-		}
-	}
-	return netip.Addr{}, errors.New("the device has no link-local address")
-}
-
 // solicit asks each host over IPv6.
 func (a *asking) solicit() error {
-	from, err := linkLocal(a.ear.index)
+	from, err := a.linkLocal(a.ear.index)
 	if err != nil {
 		return fmt.Errorf("ask the hosts of %s: %w", a.Lan, err)
 	}

@@ -281,7 +281,7 @@ func (g *Greeter) settleLook(l ha.Look) {
 		return
 	}
 	if a == nil {
-		a = &asking{}
+		a = &asking{linkLocal: g.cfg.LinkLocal}
 		g.looks[l.Lan] = a
 		g.tellHosts()
 	}

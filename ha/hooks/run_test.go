@@ -6,27 +6,17 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"harouter/balancer"
+	"harouter/test/standin"
 )
-
-// command is child.Command without what stands in between.
-func command(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	return cmd
-}
 
 // rig is a worker with a directory of its own.
 type rig struct {
@@ -44,7 +34,7 @@ func newRig(t *testing.T, timeout time.Duration) *rig {
 		Uplinks: map[string]Line{"cable": {Device: "wan1", Target: netip.MustParseAddr("198.51.100.1")}, "dsl": {Device: "wan2"}},
 	}
 	g.Runner = New(cfg, Ports{
-		Command: command, Log: slog.New(slog.DiscardHandler),
+		Command: standin.Command, Log: slog.New(slog.DiscardHandler),
 		Failed: func(script string, failed bool, text string) { g.alarms <- fmt.Sprint(script, " ", failed, " ", text) },
 	})
 	return g

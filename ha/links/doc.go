@@ -6,6 +6,7 @@
 //	watcher.go  the Task: events, and a look at all after each
 //	read.go     one device, one gateway
 //	route.go    what a default route is
+//	own.go      from which address neighbours may be asked
 //
 // It imports package ha for the event that it reports, no other edge;
 // cmd/harouter starts it.

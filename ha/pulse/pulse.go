@@ -17,9 +17,10 @@ import (
 
 // Asker is a Task.
 type Asker struct {
-	report func(ha.Event)
-	log    *slog.Logger
-	kick   chan struct{}
+	report    func(ha.Event)
+	linkLocal func(index int) (netip.Addr, error)
+	log       *slog.Logger
+	kick      chan struct{}
 
 	mu    sync.Mutex // for moments only
 	order *ha.Pulse  // for the goroutine of Run
@@ -33,10 +34,11 @@ type Asker struct {
 }
 
 // New returns one that asks nobody yet. Report gets ha.Unanswered and
-// ha.Recovered; it must not block.
-func New(report func(ha.Event), log *slog.Logger) *Asker {
+// ha.Recovered; it must not block. LinkLocal is an address of IPv6 that those
+// behind a device may be asked from.
+func New(report func(ha.Event), linkLocal func(index int) (netip.Addr, error), log *slog.Logger) *Asker {
 	return &Asker{
-		report: report, log: log, kick: make(chan struct{}, 1),
+		report: report, linkLocal: linkLocal, log: log, kick: make(chan struct{}, 1),
 		sockets: map[spot]*socket{}, asked: map[spot]bool{}, said: map[spot]string{},
 	}
 }
@@ -149,7 +151,11 @@ func (a *Asker) look() {
 		if a.sockets[at] != nil {
 			continue
 		}
-		s, err := openSocket(ifi, at.six)
+		var from func(int) (netip.Addr, error)
+		if at.six {
+			from = a.linkLocal
+		}
+		s, err := openSocket(ifi, from)
 		a.problem(at, err)
 		if err == nil {
 			a.sockets[at] = s

@@ -7,41 +7,20 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/mdlayher/arp"
 
 	"harouter/ha"
+	"harouter/ha/links"
 	"harouter/test/netlab"
+	"harouter/test/standin"
 )
 
 func TestMain(m *testing.M) {
 	netlab.Main()
 	os.Exit(m.Run())
-}
-
-type reports struct {
-	mu  sync.Mutex
-	all []ha.Event
-}
-
-func (r *reports) add(ev ha.Event) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.all = append(r.all, ev)
-}
-
-func (r *reports) has(ok func(ha.Event) bool) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, ev := range r.all {
-		if ok(ev) {
-			return true
-		}
-	}
-	return false
 }
 
 // TestAsker: a node on two cables, one of which has a host too. Its kernel
@@ -83,8 +62,8 @@ func asker(t *testing.T, at map[string]string, ways, others []ha.Way) {
 	addresses("add")
 	netlab.Sh(t, "ip -n pulse-node addr add "+at["host"]+" dev lan0") // the host
 
-	r := &reports{}
-	a := New(r.add, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	r := &standin.Reports{}
+	a := New(r.Add, links.LinkLocal, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- a.Run(ctx) }()
@@ -102,7 +81,7 @@ func asker(t *testing.T, at map[string]string, ways, others []ha.Way) {
 			addresses("del")
 			defer addresses("add")
 			return netlab.WaitFor("", 700*time.Millisecond, func() bool {
-				return r.has(func(ev ha.Event) bool {
+				return r.Has(func(ev ha.Event) bool {
 					e, ok := ev.(ha.Unanswered)
 					return ok && e.Node == "r1" && e.For >= 40*time.Millisecond && e.Rounds >= 3 && e.Witnessed >= 2 && e.Devices == 2 && e.Direct
 				})
@@ -112,7 +91,7 @@ func asker(t *testing.T, at map[string]string, ways, others []ha.Way) {
 		}
 	}
 	if netlab.WaitFor("", 1500*time.Millisecond, func() bool {
-		return r.has(func(ev ha.Event) bool {
+		return r.Has(func(ev ha.Event) bool {
 			e, ok := ev.(ha.Unanswered)
 			return ok && e.Rounds >= 3 && e.For > 40*time.Millisecond
 		})
@@ -121,7 +100,7 @@ func asker(t *testing.T, at map[string]string, ways, others []ha.Way) {
 	}
 	settle()
 	if err := netlab.WaitFor("the node answers again", 3*time.Second, func() bool {
-		return r.has(func(ev ha.Event) bool {
+		return r.Has(func(ev ha.Event) bool {
 			e, ok := ev.(ha.Recovered)
 			return ok && e.Node == "r1" && e.After > 40*time.Millisecond
 		})
@@ -133,9 +112,7 @@ func asker(t *testing.T, at map[string]string, ways, others []ha.Way) {
 		"ip link del lan0", "ip link add lan0 type veth peer name lan0 netns pulse-node", "ip link set lan0 up", "ip -n pulse-node link set lan0 up",
 		"ip -n pulse-node addr add " + at["office"] + " dev lan0", "ip -n pulse-node addr add " + at["host"] + " dev lan0",
 	}, "; "))
-	r.mu.Lock()
-	r.all = nil
-	r.mu.Unlock()
+	r.Forget()
 	settle()
 	a.Ask(ha.Pulse{})
 }

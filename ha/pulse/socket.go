@@ -26,19 +26,12 @@ type socket struct {
 	from     netip.Addr // of neighbour discovery: this node's link-local address there
 }
 
-// onlyReplies keeps the requests of a busy segment out. A cooked socket begins
-// at the ARP header.
-var onlyReplies = []bpf.Instruction{
-	bpf.LoadAbsolute{Off: 6, Size: 2},
-	bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(arp.OperationReply), SkipTrue: 1},
-	bpf.RetConstant{Val: 0},
-	bpf.RetConstant{Val: 64},
-}
-
 // arpProtocol is ETH_P_ARP in network order.
 const arpProtocol = unix.ETH_P_ARP>>8 | unix.ETH_P_ARP<<8&0xff00
 
-func openSocket(ifi *net.Interface, six bool) (*socket, error) {
+// openSocket opens one for ARP, or for neighbour discovery from an address that
+// linkLocal names, if there is any.
+func openSocket(ifi *net.Interface, linkLocal func(index int) (netip.Addr, error)) (*socket, error) {
 	fail := func(what string, err error) (*socket, error) {
 		return nil, fmt.Errorf("%s on %s: %w", what, ifi.Name, err)
 	}
@@ -48,8 +41,8 @@ func openSocket(ifi *net.Interface, six bool) (*socket, error) {
 		return fail("open a socket for neighbours", err)
 	}
 	s := &socket{fd: fd, index: ifi.Index, mac: slices.Clone(ifi.HardwareAddr), protocol: arpProtocol}
-	filter := onlyReplies
-	if six {
+	filter := vrrp.OnlyARPReplies
+	if linkLocal != nil {
 		s.protocol, filter = sixProtocol, vrrp.OnlyNeighbours
 		if s.from, err = linkLocal(ifi.Index); err != nil {
 			s.close()

@@ -210,6 +210,9 @@ func (m Mail) password() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("read the password: %w", err)
 	}
+	if !info.Mode().IsRegular() { // a pipe would be waited for
+		return "", fmt.Errorf("read the password: %s is no file", m.PasswordFile)
+	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return "", fmt.Errorf("read the password: %s can be read by others (mode %04o): chmod 600 it", m.PasswordFile, mode)
 	}

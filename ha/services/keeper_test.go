@@ -10,21 +10,13 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-// command is child.Command without what stands in between.
-func command(ctx context.Context, program string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	return cmd
-}
+	"harouter/test/standin"
+)
 
 // rig is a Keeper whose PATH has stand-ins that write down what they are told.
 // One that is told of a service fails while there is a file SERVICE.fails, and
@@ -60,7 +52,7 @@ func newRig(t *testing.T, programs []string, names ...string) *rig {
 	t.Setenv("PATH", dir)
 	g := &rig{t: t, dir: dir, alarms: make(chan string, 100)}
 	g.Keeper = New(names, 300*time.Millisecond, Ports{
-		Command: command, Log: slog.New(slog.DiscardHandler),
+		Command: standin.Command, Log: slog.New(slog.DiscardHandler),
 		Failed: func(service string, failed bool, text string) {
 			g.alarms <- fmt.Sprint(service, " ", failed, " ", text)
 		},

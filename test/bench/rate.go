@@ -11,7 +11,7 @@ import (
 	"harouter/test/site"
 )
 
-const hammerTime = 2 * time.Second
+const hammerTime = time.Second
 
 var rateBench = bench{
 	name: "rate", title: "new TCP connections per second through one router, as fast as a client of 16 threads can", peer: "bare kernel",

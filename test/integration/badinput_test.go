@@ -153,6 +153,44 @@ func TestBadPackets(t *testing.T) {
 	}
 }
 
+// TestRow18ForgedAdvert: adverts of priority 254, and farewells, with the other
+// node's own address as source and TTL 255, sent by a host of the LAN: nobody
+// obeys, since the node itself denies them. It has 50 ms to do so: not beside other
+// tests.
+func TestRow18ForgedAdvert(t *testing.T) {
+	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	client := load(t, c)
+	before := map[string]ha.Status{}
+	for _, r := range []string{"r1", "r2"} {
+		s, err := c.Status(r)
+		must(t, err)
+		before[r] = s
+	}
+	c.Mark("forged")
+	from := func(a string, priority uint8) netlab.Forgery {
+		src := netip.MustParseAddr(a)
+		return netlab.Forgery{Device: "eth0", Src: src, Dst: vrrp.Group4, TTL: 255, Protocol: vrrp.Protocol, Payload: advert(t, priority, src, vrrp.Group4)}
+	}
+	for range 100 {
+		for _, f := range []netlab.Forgery{from("192.168.77.3", 254), from("192.168.77.2", 0)} {
+			must(t, c.Host("h1").SendIP(f))
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	for _, r := range []string{"r1", "r2"} {
+		must(t, c.Wait("forged adverts are counted and shown", r, 2*time.Second, func(s ha.Status) bool {
+			return s.Drops.VRRP["forged"] > 0 && hasAlarm(s, ha.AlarmForgedAdvert)
+		}))
+		s, err := c.Status(r)
+		must(t, err)
+		if s.Role != before[r].Role || s.VRRP.Transitions != before[r].VRRP.Transitions {
+			t.Errorf("%s was %v and is %v, %d transitions", r, before[r].Role, s.Role, s.VRRP.Transitions-before[r].VRRP.Transitions)
+		}
+	}
+	rep := report(t, client)
+	quietly(t, "silence seen by the host", rep, rep.PingGapSince("forged"), noise, "none")
+}
+
 // badRequests tries what a client of the control socket should not do; the
 // daemon answers the next one all the same.
 func badRequests(t *testing.T, c *site.Cluster) {

@@ -88,7 +88,7 @@ func TestManyFlows(t *testing.T) {
 	c.Mark("crash")
 	must(t, c.PowerOff("r1"))
 	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
-	time.Sleep(2 * time.Second)
+	time.Sleep(time.Second)
 	same(t, "after the takeover", want, bulkFlows(t, c, "r2"), many+more)
 	r := report(t, client)
 	if got := r.Survivors(); got != len(r.TCP) {

@@ -13,8 +13,8 @@ import (
 func TestIdleIsCheap(t *testing.T) {
 	config := site.Replace(site.Config, "interval: 200ms, timeout: 200ms, fall: 3, rise: 5", "interval: 1s")
 	c := pair(t, netlab.PairOptions{WANOwn: true}, config)
-	time.Sleep(2 * time.Second)
-	const watch = 10 * time.Second
+	time.Sleep(time.Second)
+	const watch = 6 * time.Second
 	processes, cpu := map[string][]netlab.Running{}, map[int]time.Duration{}
 	for _, r := range []string{"r1", "r2"} {
 		running, err := c.Router(r).Processes()

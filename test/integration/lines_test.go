@@ -106,7 +106,7 @@ func sameRouting(t *testing.T, c *site.Cluster, what string, within time.Duratio
 // TestRow6Moves: an uplink dies on the master only.
 func TestRow6Moves(t *testing.T) {
 	// No hold: what flaps is another test's.
-	c := pair(t, netlab.PairOptions{WANOwn: true}, patient()+"balance: {flap_hold: 0}\n")
+	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Replace(patient(), "preempt_delay: 2s", "preempt_delay: 1s")+"balance: {flap_hold: 0}\n")
 	w := c.Watch()
 
 	t.Run("carrier of both is no move", func(t *testing.T) { // row 8
@@ -159,7 +159,7 @@ func TestRow6Moves(t *testing.T) {
 		must(t, c.Wait("dsl works on r1", "r2", 3*time.Second, func(s ha.Status) bool { return lineOf(s, "dsl").Views["r1"].String() == "up" }))
 		must(t, c.Port("r2", "wan2").Unplug())
 		sameRouting(t, c, "dsl is out", 2*time.Second, func(s ha.Status) bool { return lineOf(s, "dsl").Share == 0 })
-		time.Sleep(2500 * time.Millisecond) // preempt_delay, and then some
+		time.Sleep(1500 * time.Millisecond) // preempt_delay, and then some
 		if m, _ := masterOf(t, c, "r1"); m != "r2" {
 			t.Errorf("%s is master", m)
 		}

@@ -209,9 +209,10 @@ func (m *methods) run() {
 		m.lines[1].Set(netlab.Line{}, netlab.Line{})
 		s, err := c.Status("r1")
 		must(t, err)
-		c.Mark("one cable")
-		must(t, c.Port("r1", "wan3").Unplug())
-		must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
+		c.Mark("silent")
+		must(t, c.Port("r1", "wan2").Drop(netlab.Both, "")) // (by carrier: TestRow6Moves)
+		must(t, c.WaitHolder(site.LANAddress, "r2", 5*time.Second))
+		moved := netlab.Now()
 		m.master = "r2"
 		now, err := c.Status("r2")
 		must(t, err)
@@ -229,11 +230,19 @@ func (m *methods) run() {
 		time.Sleep(300 * time.Millisecond)
 		r, err := m.client.Stop()
 		must(t, err)
-		if moved := r.Renatted("one cable"); len(moved) > 0 {
-			for _, f := range moved {
-				t.Errorf("flow %s of %s moved with the role: %v", f.Name, policyOf(f.Target.Addr()), f.Seen)
+		for _, f := range r.Renatted("silent") {
+			t.Errorf("flow %s of %s moved with the role: %v", f.Name, policyOf(f.Target.Addr()), f.Seen)
+		}
+		on := map[string]int{}
+		for _, f := range r.On("isp2", "silent") {
+			on[policyOf(f.Target.Addr())]++
+		}
+		for _, p := range []string{"back", "spill", "only"} {
+			if on[p] != 6 {
+				t.Errorf("%d of 6 flows of %s were on the line that died in silence", on[p], p)
 			}
 		}
+		carriedOn(t, r, "isp2", "silent", moved.Add(2*noise+r.Lag))
 	})
 	m.T = t
 	noLeaks(t, c)

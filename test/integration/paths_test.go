@@ -17,6 +17,7 @@ func TestTwoPaths(t *testing.T) {
 	t.Parallel()
 	config := site.Replace(patient(), "address: 192.0.2.1,", "addresses: [192.0.2.1, 192.168.77.2],")
 	config = site.Replace(config, "address: 192.0.2.2,", "addresses: [192.0.2.2, 192.168.77.3],")
+	config = site.Replace(config, "preempt_delay: 2s", "preempt_delay: 1s")
 	c := pair(t, netlab.PairOptions{WANOwn: true}, config)
 	both := func(what string, within time.Duration, ok func(ha.Status) bool) {
 		t.Helper()
@@ -92,7 +93,7 @@ func TestTwoPaths(t *testing.T) {
 	t.Run("maintenance without preemption", func(t *testing.T) {
 		text, err := os.ReadFile(c.ConfigFile("r1"))
 		must(t, err)
-		write(t, c, site.Replace(string(text), "preempt_delay: 2s", "preempt_delay: 2s, preempt: false"), "r1", "r2")
+		write(t, c, site.Replace(string(text), "preempt_delay: 1s", "preempt_delay: 1s, preempt: false"), "r1", "r2")
 		_, err = c.Command("r1", "reload")
 		must(t, err)
 		for _, step := range []struct{ router, word, master string }{
@@ -101,7 +102,7 @@ func TestTwoPaths(t *testing.T) {
 			_, err := c.Command(step.router, "maintenance", step.word)
 			must(t, err)
 			if step.word == "off" && step.router == "r1" { // the better one; in the other case nobody would move anyhow
-				time.Sleep(2500 * time.Millisecond) // preempt_delay
+				time.Sleep(1500 * time.Millisecond) // preempt_delay
 			}
 			must(t, c.WaitHolder(site.LANAddress, step.master, time.Second))
 		}
@@ -148,7 +149,7 @@ func rests(t *testing.T, c *site.Cluster) {
 	must(t, c.Wait("r1 rests after a restart", "r2", 5*time.Second, func(s ha.Status) bool {
 		return s.Nodes[0].Alive && s.Nodes[0].Role == ha.RoleBackup && s.Nodes[0].Maintenance
 	}))
-	time.Sleep(2500 * time.Millisecond) // preempt_delay
+	time.Sleep(1500 * time.Millisecond) // preempt_delay
 	must(t, c.WaitHolder(site.LANAddress, "r2", 0))
 
 	// Alone it serves, until somebody comes.

@@ -399,12 +399,12 @@ func TestRoughSessions(t *testing.T) {
 		if gone > 5000*3 {
 			t.Errorf("5000 flows that were gone within the window cost %d bytes", gone)
 		}
-		plays(t, c, "h1", "roughqueries", host.String(), fmt.Sprintf("%v:%d", site.Server, roughDNS), "15000")
+		plays(t, c, "h1", "roughqueries", host.String(), fmt.Sprintf("%v:%d", site.Server, roughDNS), "8000")
 		time.Sleep(300 * time.Millisecond)
 		sent := sentBytes(t, c) - gone
-		t.Logf("%d bytes on the line for 15000 queries and answers, beside some others: %d a flow", sent, sent/15000)
-		if sent > 15000*40 {
-			t.Errorf("15000 queries cost %d bytes", sent)
+		t.Logf("%d bytes on the line for 8000 queries and answers, beside some others: %d a flow", sent, sent/8000)
+		if sent > 8000*40 {
+			t.Errorf("8000 queries cost %d bytes", sent)
 		}
 		must(t, c.Router("r1").NFT("delete table inet rough"))
 		must(t, echoes.Kill())

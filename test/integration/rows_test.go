@@ -37,7 +37,7 @@ func load(t *testing.T, c *site.Cluster) *netlab.Client {
 	t.Helper()
 	client, err := c.Load("h1", light())
 	must(t, err)
-	time.Sleep(time.Second) // traffic before the fault, part of what is measured
+	time.Sleep(400 * time.Millisecond) // traffic before the fault, part of what is measured
 	return client
 }
 
@@ -62,7 +62,7 @@ func TestRow1Crash(t *testing.T) {
 		return !s.Nodes[0].Alive && s.Nodes[0].Role == ha.RoleUnknown
 	}))
 	dead := netlab.Now().Sub(crash)
-	time.Sleep(2 * time.Second)
+	time.Sleep(500 * time.Millisecond)
 	after, err := c.Status("r2")
 	must(t, err)
 	r := report(t, client)
@@ -86,20 +86,23 @@ func TestRow1Crash(t *testing.T) {
 // TestRow2DaemonKilled: the guard takes the addresses away, the peer is master
 // in 50 ms + Skew, there are never two holders for longer, and connections go on.
 func TestRow2DaemonKilled(t *testing.T) {
-	for name, sig := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "hanging": syscall.SIGSTOP} {
-		t.Run(name, func(t *testing.T) {
-			c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	for i, fault := range []struct {
+		name string
+		sig  syscall.Signal
+	}{{"hanging", syscall.SIGSTOP}, {"killed", syscall.SIGKILL}} {
+		t.Run(fault.name, func(t *testing.T) {
 			client, err := c.Load("h1", manyFlows())
 			must(t, err)
 			inSync(t, c, "r1", "r2")
 			time.Sleep(500 * time.Millisecond)
 			w := c.Watch()
 			at := c.Mark("fault")
-			must(t, c.Daemons["r1"].Signal(sig))
+			must(t, c.Daemons["r1"].Signal(fault.sig))
 			must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
-			time.Sleep(1500 * time.Millisecond)
+			time.Sleep(time.Second)
 			hang := time.Duration(0)
-			if sig == syscall.SIGSTOP {
+			if fault.sig == syscall.SIGSTOP {
 				hang = ha.Lease(advertise)
 			}
 			for _, a := range []netip.Addr{site.LANAddress, site.WAN1, site.WAN2} {
@@ -112,10 +115,10 @@ func TestRow2DaemonKilled(t *testing.T) {
 				atMost(t, fmt.Sprintf("%v away from r1", a), lost(w, a, "r1", at), hang+50*time.Millisecond+noise/3, "5 ms after the hang is seen")
 				atMost(t, fmt.Sprintf("%v on r2", a), gained(w, a, "r2", at), hang+50*time.Millisecond+noise/3, "10 ms after the hang is seen, without Skew")
 			}
-			if !strings.Contains(c.Log("r2"), "r1 was fenced") {
-				t.Error("r2 took over, but not on the word of r1's guard")
+			if n := strings.Count(c.Log("r2"), "r1 was fenced"); n <= i {
+				t.Errorf("r2 took over, but not on the word of r1's guard, which it heard %d times", n)
 			}
-			if sig == syscall.SIGSTOP { // row 14: it goes on, listens, and is a backup that may come back
+			if fault.sig == syscall.SIGSTOP { // row 14: it goes on, listens, and is a backup that may come back
 				at := netlab.Now()
 				must(t, c.Daemons["r1"].Signal(syscall.SIGCONT))
 				must(t, c.Wait("r1 is backup", "r1", time.Second, func(s ha.Status) bool { return s.Role == ha.RoleBackup }))
@@ -162,7 +165,7 @@ func TestRow2Alone(t *testing.T) {
 	client := load(t, c)
 	c.Mark("killed")
 	must(t, c.Daemons["r1"].Kill())
-	time.Sleep(2 * time.Second)
+	time.Sleep(time.Second)
 	if h := c.Holders(site.LANAddress); !slices.Equal(h, []string{"r1"}) {
 		t.Errorf("after the daemon's death the address is held by %v", h)
 	}
@@ -197,9 +200,12 @@ func TestRow2Alone(t *testing.T) {
 	})
 }
 
+// hasty is the standard file for tests in which the better node returns.
+func hasty() string { return site.Replace(site.Config, "preempt_delay: 2s", "preempt_delay: 1s") }
+
 // TestRow3Planned: SIGTERM and failover move the address without a gap.
 func TestRow3Planned(t *testing.T) {
-	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	c := pair(t, netlab.PairOptions{WANOwn: true}, hasty())
 	client := load(t, c)
 	w := c.Watch()
 	moved := func(what string, at netlab.Instant, to string) {
@@ -215,7 +221,7 @@ func TestRow3Planned(t *testing.T) {
 	must(t, err)
 	t.Log(out)
 	moved("failover", at, "r2")
-	time.Sleep(3 * time.Second) // longer than preempt_delay: it holds
+	time.Sleep(1500 * time.Millisecond) // longer than preempt_delay: it holds
 	moved("hold", at, "r2")
 
 	at = c.Mark("auto")
@@ -243,7 +249,7 @@ func TestRow3Planned(t *testing.T) {
 
 // TestRow5LANPort: the master's LAN port dies.
 func TestRow5LANPort(t *testing.T) {
-	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	c := pair(t, netlab.PairOptions{WANOwn: true}, hasty())
 	client := load(t, c)
 	w := c.Watch()
 	at := c.Mark("unplugged")
@@ -257,7 +263,7 @@ func TestRow5LANPort(t *testing.T) {
 	}
 	atMost(t, "the peer holds the address", got, 50*time.Millisecond+noise, "20 ms")
 	must(t, c.Wait("r1 is in fault", "r1", 2*time.Second, func(s ha.Status) bool { return s.Role == ha.RoleFault }))
-	time.Sleep(time.Second)
+	time.Sleep(500 * time.Millisecond)
 	r := report(t, client)
 	quietly(t, "silence seen by the host", r, r.PingGapSince("unplugged"), 50*time.Millisecond+noise, "20 ms")
 	must(t, c.Port("r1", "lan0").Plug())
@@ -297,7 +303,7 @@ func deadISP(t *testing.T, kill, mend func(*site.Cluster) error, detect, fresh t
 		one, err := c.Status("r1")
 		return err == nil && s.PlanHash == one.PlanHash && s.Uplinks[1].Share == 0
 	}))
-	time.Sleep(3 * time.Second)
+	time.Sleep(1500 * time.Millisecond) // all flows have found their new line, and nothing else came of it
 	now, err := c.Status("r1")
 	must(t, err)
 	if now.Role != ha.RoleMaster || now.VRRP.Transitions != before.VRRP.Transitions {
@@ -318,7 +324,7 @@ func deadISP(t *testing.T, kill, mend func(*site.Cluster) error, detect, fresh t
 	must(t, c.Settled("r1", "r1", 5*time.Second))
 	time.Sleep(500 * time.Millisecond)
 	r := report(t, client)
-	atMost(t, "verdict", seen, detect+noise, detect.String()+" or less")
+	quietly(t, "verdict", r, seen, detect+noise, detect.String()+" or less")
 	again, ok := r.FreshAgain("dead")
 	if !ok {
 		t.Error("fresh connections do not work again")
@@ -358,7 +364,7 @@ func TestRow12Partition(t *testing.T) {
 	ports := []*netlab.Port{c.Port("r2", "lan0"), c.Port("r2", "wan1"), c.Port("r2", "wan2"), c.Port("r2", "sync0")}
 	must(t, c.Cut(ports...))
 	must(t, netlab.WaitFor("both are master", 3*time.Second, func() bool { return len(c.Holders(site.LANAddress)) == 2 }))
-	time.Sleep(2 * time.Second)
+	time.Sleep(time.Second)
 	capture, err := c.Port("r1", "lan0").Capture(nil)
 	must(t, err)
 	defer capture.Close()

@@ -313,14 +313,14 @@ func hasAgain(t *testing.T, c *site.Cluster, router string, want []uint16) {
 }
 
 // impatient are routers whose kernels forget connections soon, so that a test
-// need not wait for minutes: what nobody holds on to is gone in 8 s.
+// need not wait for minutes: what nobody holds on to is gone in 5 s.
 func impatient() netlab.Spec {
 	spec := netlab.Pair(netlab.PairOptions{WANOwn: true})
 	for i := range spec.Routers {
 		spec.Routers[i].Sysctls = map[string]string{
-			"net.netfilter.nf_conntrack_tcp_timeout_established": "8",
-			"net.netfilter.nf_conntrack_udp_timeout":             "6",
-			"net.netfilter.nf_conntrack_udp_timeout_stream":      "6",
+			"net.netfilter.nf_conntrack_tcp_timeout_established": "5",
+			"net.netfilter.nf_conntrack_udp_timeout":             "4",
+			"net.netfilter.nf_conntrack_udp_timeout_stream":      "4",
 		}
 	}
 	return spec
@@ -335,12 +335,12 @@ func TestFlowsSurviveCrash(t *testing.T) {
 	c := pairOf(t, impatient())
 	inbound := forwardIn(t, c, "h1")
 	load := manyFlows()
-	load.TCP[1].Interval = 5 * time.Second // idle ones must not be ended by the kernel of the master itself
-	load.UDP = append(load.UDP, netlab.UDPFlows{Server: echo(site.Server), Flows: 8, Interval: 4 * time.Second})
+	load.TCP[1].Interval = 2500 * time.Millisecond // idle ones must not be ended by the kernel of the master itself
+	load.UDP = append(load.UDP, netlab.UDPFlows{Server: echo(site.Server), Flows: 8, Interval: 2 * time.Second})
 	for _, a := range []netip.Addr{site.WAN1, site.WAN2} {
 		to := netip.AddrPortFrom(a, inboundPort)
-		inbound.UDP = append(inbound.UDP, netlab.UDPFlows{Server: to, Flows: 2, Interval: 4 * time.Second})
-		inbound.TCP = append(inbound.TCP, netlab.TCPFlows{Server: to, Flows: 2, Interval: 5 * time.Second})
+		inbound.UDP = append(inbound.UDP, netlab.UDPFlows{Server: to, Flows: 2, Interval: 2 * time.Second})
+		inbound.TCP = append(inbound.TCP, netlab.TCPFlows{Server: to, Flows: 2, Interval: 2500 * time.Millisecond})
 	}
 	inbound.Fresh = nil // without the rule there are no new ones
 	out, err := c.Load("h1", load)
@@ -348,17 +348,17 @@ func TestFlowsSurviveCrash(t *testing.T) {
 	in, err := c.Load("net", inbound)
 	must(t, err)
 	inSync(t, c, "r1", "r2")
-	if got := shortest(t, c, "r1"); got > 8*time.Second {
+	if got := shortest(t, c, "r1"); got > 5*time.Second {
 		t.Fatalf("the kernel keeps connections for %v: the test shows nothing", got)
 	}
-	time.Sleep(12 * time.Second)
+	time.Sleep(8 * time.Second)
 
 	// The rule of the test would make the entries of inbound connections anew.
 	must(t, c.Router("r2").NFT("delete table ip test-dnat"))
 	c.Mark("crash")
 	must(t, c.PowerOff("r1"))
 	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
-	time.Sleep(5 * time.Second) // each flow says something
+	time.Sleep(3 * time.Second) // each flow says something
 	c.Mark("return")
 	must(t, c.PowerOn("r1"))
 	must(t, c.Run("r1"))
@@ -367,7 +367,7 @@ func TestFlowsSurviveCrash(t *testing.T) {
 	time.Sleep(time.Second)
 	c.Mark("second crash")
 	must(t, c.PowerOff("r2"))
-	time.Sleep(5 * time.Second)
+	time.Sleep(3 * time.Second)
 	for name, client := range map[string]*netlab.Client{"out": out, "in": in} {
 		t.Log(name)
 		r := report(t, client)
@@ -383,6 +383,33 @@ func TestFlowsSurviveCrash(t *testing.T) {
 		quietly(t, name+": silence of the UDP flows", r, r.GapBetween("crash", "return"), 3*advertise+skew+20*time.Millisecond+noise, "under 361 ms")
 		quietly(t, name+": silence of the UDP flows at the return", r, r.GapBetween("return", "second crash"), 50*time.Millisecond+noise, "none")
 	}
+}
+
+// TestFlowsSurviveTwoDeaths: the master's daemon dies, the flows go on through the
+// other node, and that dies before it has told them back: the kernel of the first
+// one knows each connection as it was, and nothing of what was said since.
+func TestFlowsSurviveTwoDeaths(t *testing.T) {
+	t.Parallel()
+	c := pair(t, netlab.PairOptions{WANOwn: true}, site.Config)
+	client, err := c.Load("h1", manyFlows())
+	must(t, err)
+	inSync(t, c, "r1", "r2")
+	time.Sleep(300 * time.Millisecond)
+	c.Mark("killed")
+	must(t, c.Daemons["r1"].Kill())
+	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
+	must(t, c.Router("r1").NFT("table inet cut { chain in { type filter hook input priority -400; tcp sport 7947 drop; tcp dport 7947 drop; }; }"))
+	must(t, c.Run("r1"))
+	must(t, c.Wait("r1 is backup", "r1", 5*time.Second, func(s ha.Status) bool { return s.Role == ha.RoleBackup && s.VRRP.Master == "r2" }))
+	time.Sleep(300 * time.Millisecond)
+	if s, err := c.Status("r1"); err != nil || s.ConntrackSync.Peers[0].State == ha.SyncSynced {
+		t.Fatalf("r1 was told the flows: the test shows nothing (%v)", err)
+	}
+	c.Mark("crash")
+	must(t, c.PowerOff("r2"))
+	must(t, c.WaitHolder(site.LANAddress, "r1", 3*time.Second))
+	must(t, client.Poke(5*time.Second))
+	survived(t, c, report(t, client), "killed", "crash")
 }
 
 // shortest is how long the entry of a connection of TCP that is kept for the
@@ -422,7 +449,7 @@ func TestFlowsSurvivePartition(t *testing.T) {
 	c.Mark("cut")
 	must(t, c.Cut(c.Port("r2", "sync0")))
 	must(t, c.Wait("the session is gone", "r2", 5*time.Second, state(ha.SyncStale)))
-	time.Sleep(time.Second)
+	time.Sleep(300 * time.Millisecond)
 	must(t, c.Pass(c.Port("r2", "sync0")))
 	must(t, c.Wait("flows are in sync again", "r2", 5*time.Second, state(ha.SyncSynced)))
 	holdsAll(t, c, "after the cut", "r2", all)
@@ -459,7 +486,7 @@ func TestFlowsSurvivePartition(t *testing.T) {
 	c.Mark("crash")
 	must(t, c.PowerOff("r1"))
 	must(t, c.WaitHolder(site.LANAddress, "r2", 3*time.Second))
-	time.Sleep(time.Second)
+	time.Sleep(500 * time.Millisecond)
 	holdsAll(t, c, "after the crash", "r2", all)
 	must(t, client.Poke(5*time.Second))
 	r := report(t, client)
@@ -522,7 +549,7 @@ func TestFlowsSurviveSplit(t *testing.T) {
 			must(t, c.Settled(r, "r1", 5*time.Second))
 		}
 		inSync(t, c, "r1", "r2")
-		time.Sleep(time.Second)
+		time.Sleep(500 * time.Millisecond)
 		return apart
 	}
 	split("short", 550*time.Millisecond)
