@@ -74,7 +74,7 @@ func TestAloneNoMore(t *testing.T) {
 	told("r1", "r2", 16)
 	dies("r1", "r2")
 
-	must(t, c.Wait("r1 is shown dead", "r2", 4*time.Second, func(s ha.Status) bool {
+	must(t, c.Wait("r1 is shown dead", "r2", 8*time.Second, func(s ha.Status) bool {
 		return !s.Nodes[0].Alive && s.Nodes[0].Role == ha.RoleUnknown
 	}))
 	write("r2", without("r1"))
