@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"harouter/ha"
 	"harouter/test/netlab"
 	"harouter/test/site"
 )
@@ -29,7 +30,10 @@ var policiesBench = bench{
 		"forwarding costs about 1.05 us a packet more than bare, however many policies: 0.65 are ip rules, by which the kernel then finds both destination and source (0.45 for a single one of anybody's), 0.37 our chains.",
 		"forwarding, iptables: the peer is the router of the next line, which has ip rules and marks as we have.",
 		"new connections, peer: rules of iptables as Net-ISP-Balance writes them, one rule that marks for each policy, and a draw of 2:1 at the end.",
-		"replicated: our router is one of two nodes and hears of each connection, to tell the other; the peer does nothing of that kind. Without the word it is a cluster of one.",
+		"replicated: a pair on either side. Ours has a second node that runs and takes each connection into its kernel at once; the peer has conntrackd on two routers, FTFW,",
+		"as its manual advises (the second keeps connections in a cache until a failover), or, into the kernel, with DisableExternalCache On, which does at once what ours does.",
+		"These connections live for 50 ms, so that each is one to be told; in the row without the word they are reset at once.",
+		"Without the word ours is a cluster of one, and the peer runs nothing beside its rules. What the second router does is paid by the same processors, on both sides.",
 		"Policies are of a TCP port each, which no connection here has: all are asked in vain. Client, router and server share the processors: the ratio counts.",
 	},
 	run: policies,
@@ -49,29 +53,101 @@ func policies(l *lab) error {
 	return nil
 }
 
+// balancing are the routers that are measured with as many policies: ours in a
+// pair and alone, the peer's rules alone and in two pairs, whose second router
+// keeps what it is told in a cache, or has it in its kernel.
+type balancing struct {
+	ours, alone         *site.Cluster
+	rules, cache, table *netlab.Site
+}
+
+func newBalancing(n int) (_ *balancing, err error) {
+	b := &balancing{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}()
+	o := netlab.PairOptions{WANOwn: true}
+	if b.ours, err = cluster(o, "cluster: home\n", "cluster: home\n"+ourPolicies(n)); err != nil {
+		return b, err
+	}
+	if b.alone, err = cluster(o, "  r2: {address: 192.0.2.2, priority: 150}\n", "", "cluster: home\n", "cluster: home\n"+ourPolicies(n)); err != nil {
+		return b, err
+	}
+	for _, s := range []**netlab.Site{&b.rules, &b.cache, &b.table} {
+		if *s, err = newSite(o); err != nil {
+			return b, err
+		}
+		if err = iptables((*s).Router("r1"), n); err != nil {
+			return b, err
+		}
+	}
+	for s, direct := range map[*netlab.Site]string{b.cache: "Off", b.table: "On"} {
+		if err = told(s, n, direct); err != nil {
+			return b, err
+		}
+	}
+	if err = errors.Join(b.ours.Up("r1", "r2"), b.alone.Up("r1")); err != nil {
+		return b, err
+	}
+	for _, s := range b.sites() {
+		if err = sinks(s); err != nil {
+			return b, err
+		}
+	}
+	return b, b.ours.Wait("the second node is told", "r1", 10*time.Second, func(s ha.Status) bool {
+		return len(s.ConntrackSync.Peers) == 1 && s.ConntrackSync.Peers[0].State == ha.SyncSynced
+	})
+}
+
+// told has conntrackd run on a router of iptables and on a second one.
+func told(s *netlab.Site, n int, direct string) error {
+	p := &theirPair{Site: s, sync: map[string]*netlab.Process{}}
+	r2 := s.Router("r2")
+	// Without NAT of its own it could not take what is translated.
+	if _, err := r2.ExecInput(iptablesRules(n), tool("iptables-restore")); err != nil {
+		return err
+	}
+	for _, name := range []string{"r1", "r2"} {
+		if err := errors.Join(p.configure(name, direct), p.startSync(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *balancing) sites() (all []*netlab.Site) {
+	for _, c := range []*site.Cluster{b.ours, b.alone} {
+		if c != nil {
+			all = append(all, c.Site)
+		}
+	}
+	for _, s := range []*netlab.Site{b.rules, b.cache, b.table} {
+		if s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+func (b *balancing) close() (err error) {
+	for _, s := range b.sites() {
+		err = errors.Join(err, s.Close())
+	}
+	return err
+}
+
 func policiesOf(l *lab, bare *netlab.Site, n int) (err error) {
-	ours, err := cluster(netlab.PairOptions{WANOwn: true}, "cluster: home\n", "cluster: home\n"+ourPolicies(n))
+	b, err := newBalancing(n)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, ours.Close()) }()
-	theirs, err := newSite(netlab.PairOptions{WANOwn: true})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, theirs.Close()) }()
-	alone, err := cluster(netlab.PairOptions{WANOwn: true}, "  r2: {address: 192.0.2.2, priority: 150}\n", "", "cluster: home\n", "cluster: home\n"+ourPolicies(n))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, alone.Close()) }()
-	if err := errors.Join(ours.Up("r1"), alone.Up("r1"), iptables(theirs.Router("r1"), n), sinks(ours.Site), sinks(alone.Site), sinks(theirs)); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, b.close()) }()
 	what := fmt.Sprintf("%d policies: ", n)
 	for i := range l.runs {
 		for range turns {
-			if err := errors.Join(forwardings(l, what, ours.Site, bare, theirs), beginnings(l, what, ours.Site, theirs, alone.Site)); err != nil {
+			if err := errors.Join(b.forwardings(l, what, bare), b.beginnings(l, what)); err != nil {
 				return err
 			}
 		}
@@ -81,9 +157,9 @@ func policiesOf(l *lab, bare *netlab.Site, n int) (err error) {
 }
 
 // forwardings measures once what is established.
-func forwardings(l *lab, what string, ours, bare, theirs *netlab.Site) (err error) {
+func (b *balancing) forwardings(l *lab, what string, bare *netlab.Site) (err error) {
 	var rates [3]float64
-	for i, s := range []*netlab.Site{ours, bare, theirs} {
+	for i, s := range []*netlab.Site{b.ours.Site, bare, b.rules} {
 		if rates[i], err = streamed(s); err != nil {
 			return err
 		}
@@ -96,18 +172,24 @@ func forwardings(l *lab, what string, ours, bare, theirs *netlab.Site) (err erro
 	return nil
 }
 
-// beginnings measures once new connections: over one node of two, over the
-// peer's router, and over ours that is alone.
-func beginnings(l *lab, what string, ours, theirs, alone *netlab.Site) error {
-	const kept, lone = "new connections, replicated", "new connections"
+// beginnings measures once new connections.
+func (b *balancing) beginnings(l *lab, what string) error {
+	const lone, cached, kept = "new connections", "new connections, replicated", "new connections, replicated into the kernel"
 	for _, side := range []struct {
 		of *netlab.Site
 		Side
+		keep time.Duration
 		rows []string
-	}{{ours, Ours, []string{kept}}, {theirs, Theirs, []string{kept, lone}}, {alone, Ours, []string{lone}}} {
-		rate, failed, err := hammered(side.of)
+	}{
+		{b.ours.Site, Ours, keepTime, []string{cached, kept}}, {b.cache, Theirs, keepTime, []string{cached}}, {b.table, Theirs, keepTime, []string{kept}},
+		{b.alone.Site, Ours, 0, []string{lone}}, {b.rules, Theirs, 0, []string{lone}},
+	} {
+		rate, failed, err := hammered(side.of, side.keep)
 		if err == nil && failed > 1 {
 			err = fmt.Errorf("%.1f %% of the connections failed", failed)
+		}
+		if err == nil && side.keep > 0 && side.of != b.cache {
+			err = inSecond(l, what, side.of, side.Side, rate)
 		}
 		if err != nil {
 			return err
@@ -118,9 +200,28 @@ func beginnings(l *lab, what string, ours, theirs, alone *netlab.Site) error {
 		if err := side.of.Router("r1").FlushConnections(); err != nil {
 			return err
 		}
+		time.Sleep(calmTime)
 	}
 	return nil
 }
+
+// inSecond counts what the second router has.
+func inSecond(l *lab, what string, s *netlab.Site, side Side, rate float64) error {
+	time.Sleep(calmTime)
+	text, err := s.Router("r2").ReadSysctl("net.netfilter.nf_conntrack_count")
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if err != nil {
+		return fmt.Errorf("count the second router's connections: %w", err)
+	}
+	l.row(what+"of these in the second router's kernel", "%").Add(side, 100*n/(rate*hammerTime.Seconds()), noise{})
+	return nil
+}
+
+// calmTime is what a second router needs to hear that all of them ended.
+const calmTime = 300 * time.Millisecond
 
 // ourPolicies is the part of the file.
 func ourPolicies(n int) string {
@@ -151,9 +252,9 @@ func bareRouter() (*netlab.Site, error) {
 	return s, nil
 }
 
-// iptables makes a router of marks: a flow that has one keeps it; each policy is
-// a rule; what is left is drawn.
-func iptables(r *netlab.Node, n int) error {
+// iptablesRules are those of a router of marks: a flow that has one keeps it;
+// each policy is a rule; what is left is drawn.
+func iptablesRules(n int) string {
 	lines := []string{
 		"*mangle",
 		":MARK1 - [0:0]", ":MARK2 - [0:0]",
@@ -170,7 +271,12 @@ func iptables(r *netlab.Node, n int) error {
 		"COMMIT", "*nat",
 		"-A POSTROUTING -o wan1 -j MASQUERADE", "-A POSTROUTING -o wan2 -j MASQUERADE",
 		"COMMIT", "")
-	_, err := r.ExecInput(strings.Join(lines, "\n"), tool("iptables-restore"))
+	return strings.Join(lines, "\n")
+}
+
+// iptables makes such a router.
+func iptables(r *netlab.Node, n int) error {
+	_, err := r.ExecInput(iptablesRules(n), tool("iptables-restore"))
 	return errors.Join(err,
 		r.Sysctl("net.ipv4.ip_forward", "1"),
 		r.IP("addr add 192.168.77.1/24 dev lan0",
