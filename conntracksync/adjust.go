@@ -53,7 +53,7 @@ func (t *Table) readSome(now time.Time) {
 func (t *Table) WasRead(now time.Time, r *Read) {
 	for n := range r.Flows {
 		f := &r.Flows[n]
-		if i, ok := t.index[KeyOf(f.Original, f.Zone)]; f.ID != 0 && ok && t.slots[i].owner == mine && t.follows(f) {
+		if i, ok := t.index[KeyOf(f.Original, f.Zone)]; f.ID != 0 && ok && t.slots[i].owner == mine && f.lasts() {
 			t.lives(now, f, inDump, false)
 		}
 	}

@@ -14,25 +14,14 @@ func (t *Table) Heard(now time.Time, e *Event) {
 			t.ended(now, KeyOf(e.Flow.Original, e.Flow.Zone), e.Flow.ID)
 		}
 		return
-	case !t.follows(&e.Flow):
+	case !e.Flow.lasts():
 		return
 	}
 	t.lives(now, &e.Flow, e.Told, e.Kind == Began)
 }
 
-// follows reports whether what the kernel says of a flow matters: also of one
-// that is known from before the settings leave it out, since those who were told
-// of it must hear of its end.
-func (t *Table) follows(f *Flow) bool {
-	if !f.whole() || f.Status&Dying != 0 {
-		return false
-	}
-	if t.concerns(f) {
-		return true
-	}
-	_, known := t.index[KeyOf(f.Original, f.Zone)]
-	return known
-}
+// lasts reports whether a flow is one that can be told, and is not ending.
+func (f *Flow) lasts() bool { return f.whole() && f.Status&Dying == 0 }
 
 // ended takes the end of the entry with that number, 0 if that is not known.
 // After an overrun the kernel tells ends again, which then may come after the
@@ -58,11 +47,16 @@ func (t *Table) ended(now time.Time, k Key, id uint32) {
 // lives waits for the same answers: it is as if it had ended.
 func (t *Table) Taken(now time.Time, f *Flow) { t.ended(now, KeyOf(f.Original, f.Zone), 0) }
 
-// lives takes what the kernel's table says of a flow that is in it.
+// lives takes what the kernel's table says of a flow that is in it: also of one
+// that is known from before the settings leave it out, since those who were told
+// of it must hear of its end.
 func (t *Table) lives(now time.Time, f *Flow, told Parts, began bool) {
 	p, r := pack(f)
 	i, ok := t.index[p.key]
 	if !ok {
+		if !t.concerns(f) {
+			return
+		}
 		p.timeout = t.custom(&p, &r)
 		if i, ok = t.add(&p, &r, mine); ok {
 			t.slots[i].kernel = f.ID
@@ -147,12 +141,15 @@ const inDump = ToldState | ToldLabels | ToldHelper | ToldMaster | ToldAdjust
 // knows whose the flows are: another node may have had them put here. They are
 // told when this node is master, or when packets of theirs come.
 func (t *Table) Dumped(now time.Time, f *Flow, first bool) {
-	if !t.follows(f) {
+	if !f.lasts() {
 		return
 	}
 	i, ok := t.index[KeyOf(f.Original, f.Zone)]
 	switch {
 	case !ok && first:
+		if !t.concerns(f) {
+			return
+		}
 		p, r := pack(f)
 		p.timeout = 0 // that of a flow of another node means nothing
 		i, ok = t.add(&p, &r, orphan)

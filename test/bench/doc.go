@@ -18,7 +18,7 @@
 //	uplink.go  dead ISPs                     weights.go    one Apply (apply.go: its role)
 //	shares.go  who gets how many             idle.go       what it costs to do nothing
 //	rate.go    connections per second (hammer.go: its roles)      busy.go  false takeovers
-//	policies.go  what policies cost          theirs.go     beside Net-ISP-Balance's stored figures
+//	policies.go  what policies cost (balancing.go: the routers)   theirs.go  beside Net-ISP-Balance's stored figures
 //	replication.go  flows to the backup (stamps.go: its role), conntrackd.go the peer's
 //
 // It uses test/netlab and test/site, balancer/dataplane for the one bench that

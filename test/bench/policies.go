@@ -29,7 +29,10 @@ var policiesBench = bench{
 		"forwarding costs about 1.05 us a packet more than bare, however many policies: 0.65 are ip rules, by which the kernel then finds both destination and source (0.45 for a single one of anybody's), 0.37 our chains.",
 		"forwarding, iptables: the peer is the router of the next line, which has ip rules and marks as we have.",
 		"new connections, peer: rules of iptables as Net-ISP-Balance writes them, one rule that marks for each policy, and a draw of 2:1 at the end.",
-		"replicated: our router is one of two nodes and hears of each connection, to tell the other; the peer does nothing of that kind. Without the word it is a cluster of one.",
+		"replicated: a pair on either side. Ours has a second node that runs and takes each connection into its kernel at once; the peer has conntrackd on two routers, FTFW,",
+		"as its manual advises (the second keeps connections in a cache until a failover), or, into the kernel, with DisableExternalCache On, which does at once what ours does.",
+		"These connections live for 50 ms, so that each is one to be told; in the row without the word they are reset at once.",
+		"Without the word ours is a cluster of one, and the peer runs nothing beside its rules. What the second router does is paid by the same processors, on both sides.",
 		"Policies are of a TCP port each, which no connection here has: all are asked in vain. Client, router and server share the processors: the ratio counts.",
 	},
 	run: policies,
@@ -50,28 +53,15 @@ func policies(l *lab) error {
 }
 
 func policiesOf(l *lab, bare *netlab.Site, n int) (err error) {
-	ours, err := cluster(netlab.PairOptions{WANOwn: true}, "cluster: home\n", "cluster: home\n"+ourPolicies(n))
+	b, err := newBalancing(n)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, ours.Close()) }()
-	theirs, err := newSite(netlab.PairOptions{WANOwn: true})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, theirs.Close()) }()
-	alone, err := cluster(netlab.PairOptions{WANOwn: true}, "  r2: {address: 192.0.2.2, priority: 150}\n", "", "cluster: home\n", "cluster: home\n"+ourPolicies(n))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, alone.Close()) }()
-	if err := errors.Join(ours.Up("r1"), alone.Up("r1"), iptables(theirs.Router("r1"), n), sinks(ours.Site), sinks(alone.Site), sinks(theirs)); err != nil {
-		return err
-	}
+	defer func() { err = errors.Join(err, b.close()) }()
 	what := fmt.Sprintf("%d policies: ", n)
 	for i := range l.runs {
 		for range turns {
-			if err := errors.Join(forwardings(l, what, ours.Site, bare, theirs), beginnings(l, what, ours.Site, theirs, alone.Site)); err != nil {
+			if err := errors.Join(b.forwardings(l, what, bare), b.beginnings(l, what)); err != nil {
 				return err
 			}
 		}
@@ -81,9 +71,9 @@ func policiesOf(l *lab, bare *netlab.Site, n int) (err error) {
 }
 
 // forwardings measures once what is established.
-func forwardings(l *lab, what string, ours, bare, theirs *netlab.Site) (err error) {
+func (b *balancing) forwardings(l *lab, what string, bare *netlab.Site) (err error) {
 	var rates [3]float64
-	for i, s := range []*netlab.Site{ours, bare, theirs} {
+	for i, s := range []*netlab.Site{b.ours.Site, bare, b.rules} {
 		if rates[i], err = streamed(s); err != nil {
 			return err
 		}
@@ -96,18 +86,24 @@ func forwardings(l *lab, what string, ours, bare, theirs *netlab.Site) (err erro
 	return nil
 }
 
-// beginnings measures once new connections: over one node of two, over the
-// peer's router, and over ours that is alone.
-func beginnings(l *lab, what string, ours, theirs, alone *netlab.Site) error {
-	const kept, lone = "new connections, replicated", "new connections"
+// beginnings measures once new connections.
+func (b *balancing) beginnings(l *lab, what string) error {
+	const lone, cached, kept = "new connections", "new connections, replicated", "new connections, replicated into the kernel"
 	for _, side := range []struct {
 		of *netlab.Site
 		Side
+		keep time.Duration
 		rows []string
-	}{{ours, Ours, []string{kept}}, {theirs, Theirs, []string{kept, lone}}, {alone, Ours, []string{lone}}} {
-		rate, failed, err := hammered(side.of)
+	}{
+		{b.ours.Site, Ours, keepTime, []string{cached, kept}}, {b.cache, Theirs, keepTime, []string{cached}}, {b.table, Theirs, keepTime, []string{kept}},
+		{b.alone.Site, Ours, 0, []string{lone}}, {b.rules, Theirs, 0, []string{lone}},
+	} {
+		rate, failed, err := hammered(side.of, side.keep)
 		if err == nil && failed > 1 {
 			err = fmt.Errorf("%.1f %% of the connections failed", failed)
+		}
+		if err == nil && side.keep > 0 && side.of != b.cache {
+			err = inSecond(l, what, side.of, side.Side, rate)
 		}
 		if err != nil {
 			return err
@@ -118,9 +114,28 @@ func beginnings(l *lab, what string, ours, theirs, alone *netlab.Site) error {
 		if err := side.of.Router("r1").FlushConnections(); err != nil {
 			return err
 		}
+		time.Sleep(calmTime)
 	}
 	return nil
 }
+
+// inSecond counts what the second router has.
+func inSecond(l *lab, what string, s *netlab.Site, side Side, rate float64) error {
+	time.Sleep(calmTime)
+	text, err := s.Router("r2").ReadSysctl("net.netfilter.nf_conntrack_count")
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if err != nil {
+		return fmt.Errorf("count the second router's connections: %w", err)
+	}
+	l.row(what+"of these in the second router's kernel", "%").Add(side, 100*n/(rate*hammerTime.Seconds()), noise{})
+	return nil
+}
+
+// calmTime is what a second router needs to hear that all of them ended.
+const calmTime = 300 * time.Millisecond
 
 // ourPolicies is the part of the file.
 func ourPolicies(n int) string {
@@ -151,9 +166,9 @@ func bareRouter() (*netlab.Site, error) {
 	return s, nil
 }
 
-// iptables makes a router of marks: a flow that has one keeps it; each policy is
-// a rule; what is left is drawn.
-func iptables(r *netlab.Node, n int) error {
+// iptablesRules are those of a router of marks: a flow that has one keeps it;
+// each policy is a rule; what is left is drawn.
+func iptablesRules(n int) string {
 	lines := []string{
 		"*mangle",
 		":MARK1 - [0:0]", ":MARK2 - [0:0]",
@@ -170,7 +185,12 @@ func iptables(r *netlab.Node, n int) error {
 		"COMMIT", "*nat",
 		"-A POSTROUTING -o wan1 -j MASQUERADE", "-A POSTROUTING -o wan2 -j MASQUERADE",
 		"COMMIT", "")
-	_, err := r.ExecInput(strings.Join(lines, "\n"), tool("iptables-restore"))
+	return strings.Join(lines, "\n")
+}
+
+// iptables makes such a router.
+func iptables(r *netlab.Node, n int) error {
+	_, err := r.ExecInput(iptablesRules(n), tool("iptables-restore"))
 	return errors.Join(err,
 		r.Sysctl("net.ipv4.ip_forward", "1"),
 		r.IP("addr add 192.168.77.1/24 dev lan0",

@@ -38,7 +38,7 @@ func rate(l *lab) (err error) {
 	}
 	for i := range l.runs {
 		for side, s := range sites {
-			perSecond, failed, err := hammered(s)
+			perSecond, failed, err := hammered(s, 0)
 			if err != nil {
 				return err
 			}
@@ -66,12 +66,12 @@ func sinks(s *netlab.Site) error {
 	return nil
 }
 
-// hammered runs the client once and returns the rate, and the percentage that
-// did not work.
-func hammered(s *netlab.Site) (perSecond, failed float64, err error) {
+// hammered runs the client once, which keeps each connection for a while, and
+// returns the rate, and the percentage that did not work.
+func hammered(s *netlab.Site, keep time.Duration) (perSecond, failed float64, err error) {
 	h := s.Host("h1")
 	out := filepath.Join(h.Dir(), "hammered")
-	p, err := h.StartRole("hammer", "hammer", out, hammerTime.String(), site.Server.String(), site.Server2.String())
+	p, err := h.StartRole("hammer", "hammer", out, hammerTime.String(), keep.String(), site.Server.String(), site.Server2.String())
 	if err != nil {
 		return 0, 0, err
 	}

@@ -171,6 +171,10 @@ func TestClusterOutOfNothing(t *testing.T) {
 	_, err := c.Command("r1", "init", "--cluster", "home", "--address", "192.0.2.1", "--lan", "office=lan0,192.168.77.1/24",
 		"--uplink", "cable=wan1,gateway=203.0.113.1,address=203.0.113.10/25,weight=2", "--uplink", "dsl=wan2,gateway=203.0.113.129,address=203.0.113.140/25")
 	must(t, err)
+	// A machine that stands still for 300 ms must not move the role meanwhile.
+	text, err := os.ReadFile(c.ConfigFile("r1"))
+	must(t, err)
+	must(t, os.WriteFile(c.ConfigFile("r1"), append(text, "vrrp: {advertise: 300ms}\n"...), 0o644))
 	_, err = c.Command("r1", "check")
 	must(t, err)
 	must(t, c.Run("r1"))
