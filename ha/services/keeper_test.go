@@ -169,6 +169,22 @@ func TestOneThatHangs(t *testing.T) {
 	g.stop()
 }
 
+// TestLimit: one that hangs for too long is killed, told, and tried again.
+func TestLimit(t *testing.T) {
+	g := newRig(t, []string{"systemctl"}, "hangs")
+	g.limit = 2 * time.Second
+	g.touch("hangs.start")
+	g.Serve(true)
+	if diff := cmp.Diff("hangs true start hangs by systemctl: killed after 2s; it is tried again", <-g.alarms); diff != "" {
+		t.Error(diff)
+	}
+	g.remove("hangs.start")
+	if diff := cmp.Diff("hangs false ", <-g.alarms); diff != "" {
+		t.Error(diff)
+	}
+	g.stop()
+}
+
 func TestOneThatFails(t *testing.T) {
 	g := newRig(t, []string{"systemctl"}, "bad", "good")
 	g.touch("bad.fails")
