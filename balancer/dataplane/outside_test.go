@@ -123,4 +123,20 @@ ip addr add fd00::2/64 dev lan0 nodad; ip -n isp1 addr add fd00::3/128 dev lo`)
 	if refused("denied") == before {
 		t.Error("another port of a host: not counted as denied")
 	}
+
+	// What was an uplink's before a reload is outside still.
+	c.Uplinks = c.Uplinks[:1]
+	for _, former := range []bool{false, true} {
+		if former {
+			c.Firewall.Former = []string{"wan2"}
+		}
+		must(t, k.Apply(t.Context(), build(t, c, in)))
+		before := refused("denied")
+		datagram(server, "udp4", "198.51.100.1:54", dslAddr+":9")
+		datagram(server, "udp4", "198.51.100.1:54", "198.18.0.65:9") // comes behind it, by the uplink that stays
+		eventually(t, time.Second, "one is denied", func() bool { return refused("denied") > before })
+		if n := refused("denied") - before; (n > 1) != former {
+			t.Errorf("former %t: %d denied", former, n)
+		}
+	}
 }
