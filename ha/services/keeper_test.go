@@ -172,15 +172,17 @@ func TestOneThatHangs(t *testing.T) {
 // TestLimit: one that hangs for too long is killed, told, and tried again.
 func TestLimit(t *testing.T) {
 	g := newRig(t, []string{"systemctl"}, "hangs")
-	g.limit = 2 * time.Second
+	g.limit = 500 * time.Millisecond
 	g.touch("hangs.start")
 	g.Serve(true)
-	if diff := cmp.Diff("hangs true start hangs by systemctl: killed after 2s; it is tried again", <-g.alarms); diff != "" {
+	if diff := cmp.Diff("hangs true start hangs by systemctl: killed after 500ms; it is tried again", <-g.alarms); diff != "" {
 		t.Error(diff)
 	}
 	g.remove("hangs.start")
-	if diff := cmp.Diff("hangs false ", <-g.alarms); diff != "" {
-		t.Error(diff)
+	for a := range g.alarms {
+		if a == "hangs false " {
+			break
+		}
 	}
 	g.stop()
 }
