@@ -26,7 +26,7 @@ func guarded() balancer.Firewall {
 			{Protocol: 6, Ports: []balancer.Ports{{First: 22, Last: 22}, {First: 8000, Last: 8010}}},
 			{Protocol: 17, Ports: []balancer.Ports{{First: 1194, Last: 1194}}, Uplinks: []string{"dsl"}, Source: prefix("198.51.100.0/24"), Limit: perSecond(50)},
 			{Protocol: 47},
-			{To: slices.Concat(prefix("203.0.113.64/29"), prefix("2001:db8:7::/48"), prefix("2001:db8:8::8/128")), Source: slices.Concat(prefix("198.51.100.0/24"), prefix("2001:db8:1::/33")), Protocol: 6, Ports: []balancer.Ports{{First: 443, Last: 443}}},
+			{To: slices.Concat(prefix("203.0.113.64/29"), prefix("2001:db8:7::/48"), prefix("2001:db8:8::8/128")), Source: slices.Concat(prefix("198.51.100.0/24"), prefix("2001:db8::/33")), Protocol: 6, Ports: []balancer.Ports{{First: 443, Last: 443}}},
 		},
 	}
 }
@@ -67,7 +67,7 @@ ip -n server route add 192.168.77.0/24 via 10.0.1.1
 ip -n server addr add 192.168.88.77/32 dev lo; ip -n client addr add 198.51.100.99/32 dev lo; ip -n client addr add 192.168.88.66/32 dev lo`)
 	c, in := settings()
 	c.Forwards, c.Firewall = forwards(), guarded()
-	c.Firewall.SYN = balancer.Rate{Count: 15, Unit: "second"}
+	c.Firewall.SYN = balancer.Rate{Count: 15, Unit: "minute"}
 	k := quietKernel(t)
 	p := build(t, c, in)
 	for i, s := range p.Table.Sets {
@@ -189,9 +189,23 @@ ip -n server addr add 192.168.88.77/32 dev lo; ip -n client addr add 198.51.100.
 	if n := refused("denied"); n != before+1 {
 		t.Errorf("a query of IGMP, and a datagram that is denied: %d counted as denied", n-before)
 	}
-	before = refused("denied")
-	client.sniffed(t, func() { server.ack(t, clientAddr, 80) })
-	eventually(t, time.Second, "an ACK of no connection is denied", func() bool { return refused("denied") > before })
+	for _, v := range []struct {
+		name, reason string
+		flags        byte
+	}{{"ACK", "denied", 0x10}, {"RST", "invalid", 0x04}} {
+		before := refused(v.reason)
+		client.sniffed(t, func() { server.segment(t, clientAddr, 80, v.flags) })
+		eventually(t, time.Second, "a "+v.name+" of no connection is refused as "+v.reason, func() bool { return refused(v.reason) > before })
+	}
+	// A server of DHCP answers from another address than was asked.
+	dhcp, err := net.ListenPacket("udp4", "203.0.113.2:68")
+	must(t, err)
+	defer dhcp.Close()
+	datagram(space{t, "isp1"}, "203.0.113.1:67", "203.0.113.2:68")
+	must(t, dhcp.SetReadDeadline(time.Now().Add(time.Second)))
+	if _, _, err := dhcp.ReadFrom(make([]byte, 10)); err != nil {
+		t.Errorf("an answer of DHCP: %v", err)
+	}
 
 	// A lan with a virtual MAC: what comes by its device has its way back over the other.
 	netlab.Sh(t, `ip link add hrv-office link lan0 address 00:00:5e:00:01:33 type macvlan mode private; ip link set hrv-office up
@@ -209,6 +223,10 @@ ip -n client neigh replace 192.168.77.1 lladdr 00:00:5e:00:01:33 dev eth0`)
 	})
 	if !opens(client, serverAddr+":80") {
 		t.Error("the lan suffers from the flood")
+	}
+	netlab.Sh(t, "ip -n server route replace 203.0.113.0/25 via 10.0.1.1 src 198.51.100.2")
+	if !opens(server, cableAddr+":22") {
+		t.Error("another source suffers from the flood")
 	}
 	// One of so many forged sources that there is no room left: those without a
 	// place are limited together.
@@ -248,13 +266,13 @@ func (s space) sniffed(t *testing.T, f func()) {
 	}
 }
 
-// ack sends a TCP segment with ACK alone, from port 443.
-func (s space) ack(t *testing.T, to string, port uint16) {
+// segment sends a TCP segment with these flags alone, from port 443.
+func (s space) segment(t *testing.T, to string, port uint16, flags byte) {
 	t.Helper()
 	b := make([]byte, 20)
 	binary.BigEndian.PutUint16(b, 443)
 	binary.BigEndian.PutUint16(b[2:], port)
-	b[4], b[8], b[12], b[13], b[14] = 1, 1, 5<<4, 0x10, 0xff
+	b[4], b[8], b[12], b[13], b[14] = 1, 1, 5<<4, flags, 0xff
 	src, dst := netip.MustParseAddr(serverAddr).As4(), netip.MustParseAddr(to).As4()
 	sum := uint32(6 + len(b))
 	for _, part := range [][]byte{src[:], dst[:], b} {

@@ -24,13 +24,14 @@ func TestOutside(t *testing.T) {
 ip link set hrv6-cable up; ip addr add 2001:db8:9::1/64 dev hrv6-cable nodad; ip -n isp1 addr add 2001:db8:9::2/64 dev cust nodad
 ip -n isp1 route add 198.18.0.64/29 via 203.0.113.10; ip -n server route add 198.18.0.64/29 via 10.0.1.1
 ip -n client addr add 198.18.0.65/32 dev lo; ip route add 198.18.0.64/29 via 192.168.77.10
-ip -n server addr add 192.168.77.3/32 dev lo`)
+ip -n server addr add 192.168.77.3/32 dev lo
+ip addr add fd00::2/64 dev lan0 nodad; ip -n isp1 addr add fd00::3/128 dev lo`)
 	c, in := settings()
 	c.Firewall = guarded()
 	c.Firewall.Antispoof = false
 	c.Firewall.Allow = append(c.Firewall.Allow, balancer.Allow{To: prefix("198.18.0.64/29"), Protocol: 6, Ports: []balancer.Ports{{First: 80, Last: 80}}})
 	c.Uplinks[0].MACDevice6, c.Uplinks[0].MAC6 = "hrv6-cable", "00:00:5e:00:02:34"
-	c.Nodes = []netip.Addr{netip.MustParseAddr("192.168.77.2"), netip.MustParseAddr("192.168.77.3")}
+	c.Nodes = []netip.Addr{netip.MustParseAddr("192.168.77.2"), netip.MustParseAddr("192.168.77.3"), netip.MustParseAddr("fd00::3")}
 	k := quietKernel(t)
 
 	// The router is not open before its rules are there.
@@ -81,6 +82,7 @@ ip -n server addr add 192.168.77.3/32 dev lo`)
 	}{
 		{"a device with IPv6's virtual MAC", "denied", "udp6", "", "[2001:db8:9::1]:9", space{t, "isp1"}},
 		{"a node of a lan, by an uplink", "spoofed", "udp4", "192.168.77.3:7946", "203.0.113.2:7946", server},
+		{"the same over IPv6", "spoofed", "udp6", "[fd00::3]:7946", "[2001:db8:9::1]:7946", space{t, "isp1"}},
 		{"a protocol that is not allowed, to a virtual address", "", "ip4:50", "", cableAddr, server},
 	} {
 		before := refused(v.reason)
@@ -120,5 +122,21 @@ ip -n server addr add 192.168.77.3/32 dev lo`)
 	}
 	if refused("denied") == before {
 		t.Error("another port of a host: not counted as denied")
+	}
+
+	// What was an uplink's before a reload is outside still.
+	c.Uplinks = c.Uplinks[:1]
+	for _, former := range []bool{false, true} {
+		if former {
+			c.Firewall.Former = []string{"wan2"}
+		}
+		must(t, k.Apply(t.Context(), build(t, c, in)))
+		before := refused("denied")
+		datagram(server, "udp4", "198.51.100.1:54", dslAddr+":9")
+		datagram(server, "udp4", "198.51.100.1:54", "198.18.0.65:9") // comes behind it, by the uplink that stays
+		eventually(t, time.Second, "one is denied", func() bool { return refused("denied") > before })
+		if n := refused("denied") - before; (n > 1) != former {
+			t.Errorf("former %t: %d denied", former, n)
+		}
 	}
 }

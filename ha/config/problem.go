@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 // Severity tells whether a file with this problem can be used.
@@ -35,7 +36,12 @@ type Problem struct {
 // Error is FILE:LINE:COL: text and the excerpt below it.
 func (p Problem) Error() string {
 	var b strings.Builder
-	b.WriteString(p.File)
+	b.WriteString(strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) { // what stands beside a file may be called anything
+			return '?'
+		}
+		return r
+	}, p.File))
 	if p.Line > 0 {
 		fmt.Fprintf(&b, ":%d:%d", p.Line, p.Col)
 	}

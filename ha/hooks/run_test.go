@@ -151,6 +151,18 @@ HAROUTER_UP=dsl
 	}
 }
 
+// TestArgumentsNotSet: what the file does not say is what the original has then.
+func TestArgumentsNotSet(t *testing.T) {
+	t.Parallel()
+	got := told{
+		change: change{subject: subject{"dsl"}, state: stateDown, previous: stateUp, at: time.Unix(1_700_000_000, 0)},
+		line:   Line{Device: "ppp0"}, way: way{netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("203.0.113.1")},
+	}.args()
+	if diff := cmp.Diff(strings.Fields("down dsl 203.0.113.1 ppp0 root 0 0 0 0 0 0 0 0 203.0.113.10 up 1700000000"), got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestWhichRun(t *testing.T) {
 	t.Parallel()
 	g := newRig(t, time.Minute)

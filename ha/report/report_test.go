@@ -136,6 +136,66 @@ func TestOutbox(t *testing.T) {
 	}
 }
 
+// TestTogether: what belongs together is told together, mail of what people have
+// to know only, and neither more often than its gap.
+func TestTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Config{Node: "r1"}, Ports{Master: func(context.Context) string { return "r1" }, Log: slog.New(slog.DiscardHandler)})
+		start := time.Now()
+		var mails, posts []sent
+		r.mail.configure(func(_ context.Context, b batch) error {
+			mails = append(mails, sent{time.Since(start), len(b.events), b.lost})
+			return nil
+		})
+		r.webhook.configure(func(_ context.Context, b batch) error {
+			posts = append(posts, sent{time.Since(start), len(b.events), b.lost})
+			return nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		for _, kind := range []string{"role", "uplink", "address", "alarm", "role"} { // one a second: the last two are gathered anew
+			r.Tell(Event{Node: "r1", Kind: kind, Time: time.Now()})
+			time.Sleep(time.Second + time.Millisecond)
+		}
+		time.Sleep(2 * time.Minute)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]sent{{gatherFor, 2, 0}, {gatherFor + time.Minute, 2, 0}}, mails); diff != "" {
+			t.Errorf("mail: %s", diff)
+		}
+		const second = 3*(time.Second+time.Millisecond) + gatherFor
+		if diff := cmp.Diff([]sent{{gatherFor, 3, 0}, {second, 2, 0}}, posts); diff != "" {
+			t.Errorf("webhook: %s", diff)
+		}
+	})
+}
+
+// TestGivenUp: a server that takes a message and says no more is given up, and
+// asked again.
+func TestGivenUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		o, start := newOutbox("mail", time.Minute, slog.New(slog.DiscardHandler)), time.Now()
+		var tries []time.Duration
+		o.configure(func(ctx context.Context, _ batch) error {
+			tries = append(tries, time.Since(start))
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		o.put([]Event{{Time: start}}, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), sendLimit+retryFirst+time.Second)
+		defer cancel()
+		o.run(ctx)
+		if diff := cmp.Diff([]time.Duration{0, sendLimit + retryFirst}, tries); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 // TestHangs: a server that hangs keeps the daemon from ending for endLimit only,
 // and Tell never waits.
 func TestHangs(t *testing.T) {
@@ -150,19 +210,15 @@ func TestHangs(t *testing.T) {
 		}
 		r.mail.configure(hang)
 		r.webhook.configure(hang)
+		for range 10_000 { // nobody takes them yet: who waits here does so for ever
+			r.Tell(Event{Node: "r1", Kind: "role", Time: time.Now()})
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- r.Run(ctx) }()
+		<-began
+		<-began
 		start := time.Now()
-		for range 10_000 {
-			r.Tell(Event{Node: "r1", Kind: "role", Time: time.Now()})
-		}
-		if time.Since(start) > 0 {
-			t.Error("somebody waited")
-		}
-		<-began
-		<-began
-		start = time.Now()
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)

@@ -44,6 +44,7 @@ type wish struct {
 type Keeper struct {
 	ports  Ports
 	settle time.Duration
+	limit  time.Duration // of one call
 	again  chan struct{}
 
 	mu    sync.Mutex
@@ -55,7 +56,7 @@ type Keeper struct {
 // node may not know yet that it is the master.
 func New(names []string, settle time.Duration, ports Ports) *Keeper {
 	return &Keeper{
-		ports: ports, settle: settle, again: make(chan struct{}, 1), names: slices.Clone(names),
+		ports: ports, settle: settle, limit: callLimit, again: make(chan struct{}, 1), names: slices.Clone(names),
 		wish: wish{changed: make(chan struct{})},
 	}
 }
@@ -208,7 +209,7 @@ func (k *Keeper) call(ctx context.Context, name string, w wish) error {
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", verb, name, err)
 	}
-	limited, cancel := context.WithTimeout(ctx, callLimit)
+	limited, cancel := context.WithTimeout(ctx, k.limit)
 	defer cancel()
 	ended := make(chan struct{})
 	defer close(ended)
@@ -237,7 +238,7 @@ func (k *Keeper) call(ctx context.Context, name string, w wish) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case limited.Err() != nil:
-		err = fmt.Errorf("%s %s by %s: killed after %v", verb, name, m.program, callLimit)
+		err = fmt.Errorf("%s %s by %s: killed after %v", verb, name, m.program, k.limit)
 	case err != nil:
 		err = fmt.Errorf("%s %s by %s: %w%s", verb, name, m.program, err, said(out.Bytes()))
 	}

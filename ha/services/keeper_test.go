@@ -169,6 +169,24 @@ func TestOneThatHangs(t *testing.T) {
 	g.stop()
 }
 
+// TestLimit: one that hangs for too long is killed, told, and tried again.
+func TestLimit(t *testing.T) {
+	g := newRig(t, []string{"systemctl"}, "hangs")
+	g.limit = 500 * time.Millisecond
+	g.touch("hangs.start")
+	g.Serve(true)
+	if diff := cmp.Diff("hangs true start hangs by systemctl: killed after 500ms; it is tried again", <-g.alarms); diff != "" {
+		t.Error(diff)
+	}
+	g.remove("hangs.start")
+	for a := range g.alarms {
+		if a == "hangs false " {
+			break
+		}
+	}
+	g.stop()
+}
+
 func TestOneThatFails(t *testing.T) {
 	g := newRig(t, []string{"systemctl"}, "bad", "good")
 	g.touch("bad.fails")
