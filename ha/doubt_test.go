@@ -153,6 +153,35 @@ func TestLeftoverGoesWhenTheMasterVouches(t *testing.T) {
 	within(t, "two hold them", double, 10*time.Millisecond)
 }
 
+// TestSilentSender: where nobody can deny an advert, it is obeyed: at once if the
+// authenticated path has been silent for a second, else when its sender had the
+// time for an answer.
+func TestSilentSender(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		silent      time.Duration
+		first, then vrrp.State
+	}{
+		{"it has just spoken", 0, vrrp.Master, vrrp.Backup},
+		{"for more than a second", wordFresh + publishEvery, vrrp.Backup, vrrp.Backup},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := booted(t, "r1", "r2")
+			s.nodes["r1"].lost["r2"], s.nodes["r2"].lost["r1"] = true, true
+			s.run(c.silent)
+			m := s.nodes["r1"].m
+			s.forge("r1", "r2", 254, 1)
+			if got := m.vrrp.State(); got != c.first {
+				t.Errorf("after the first advert %v, want %v", got, c.first)
+			}
+			s.forge("r1", "r2", 254, int((vouchLimit+40*time.Millisecond)/(20*time.Millisecond)))
+			if got := m.vrrp.State(); got != c.then {
+				t.Errorf("%v after it %v, want %v", vouchLimit, got, c.then)
+			}
+		})
+	}
+}
+
 // TestSleeperVouchesForNothing: who overslept does not know what its guard sent
 // meanwhile, and calls no farewell forged.
 func TestSleeperVouchesForNothing(t *testing.T) {
