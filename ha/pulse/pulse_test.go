@@ -98,14 +98,19 @@ func asker(t *testing.T, at map[string]string, ways, others []ha.Way) {
 	}) == nil {
 		t.Error("a node that answers is told silent")
 	}
-	settle()
-	if err := netlab.WaitFor("the node answers again", 3*time.Second, func() bool {
-		return r.Has(func(ev ha.Event) bool {
-			e, ok := ev.(ha.Recovered)
-			return ok && e.Node == "r1" && e.After > 40*time.Millisecond
-		})
-	}); err != nil {
-		t.Fatal(err)
+	// Who was late itself when the answer came does not say how long the silence was.
+	again := func() bool {
+		r.Forget()
+		settle()
+		return netlab.WaitFor("", time.Second, func() bool {
+			return r.Has(func(ev ha.Event) bool {
+				e, ok := ev.(ha.Recovered)
+				return ok && e.Node == "r1" && e.After > 40*time.Millisecond
+			})
+		}) == nil
+	}
+	if !again() && !again() && !again() {
+		t.Fatal("nothing is told of a node that answers again, three times")
 	}
 	// A device that is made anew.
 	netlab.Sh(t, strings.Join([]string{

@@ -49,12 +49,12 @@ func boot(t *testing.T, node *netlab.Node, lower string) *container {
 	must(t, os.MkdirAll(filepath.Join(dir, "upper/etc"), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, "upper/etc/hostname"), []byte(node.Name+"\n"), 0o644))
 	c := &container{t: t, node: node}
-	group := fmt.Sprintf("harouter-%s-%d", node.Name, os.Getpid())
+	group := "harouter-" + node.Namespace() // several sites at once have one of that name
 	p, err := node.Start("init", "unshare", "--mount", "--kill-child", "sh", script, lower, dir, node.Name, group)
 	must(t, err)
 	t.Cleanup(func() {
 		_ = p.Kill()
-		if err := netlab.WaitFor("its control group to be empty", 20*time.Second, func() bool {
+		if err := netlab.WaitFor("its control group to be empty", 10*time.Second, func() bool {
 			return exec.Command("unshare", "--mount", "sh", script, lower, dir, "", group).Run() == nil
 		}); err != nil {
 			t.Error(err)

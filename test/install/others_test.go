@@ -194,17 +194,12 @@ func networkManager(b *beside) {
 	if diff := cmp.Diff([]string{"lan0", "wan1", "wan2"}, b.warned("NetworkManager")); diff != "" {
 		b.t.Errorf("doctor:\n%s", diff)
 	}
-	for _, device := range []string{"wan1", "hrv-office", "hrv6-office"} {
-		b.takes("nmcli device reapply "+device, "address")
-	}
+	b.takes("nmcli device reapply wan1", "address") // of the devices of virtual MACs only where it saw these before their addresses
 	b.sh("mv /root/nm.conf " + conf + `
 		printf '[keyfile]\nunmanaged-devices+=interface-name:lan0,interface-name:wan1,interface-name:wan2\n' >/etc/NetworkManager/conf.d/routers.conf`)
 	b.leaves("systemctl restart NetworkManager && nm-online -s -t 20")
 	if diff := cmp.Diff("hrv-office:unmanaged\nhrv6-office:unmanaged\nlan0:unmanaged\nwan1:unmanaged\nwan2:unmanaged\n", b.sh(state)); diff != "" {
 		b.t.Errorf("what it manages:\n%s", diff)
-	}
-	if found := b.warned("NetworkManager"); found != nil {
-		b.t.Errorf("doctor: %v", found)
 	}
 	b.cable("wan1")
 	b.leaves("nmcli connection reload && nmcli general reload && ! nmcli device reapply hrv-office")
