@@ -159,17 +159,20 @@ func TestLeftoverGoesWhenTheMasterVouches(t *testing.T) {
 func TestSilentSender(t *testing.T) {
 	for _, c := range []struct {
 		name        string
-		silent      time.Duration
+		silent      time.Duration // beside what passed since its last word
 		first, then vrrp.State
 	}{
-		{"it has just spoken", 0, vrrp.Master, vrrp.Backup},
-		{"for more than a second", wordFresh + publishEvery, vrrp.Backup, vrrp.Backup},
+		{"not for long", 0, vrrp.Master, vrrp.Backup},
+		{"for more than a second", 700 * time.Millisecond, vrrp.Backup, vrrp.Backup},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := booted(t, "r1", "r2")
 			s.nodes["r1"].lost["r2"], s.nodes["r2"].lost["r1"] = true, true
 			s.run(c.silent)
 			m := s.nodes["r1"].m
+			if p := m.peers["r2"]; !p.told || s.now.Sub(p.worded) > wordFresh != (c.first == vrrp.Backup) {
+				t.Fatalf("its last word was %v ago", s.now.Sub(p.worded))
+			}
 			s.forge("r1", "r2", 254, 1)
 			if got := m.vrrp.State(); got != c.first {
 				t.Errorf("after the first advert %v, want %v", got, c.first)
