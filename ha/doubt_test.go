@@ -153,6 +153,38 @@ func TestLeftoverGoesWhenTheMasterVouches(t *testing.T) {
 	within(t, "two hold them", double, 10*time.Millisecond)
 }
 
+// TestSilentSender: where nobody can deny an advert, it is obeyed: at once if the
+// authenticated path has been silent for a second, else when its sender had the
+// time for an answer.
+func TestSilentSender(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		silent time.Duration // beside what passed since its last word
+		first  vrrp.State
+	}{
+		{"not for long", 0, vrrp.Master},
+		{"for more than a second", wordFresh + 100*time.Millisecond, vrrp.Backup},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := booted(t, "r1", "r2")
+			s.nodes["r1"].lost["r2"], s.nodes["r2"].lost["r1"] = true, true
+			s.run(c.silent)
+			m := s.nodes["r1"].m
+			if p := m.peers["r2"]; !p.told || s.now.Sub(p.worded) > wordFresh != (c.first == vrrp.Backup) {
+				t.Fatalf("its last word was %v ago", s.now.Sub(p.worded))
+			}
+			s.forge("r1", "r2", 254, 1)
+			if got := m.vrrp.State(); got != c.first {
+				t.Errorf("after the first advert %v, want %v", got, c.first)
+			}
+			s.forge("r1", "r2", 254, int((vouchLimit+40*time.Millisecond)/(20*time.Millisecond)))
+			if got := m.vrrp.State(); got != vrrp.Backup {
+				t.Errorf("%v after it %v", vouchLimit, got)
+			}
+		})
+	}
+}
+
 // TestSleeperVouchesForNothing: who overslept does not know what its guard sent
 // meanwhile, and calls no farewell forged.
 func TestSleeperVouchesForNothing(t *testing.T) {

@@ -95,3 +95,21 @@ func TestStranger(t *testing.T) {
 		})
 	}
 }
+
+// TestForeignTie: between equals the greater source wins (RFC 9568 §6.4.3), which
+// is this node's on that lan, not the address that gossip uses.
+func TestForeignTie(t *testing.T) {
+	for source, want := range map[string]vrrp.State{"192.168.77.1": vrrp.Master, "192.168.77.250": vrrp.Backup} {
+		t.Run(source, func(t *testing.T) {
+			s := newSim(t, "r1")
+			s.boot("r1")
+			s.run(3 * time.Second)
+			n := s.nodes["r1"]
+			n.m.cfg.Foreign = []netip.Addr{addr(source)}
+			n.handle(Advert{Link: "office", Source: addr(source), Advert: adv(200)})
+			if got := n.m.vrrp.State(); got != want {
+				t.Errorf("%v, want %v", got, want)
+			}
+		})
+	}
+}

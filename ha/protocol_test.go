@@ -17,6 +17,7 @@ func TestProtocolAlarms(t *testing.T) {
 		code, knob string
 	}{
 		{vrrp.DropVersion, AlarmVersionMix, "vrrp.version"},
+		{vrrp.DropCARP, AlarmForeignVRRP, "vrrp.id"},
 		{vrrp.DropAuthentication, AlarmBadAdvert, "vrrp.authentication"},
 		{vrrp.DropInterval, AlarmBadAdvert, "vrrp.advertise"},
 	} {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -192,6 +193,7 @@ func TestParseTakes(t *testing.T) {
 		{"v2, data of type 0", "2133c801 0001 0000 c0a84d01 6170706c65000000", ChecksumPlain, said(2, 51, 200, time.Second, ips("192.168.77.1"))},
 		{"v2, a password ends at the first zero", "2133c801 0101 0000 c0a84d01 6100626364656667", ChecksumPlain, withPassword(said(2, 51, 200, time.Second, ips("192.168.77.1")), "a")},
 		{"bytes behind the message", "3133c801 000a 0000 c0a84d01 c0a84d02", 0xff, said(3, 51, 200, 100*time.Millisecond, ips("192.168.77.1"))},
+		{"v2, seven addresses are no CARP", "2133c807 0001 0000" + strings.Repeat("c0a84d01", 7) + "0000000000000000", ChecksumPlain, said(2, 51, 200, time.Second, slices.Repeat(ips("192.168.77.1"), 7))},
 		{"v2, longest interval", "2133c801 00ff 0000 c0a84d01 0000000000000000", ChecksumPlain, said(2, 51, 200, 255*time.Second, ips("192.168.77.1"))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -224,7 +226,7 @@ func TestAppendRefuses(t *testing.T) {
 		{"version", func(a *Advert) { a.Version = 4 }, src, dst},
 		{"router id 0", func(a *Advert) { a.VRID = 0 }, src, dst},
 		{"no address", func(a *Advert) { a.Addresses = nil }, src, dst},
-		{"too many addresses", func(a *Advert) { a.Addresses = make([]netip.Addr, 256) }, src, dst},
+		{"too many addresses", func(a *Advert) { a.Addresses = slices.Repeat(a.Addresses, 256) }, src, dst},
 		{"interval 0", func(a *Advert) { a.Interval = 0 }, src, dst},
 		{"interval too long", func(a *Advert) { a.Interval = 41 * time.Second }, src, dst},
 		{"interval between two steps", func(a *Advert) { a.Interval = 15 * time.Millisecond }, src, dst},

@@ -162,9 +162,12 @@ func (p *player) line(f []string) {
 		p.handle(Start{})
 	case "stop":
 		p.handle(Stop{Reason: strings.Join(f[1:], " ")})
-	case "heard": // heard r1 200 [1s]
+	case "heard": // heard r1 200 [1s [against 7]]
 		h := heard(1)
 		h.Interval = dur(3, p.interval.String())
+		if arg(4, "") == "against" {
+			h.Against = netip.MustParseAddr("192.0.2." + f[5])
+		}
 		p.handle(h)
 	case "wait":
 		p.wait(dur(1, ""), 0, nil)

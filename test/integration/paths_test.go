@@ -1,10 +1,13 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"harouter/ha"
 	"harouter/test/netlab"
@@ -28,6 +31,7 @@ func TestTwoPaths(t *testing.T) {
 	quiet := func(s ha.Status) bool { return len(s.Alarms) == 0 }
 	both("no alarm", 3*time.Second, quiet)
 
+	t.Run("row 16, wall clocks jump", func(t *testing.T) { jumps(t, c) }) // they stay wrong in what follows
 	t.Run("the cable is cut", func(t *testing.T) {
 		_, one := masterOf(t, c, "r1")
 		_, two := masterOf(t, c, "r2")
@@ -107,6 +111,101 @@ func TestTwoPaths(t *testing.T) {
 			must(t, c.WaitHolder(site.LANAddress, step.master, time.Second))
 		}
 	})
+}
+
+// jumps sets the clocks of both nodes far apart: nothing happens, and nothing is
+// told but the time.
+func jumps(t *testing.T, c *site.Cluster) {
+	state := func() (all []string) {
+		t.Helper()
+		for _, r := range []string{"r1", "r2"} {
+			s, err := c.Status(r)
+			must(t, err)
+			all = append(all, fmt.Sprintf("%s: role %s, %d transitions, plan %s, sync %v, configuration %+v, alarms %v", r, s.Role, s.VRRP.Transitions, s.PlanHash, s.ConntrackSync.Peers[0].State, s.Config, s.Alarms))
+			for _, u := range s.Uplinks {
+				all = append(all, fmt.Sprintf("%s: %s %v %v", r, u.Name, u.State, u.Views))
+			}
+			for _, n := range s.Nodes {
+				all = append(all, fmt.Sprintf("%s: %s alive %v, %v", r, n.Name, n.Alive, n.Role))
+			}
+		}
+		return all
+	}
+	for try := 1; ; try++ {
+		must(t, c.Settled("r1", "r1", 15*time.Second))
+		must(t, c.Settled("r2", "r1", 15*time.Second))
+		inSync(t, c, "r1", "r2")
+		client, err := c.Load("h1", light())
+		must(t, err)
+		before := state()
+		var wrong []string
+		w, at := c.Watch(), c.Mark("jumps")
+		late := lateness(func() {
+			for _, jump := range []struct {
+				router string
+				by     time.Duration
+			}{{"r1", -time.Hour}, {"r2", -365 * 24 * time.Hour}, {"r1", 100 * 24 * time.Hour}} {
+				must(t, c.Router(jump.router).JumpClock(jump.by))
+				time.Sleep(400 * time.Millisecond) // more than 3A + Skew
+				if diff := cmp.Diff(before, state()); diff != "" {
+					wrong = append(wrong, fmt.Sprintf("the clock of %s jumped by %v (-before +after):\n%s", jump.router, jump.by, diff))
+				}
+			}
+		})
+		r, err := client.Stop()
+		must(t, err)
+		if n := w.Moves(site.LANAddress, at); n > 0 {
+			wrong = append(wrong, fmt.Sprintf("the address moved %d times", n))
+		}
+		if r.Survivors() != len(r.TCP) || r.FreshFailedSince("jumps") > 0 {
+			wrong = append(wrong, "connections suffered:\n"+r.String())
+		}
+		if len(wrong) == 0 {
+			break
+		}
+		text := strings.Join(wrong, "\n")
+		if late < advertise/2 {
+			t.Fatal(text)
+		}
+		t.Logf("others had the processors for %v: once more\n%s", late, text)
+		if try == 3 {
+			t.Log("again and again: nothing can be said")
+			break
+		}
+	}
+	_, err := c.Command("r2", "uplink", "disable", "dsl") // an event that r2 tells
+	must(t, err)
+	_, err = c.Command("r2", "uplink", "enable", "dsl")
+	must(t, err)
+	events, err := c.Command("r2", "events", "--json")
+	must(t, err)
+	if year := time.Now().Add(-365 * 24 * time.Hour).Format(`"time":"2006-`); !strings.Contains(events, year) {
+		t.Errorf("no event of the last year: the clock did not jump\n%s", events)
+	}
+	both := func(s ha.Status) bool { return lineOf(s, "dsl").State.String() == "up" && lineOf(s, "dsl").Share > 0 }
+	sameRouting(t, c, "dsl is back", 3*time.Second, both)
+}
+
+// lateness is by how much a process without priority was late while something was
+// done: an idle wait of ten milliseconds, over and over.
+func lateness(do func()) (worst time.Duration) {
+	quit, done := make(chan struct{}), make(chan time.Duration)
+	go func() {
+		var worst time.Duration
+		for tick := 10 * time.Millisecond; ; {
+			at := time.Now()
+			select {
+			case <-quit:
+				done <- worst
+				return
+			case <-time.After(tick):
+				worst = max(worst, time.Since(at)-tick)
+			}
+		}
+	}()
+	do()
+	close(quit)
+	return <-done
 }
 
 // rests puts nodes in and out of maintenance.

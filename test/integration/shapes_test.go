@@ -93,10 +93,39 @@ func TestClusterOfOne(t *testing.T) {
 		t.Errorf("SIGTERM: exit code %d", code)
 	}
 	works(t, "without a daemon", connect(t, c, "h1", echo(site.Server), 10))
+	t.Run("without rights to be quick", func(t *testing.T) { unhurried(t, c) })
 	if h := c.Holders(site.LANAddress); len(h) != 1 {
 		t.Errorf("after SIGTERM of a lone node the address is held by %v", h)
 	}
 	noLeaks(t, c)
+}
+
+// unhurried runs the daemon where it may have neither real-time priority nor memory
+// that stays: it serves, and log and doctor say what lacks.
+func unhurried(t *testing.T, c *site.Cluster) {
+	const rights = "-sys_nice,-ipc_lock"
+	without := func(verb ...string) []string {
+		return append([]string{"prlimit", "--memlock=8388608", "setpriv", "--bounding-set", rights, "--inh-caps", rights}, c.Args("r1", verb...)...)
+	}
+	p, err := c.Router("r1").Start("unhurried", without("run")...)
+	must(t, err)
+	must(t, c.Settled("r1", "r1", 5*time.Second))
+	works(t, "without rights", connect(t, c, "h1", echo(site.Server), 10))
+	out, _ := c.Router("r1").Exec(without("doctor", "--json")...) // its exit code tells of other things too
+	log, err := os.ReadFile(p.Log)
+	must(t, err)
+	for _, lack := range []string{"set real-time priority", "set nice -20", "lock memory"} {
+		for where, said := range map[string]string{"the log": string(log), "doctor": out} {
+			if !strings.Contains(said, lack) {
+				t.Errorf("%s does not say %q:\n%s", where, lack, said)
+			}
+		}
+	}
+	code, err := p.Stop(10 * time.Second)
+	must(t, err)
+	if code != 0 {
+		t.Errorf("SIGTERM: exit code %d", code)
+	}
 }
 
 // TestNoLAN: two nodes with uplinks only.

@@ -225,7 +225,7 @@ func TestVirtualMAC6(t *testing.T) {
 	s.sh("ip addr add 2001:db8::100/64 dev eth0 nodad")
 	six := VirtualMAC{Name: "hrv6-office", Parent: "lan0", MAC: net.HardwareAddr{0, 0, 0x5e, 0, 2, 51}}
 	a := Address{Device: "hrv6-office", Prefix: pfx("2001:db8::1/64"), Link: "office"}
-	b := Address{Device: "hrv6-office", Prefix: pfx("fe80::200:5eff:fe00:233/64"), Link: "office"}
+	b := Address{Device: "hrv6-office", Prefix: pfx("fe80::51/64"), Link: "office"} // not what the kernel makes of that MAC
 	k := newKeeper(t, Config{
 		Addresses: []Address{lanMAC, a, b}, MACs: []VirtualMAC{office, six}, Timing: never,
 		Own:       []OwnAddress{{Device: "lan0", Prefix: pfx("fe80::a9fe:3301/128")}},
