@@ -39,6 +39,7 @@ type taking struct {
 	// from the moment when all else is ready.
 	await bool
 	until time.Time
+	life  uint64 // of the one that hands over, when it began
 }
 
 // forwarded is a command that the master was asked to carry out.
@@ -95,11 +96,12 @@ func (m *Machine) isGone(why string) {
 
 // diedHandingOver is when the node that hands over, and has not said yet that its
 // addresses are gone, counts as dead: it is silent for as long as any master may
-// be, and did not say either that it is master no more. Zero: not at all.
+// be, and did not say either that it is master no more, as one does that started
+// anew meanwhile. Zero: not at all.
 func (m *Machine) diedHandingOver() time.Time {
 	t := m.taking
 	p := m.peers[t.from]
-	if p == nil || t.until.IsZero() || p.advertised.IsZero() || !p.told || p.state.Role != RoleMaster {
+	if p == nil || t.until.IsZero() || p.advertised.IsZero() || !p.told || p.state.Role != RoleMaster && p.state.Life == t.life {
 		return time.Time{}
 	}
 	return later(p.advertised.Add(m.vrrp.MasterDown()), t.until.Add(-gonePatience))
@@ -183,7 +185,7 @@ func (m *Machine) onMessage(from *peer, msg Message, now time.Time) {
 			refuse(m.cfg.Node + " stood still until now")
 			return
 		}
-		m.taking = &taking{from: from.Name, id: msg.ID, await: msg.Await}
+		m.taking = &taking{from: from.Name, id: msg.ID, await: msg.Await, life: from.state.Life}
 		m.elect(vrrp.Promote{From: from.Name, Quiet: true, For: m.handoffLimit(from), Reason: "handed over by " + from.Name + ": " + msg.Reason}, now)
 		if msg.Hold {
 			m.hold()
