@@ -352,8 +352,9 @@ func (m *Machine) heardInBackup(h Heard, now time.Time) []Action {
 		return nil
 	}
 	lesser := h.Priority < m.cfg.Priority && m.cfg.Preempt && !m.hold
+	until := now.Add(2 * cmp.Or(h.Interval, m.masterInterval)) // it is taken to go on
 	if !m.follows(h, now) {
-		m.rival, m.rivalUntil = h.Speaker, now.Add(2*cmp.Or(h.Interval, m.masterInterval))
+		m.rival, m.rivalUntil = h.Speaker, until
 		if !lesser {
 			m.notLesser(h, now)
 			m.down = now.Add(m.MasterDown())
@@ -364,7 +365,7 @@ func (m *Machine) heardInBackup(h Heard, now time.Time) []Action {
 		m.rival, m.rivalUntil = m.master, m.masterUntil
 		m.lesserSince, m.claimed, m.insist = time.Time{}, time.Time{}, false
 	}
-	m.masterUntil = now.Add(2 * cmp.Or(h.Interval, m.masterInterval))
+	m.masterUntil = until
 	if !lesser {
 		m.notLesser(h, now)
 		m.lesserSince, m.insist = time.Time{}, false

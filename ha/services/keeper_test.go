@@ -103,6 +103,15 @@ func service(call string) string {
 	return w[1]
 }
 
+// over waits until the alarm of a service ends.
+func (g *rig) over(name string) {
+	for a := range g.alarms {
+		if a == name+" false " {
+			return
+		}
+	}
+}
+
 func (g *rig) await(want string) {
 	g.t.Helper()
 	for end := time.Now().Add(30 * time.Second); g.calls() != want; runtime.Gosched() {
@@ -179,11 +188,7 @@ func TestLimit(t *testing.T) {
 		t.Error(diff)
 	}
 	g.remove("hangs.start")
-	for a := range g.alarms {
-		if a == "hangs false " {
-			break
-		}
-	}
+	g.over("hangs")
 	g.stop()
 }
 
@@ -195,11 +200,7 @@ func TestOneThatFails(t *testing.T) {
 		t.Error(diff)
 	}
 	g.remove("bad.fails")
-	for a := range g.alarms {
-		if a == "bad false " {
-			break
-		}
-	}
+	g.over("bad")
 	g.await("systemctl start bad, systemctl start good")
 	g.touch("bad.fails")
 	g.Serve(false)
@@ -207,11 +208,7 @@ func TestOneThatFails(t *testing.T) {
 		t.Error(a)
 	}
 	g.Configure([]string{"good"}) // no alarm of what is in the file no more
-	for a := range g.alarms {
-		if a == "bad false " {
-			break
-		}
-	}
+	g.over("bad")
 	g.stop()
 }
 
